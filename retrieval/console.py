@@ -1,0 +1,76 @@
+"""What every verb of the command line shares: its options, where its words go, its progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from retrieval.workspace import Workspace
+
+__all__ = ["Invocation", "Progress", "pass_invocation", "silent"]
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)``; ``total`` is 0 while it is not known."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+@dataclass
+class Invocation:
+    """One call of the command line: the global options, and how to answer."""
+
+    root: Path = Path(".")
+    json: bool = False
+    quiet: bool = False
+
+    def workspace(self) -> Workspace:
+        """Open the workspace of this call."""
+        return Workspace.open(self.root)
+
+    def emit(self, value: Any, text: str) -> None:
+        """Write the answer to stdout: ``value`` as JSON where --json was given, else ``text``."""
+        click.echo(json.dumps(value, ensure_ascii=False, indent=2) if self.json else text)
+
+    def note(self, message: str) -> None:
+        """Say something beside the answer, on stderr, unless -q."""
+        if not self.quiet:
+            click.echo(message, err=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Yield a reporter that draws one bar a stage on stderr, and nothing where that is no terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield silent
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bars(*columns, console=Console(stderr=True)) as bars:
+            tasks: dict[str, Any] = {}
+
+            def report(stage: str, done: int, total: int) -> None:
+                if stage not in tasks:
+                    tasks[stage] = bars.add_task(stage, total=total or None)
+                bars.update(tasks[stage], completed=done, total=total or None)
+
+            yield report
+
+
+pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

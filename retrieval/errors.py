@@ -1,0 +1,56 @@
+"""Everything Shoptalk raises on purpose.
+
+* ShoptalkError            exit code 1
+  * SettingsError          shoptalk.toml or a SHOPTALK_* variable is wrong
+  * DocumentError          a corpus, or one file of it, cannot be read
+  * ModelError             a model reference does not resolve, load or fit
+  * IndexingError          an index is missing, damaged, locked or of another model
+  * QuestionsError         questions, qrels or mined pairs do not suffice
+  * GateRefused            exit code 3: a verdict said no
+
+Each message is one line that names the file or setting at fault and the way to mend it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DocumentError",
+    "GateRefused",
+    "IndexingError",
+    "ModelError",
+    "QuestionsError",
+    "SettingsError",
+    "ShoptalkError",
+]
+
+
+class ShoptalkError(Exception):
+    """Base of every error whose message is meant for the person at the keyboard."""
+
+    exit_code = 1
+
+
+class SettingsError(ShoptalkError):
+    """A setting is missing or wrong; the message names its file, key and line."""
+
+
+class DocumentError(ShoptalkError):
+    """A corpus, or one file of it, cannot be read."""
+
+
+class ModelError(ShoptalkError):
+    """A model reference does not resolve, does not load, or does not fit what it is used for."""
+
+
+class IndexingError(ShoptalkError):
+    """An index is missing, damaged, held by another writer, or built by another model."""
+
+
+class QuestionsError(ShoptalkError):
+    """Questions, relevance judgments or mined pairs are missing, malformed or too few."""
+
+
+class GateRefused(ShoptalkError):
+    """A gate said no: the work is whole and kept, but its result may not be put to use."""
+
+    exit_code = 3

@@ -1,0 +1,311 @@
+"""shoptalk.toml, the folders of a workspace, and the frozen settings each package is handed.
+
+A setting is looked up in this order: a flag of the command (handled by the command), the
+environment (``SHOPTALK_<SECTION>_<KEY>``), ``shoptalk.toml``, the default written here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retrieval.errors import SettingsError
+
+__all__ = [
+    "AgentSettings",
+    "CorpusSettings",
+    "ModelSettings",
+    "PassageSettings",
+    "SearchSettings",
+    "ServerSettings",
+    "SettingOrigin",
+    "TrainerSettings",
+    "Workspace",
+]
+
+FILE_NAME = "shoptalk.toml"
+DEFAULT_BASE_MODEL = "BAAI/bge-base-en-v1.5"
+CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(_Frozen):
+    """``[model]``: which embedder, and where it runs."""
+
+    base: str = DEFAULT_BASE_MODEL
+    device: str = "auto"
+    batch_size: int = Field(32, ge=1, le=4096)
+    trust_remote_code: bool = False
+
+
+class CorpusSettings(_Frozen):
+    """``[corpus.NAME]``: which documents, and which of them to leave out."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    max_file_mb: float = Field(64.0, gt=0)
+
+
+class PassageSettings(_Frozen):
+    """``[passages]``: how sections are cut; lengths are tokens of the embedder in use."""
+
+    max_tokens: int = Field(224, ge=16, le=8192)
+    language: str = "english"
+
+
+class SearchSettings(_Frozen):
+    """``[search]``: how hits are ranked. ``lexical_weight`` unset: as tuned with the model, else .5."""
+
+    mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
+    fusion: Literal["zscore", "rrf"] = "zscore"
+    lexical_weight: float | None = Field(None, ge=0, le=1)
+    candidates: int = Field(100, ge=1, le=1000)
+
+
+class TrainerSettings(_Frozen):
+    """``[trainer]``: how a model is tuned and judged."""
+
+    recipe: str = "structure"
+    seed: int = 13
+    max_pairs: int = Field(20_000, ge=1)
+    min_pairs: int = Field(64, ge=1)
+
+
+class ServerSettings(_Frozen):
+    """``[server]``: how the MCP server behaves."""
+
+    model_wait_seconds: float = Field(20.0, ge=0, le=50)
+
+
+class AgentSettings(_Frozen):
+    """``[agent]``: which Claude, how hard it thinks, and where it must stop."""
+
+    model: str = "claude-opus-5-5"
+    effort: Literal["low", "medium", "high"] = "medium"
+    max_tokens: int = Field(8192, ge=256, le=20_000)
+    max_turns: int = Field(12, ge=1)
+    max_calls: int = Field(40, ge=1)
+    max_seconds: float = Field(300.0, gt=0)
+
+
+_T = TypeVar("_T", bound=_Frozen)
+
+SECTIONS: dict[str, type[_Frozen]] = {
+    "model": ModelSettings,
+    "passages": PassageSettings,
+    "search": SearchSettings,
+    "trainer": TrainerSettings,
+    "server": ServerSettings,
+    "agent": AgentSettings,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SettingOrigin:
+    """One effective setting: its dotted name, its value, and where that came from."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with a ``shoptalk.toml``; everything Shoptalk writes is inside it."""
+
+    root: Path
+    corpora: Mapping[str, CorpusSettings]
+    model: ModelSettings
+    passages: PassageSettings
+    search: SearchSettings
+    trainer: TrainerSettings
+    server: ServerSettings
+    agent: AgentSettings
+    origins: tuple[SettingOrigin, ...]
+
+    @classmethod
+    def open(cls, root: Path | str = ".", environ: Mapping[str, str] | None = None) -> Workspace:
+        """Read the workspace at ``root``.
+
+        Raises:
+            SettingsError: no ``shoptalk.toml``, or a key or value in it (or in the environment)
+                is wrong; the message names the file, the line and the key.
+        """
+        folder = Path(root).expanduser().resolve()
+        file = folder / FILE_NAME
+        text = _read_settings_file(file)
+        table = _parse_toml(file, text)
+        environment = os.environ if environ is None else environ
+        origins: list[SettingOrigin] = []
+        corpora = _read_corpora(file, text, table.pop("corpus", {}), origins)
+        sections = {
+            name: _read_section(file, text, name, table.pop(name, {}), environment, origins) for name in SECTIONS
+        }
+        if table:
+            key = next(iter(table))
+            known = ", ".join(["corpus.NAME", *SECTIONS])
+            raise SettingsError(f"{_where(file, text, key, None)}: unknown section [{key}]; known: {known}")
+        return cls(root=folder, corpora=corpora, origins=tuple(origins), **sections)  # type: ignore[arg-type]
+
+    @staticmethod
+    def create(root: Path | str, corpora: Mapping[str, str], base_model: str) -> Path:
+        """Write a new ``shoptalk.toml`` naming ``corpora`` (name → path) and return its path.
+
+        Raises:
+            SettingsError: the folder already is a workspace.
+        """
+        folder = Path(root).expanduser().resolve()
+        file = folder / FILE_NAME
+        if file.exists():
+            raise SettingsError(f"{file} exists already; edit it, or choose another folder with -w")
+        lines = ["# Shoptalk workspace: https://toml.io", "", "[model]", f"base = {_toml_string(base_model)}"]
+        for name, path in corpora.items():
+            lines += ["", f"[corpus.{name}]", f"paths = [{_toml_string(path)}]"]
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return file
+
+    @property
+    def models_dir(self) -> Path:
+        """Where model versions live."""
+        return self.root / "models"
+
+    def index_dir(self, corpus: str) -> Path:
+        """Where the generations of ``corpus`` live."""
+        return self.root / "indexes" / corpus
+
+    def corpus_name(self, name: str = "") -> str:
+        """``name`` if the workspace has that corpus; with "", its only corpus.
+
+        Raises:
+            SettingsError: no such corpus, or "" where there is not exactly one.
+        """
+        known = ", ".join(sorted(self.corpora))
+        if not self.corpora:
+            raise SettingsError(f"{self.root / FILE_NAME} names no corpus; add [corpus.NAME] with paths = [\"FOLDER\"]")
+        if name:
+            if name not in self.corpora:
+                raise SettingsError(f"no corpus named {name!r} in {self.root / FILE_NAME}; known: {known}")
+            return name
+        if len(self.corpora) > 1:
+            raise SettingsError(f"this workspace has several corpora ({known}); name one")
+        return next(iter(self.corpora))
+
+    def corpus_paths(self, name: str) -> tuple[Path, ...]:
+        """The absolute paths of a corpus, as its settings give them (relative ones from the workspace)."""
+        return tuple((self.root / Path(path).expanduser()).absolute() for path in self.corpora[name].paths)
+
+    def setting_origin(self, name: str) -> str:
+        """Where the value of the dotted setting ``name`` came from, e.g. ``default``."""
+        return next(origin.origin for origin in self.origins if origin.name == name)
+
+
+def _read_settings_file(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{file.parent} is not a workspace: it has no {FILE_NAME}; make one with `shoptalk init --corpus FOLDER`"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _parse_toml(file: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from None
+
+
+def _read_corpora(file: Path, text: str, table: Any, origins: list[SettingOrigin]) -> dict[str, CorpusSettings]:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{_where(file, text, 'corpus', None)}: write corpora as [corpus.NAME] sections")
+    corpora: dict[str, CorpusSettings] = {}
+    for name, values in table.items():
+        section = f"corpus.{name}"
+        if not CORPUS_NAME.fullmatch(name):
+            raise SettingsError(
+                f"{_where(file, text, section, None)}: corpus name {name!r} must be lower-case letters, digits, - and _"
+            )
+        corpora[name] = _validate(file, text, section, CorpusSettings, values, {}, origins)
+    return corpora
+
+
+def _read_section(
+    file: Path, text: str, name: str, values: Any, environ: Mapping[str, str], origins: list[SettingOrigin]
+) -> _Frozen:
+    model = SECTIONS[name]
+    overrides = {
+        field: environ[variable]
+        for field in model.model_fields
+        if (variable := f"SHOPTALK_{name}_{field}".upper()) in environ
+    }
+    return _validate(file, text, name, model, values, overrides, origins)
+
+
+def _validate(
+    file: Path,
+    text: str,
+    section: str,
+    model: type[_T],
+    values: Any,
+    overrides: Mapping[str, str],
+    origins: list[SettingOrigin],
+) -> _T:
+    if not isinstance(values, dict):
+        raise SettingsError(f"{_where(file, text, section, None)}: {section} must be a section, [{section}]")
+    try:
+        settings = model.model_validate({**values, **overrides})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        if key in overrides:
+            place = f"SHOPTALK_{section}_{key}".upper()
+        else:
+            place = _where(file, text, section, key)
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields)
+            raise SettingsError(f"{place}: unknown key {section}.{key}; known: {known}") from None
+        raise SettingsError(f"{place}: {section}.{key}: {problem['msg'].lower()}") from None
+    for field in model.model_fields:
+        variable = f"SHOPTALK_{section}_{field}".upper()
+        origin = f"${variable}" if field in overrides else FILE_NAME if field in values else "default"
+        origins.append(SettingOrigin(f"{section}.{field}", getattr(settings, field), origin))
+    return settings
+
+
+def _where(file: Path, text: str, section: str, key: str | None) -> str:
+    """``file:line`` of a key in a section (or of the section), as well as a line scan can tell."""
+    header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(re.escape(part) for part in section.split(".")) + r"\s*\]")
+    assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=") if key else None
+    inside = False
+    found = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("["):
+            inside = bool(header.match(line))
+            if inside:
+                found = found or number
+        elif inside and assignment and assignment.match(line):
+            return f"{file}:{number}"
+        elif not inside and not key and re.match(rf"\s*{re.escape(section)}\s*=", line):
+            return f"{file}:{number}"
+    return f"{file}:{found}" if found else str(file)
+
+
+def _toml_string(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,139 @@
+"""The command line: a lazy click group. Each verb lives in its package's cli.py.
+
+Only the verb that is called is imported, so that ``shoptalk --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+VERSION = "0.1.0"
+
+# verb → (where its command is, its one-line help). The help stands here so that listing the verbs
+# imports none of them; a test holds it equal to the command's own.
+VERBS: dict[str, tuple[str, str]] = {
+    "init": ("retrieval.cli:init", "Write shoptalk.toml for a folder of documents."),
+    "mine": ("trainer.cli:mine", "Mine training pairs from the documents and show them."),
+    "tune": ("trainer.cli:tune", "Mine, split, train, evaluate, report, register and gate a model."),
+    "evaluate": ("trainer.cli:evaluate", "Judge models on questions with known answers."),
+    "models": ("trainer.cli:models", "List, show, promote and roll back model versions."),
+    "index": ("retrieval.cli:index", "Bring the search index up to date with the documents."),
+    "search": ("retrieval.cli:search", "Search a corpus and print the best passages."),
+    "status": ("retrieval.cli:status", "Show the workspace: corpora, models, indexes, settings."),
+    "serve": ("server.cli:serve", "Serve the corpora to Claude and other MCP clients."),
+    "ask": ("agent.cli:ask", "Have Claude search the corpora and answer one question, with citations."),
+    "demo": ("trainer.cli:demo", "Run the whole loop on a real medical coding corpus, offline."),
+}
+
+
+def _global_options() -> list[click.Option]:
+    """The options every verb takes, before or after its name."""
+    return [
+        click.Option(
+            ["-w", "--workspace", "workspace"],
+            type=click.Path(path_type=Path, file_okay=False),
+            expose_value=False,
+            callback=_remember("root"),
+            help="The workspace folder (default: $SHOPTALK_WORKSPACE, else the current folder).",
+        ),
+        click.Option(
+            ["--json", "json"],
+            is_flag=True,
+            default=None,
+            expose_value=False,
+            callback=_remember("json"),
+            help="Answer in JSON on stdout.",
+        ),
+        click.Option(
+            ["-q", "--quiet", "quiet"],
+            is_flag=True,
+            default=None,
+            expose_value=False,
+            callback=_remember("quiet"),
+            help="Say nothing but the answer and errors.",
+        ),
+    ]
+
+
+def _remember(name: str) -> Any:
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        from retrieval.console import Invocation
+
+        invocation = context.ensure_object(Invocation)
+        if name == "root" and value is None and context.parent is None:
+            value = Path(os.environ.get("SHOPTALK_WORKSPACE") or ".")
+        if value is not None:
+            setattr(invocation, name, value)
+
+    return callback
+
+
+def _accept_globals(command: click.Command) -> click.Command:
+    if not any(parameter.name == "workspace" for parameter in command.params):
+        command.params.extend(_global_options())
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            _accept_globals(child)
+    return command
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs, in the order a person meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the verb ``cmd_name``."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, attribute = VERBS[cmd_name][0].partition(":")
+        return _accept_globals(getattr(importlib.import_module(module), attribute))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+@click.command(
+    cls=LazyGroup, params=_global_options(), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(VERSION, prog_name="shoptalk")
+def command_line() -> None:
+    """Turn a folder of documents into a retriever that speaks their language, and prove it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every failure is one line on stderr and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = command_line.main(args=arguments, prog_name="shoptalk", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except Exception as error:
+        from retrieval.errors import ShoptalkError
+
+        if not isinstance(error, ShoptalkError):
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Documents in, a better model and its proof out."""
