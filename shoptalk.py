@@ -104,7 +104,9 @@ class LazyGroup(click.Group):
 
 
 @click.command(
-    cls=LazyGroup, params=_global_options(), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    params=_global_options(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(VERSION, prog_name="shoptalk")
 def command_line() -> None:

@@ -1,13 +1,44 @@
-"""Walk a corpus and read each file into documents."""
+"""Walk a corpus and read each file into documents.
+
+A new format is one line in ``READERS``: a function from the file and its bytes to its documents.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import codecs
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from retrieval.errors import DocumentError
+from retrieval.records import RecordError, csv_records, json_records, tsv_records
+
+if TYPE_CHECKING:
+    from retrieval.console import Progress
+    from retrieval.records import Record
+    from retrieval.workspace import Workspace
+
+__all__ = [
+    "READERS",
+    "Document",
+    "Format",
+    "Skipped",
+    "SourceFile",
+    "file_hash",
+    "read",
+    "read_all",
+    "read_or_skip",
+    "require_documents",
+    "walk",
+]
 
 Format = Literal["markdown", "rst", "html", "text"]
+TITLE_LINE_LIMIT = 100
+"""A plain text file's first line is its title when it has at most so many characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +69,12 @@ class Document:
     last_line: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of what passages are made of: title, text, format and line span."""
+        content = [self.title, self.text, self.format, self.first_line, self.last_line]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -45,3 +82,187 @@ class Skipped:
 
     path: str
     reason: str
+
+
+Found = tuple[list[Document], list[Skipped]]
+
+
+def walk(workspace: Workspace, corpus: str) -> tuple[list[SourceFile], list[Skipped]]:
+    """Return every file of ``corpus`` that can be read, sorted by relative path, and what was left out.
+
+    A symbolic link is followed only to where the corpus's own paths reach.
+
+    Raises:
+        DocumentError: a path of the corpus does not exist.
+    """
+    from retrieval.walking import walk_corpus
+
+    return walk_corpus(workspace, corpus)
+
+
+def read(file: SourceFile) -> Found:
+    """Return the documents of ``file``, and the records of it that had to be left out.
+
+    Raises:
+        DocumentError: the whole file cannot be read; the message is ``relative path: reason``.
+    """
+    try:
+        data = file.path.read_bytes()
+    except OSError as error:
+        raise DocumentError(f"{file.relative}: cannot be read: {error.strerror}") from None
+    try:
+        reader = READERS[Path(file.relative).suffix.lower()]
+    except KeyError:
+        raise DocumentError(f"{file.relative}: unknown format {Path(file.relative).suffix}") from None
+    return reader(file, data)
+
+
+def read_or_skip(file: SourceFile) -> Found:
+    """As ``read``, but a file that cannot be read at all is one more entry of what was left out."""
+    try:
+        return read(file)
+    except DocumentError as error:
+        return [], [Skipped(file.relative, str(error).removeprefix(f"{file.relative}: "))]
+
+
+def read_all(workspace: Workspace, corpus: str, progress: Progress | None = None) -> Found:
+    """Return all documents of ``corpus`` in reading order, and every file and record left out.
+
+    Of two documents with one id the later is left out. ``progress`` is told ``("read", done, total)`` in files.
+
+    Raises:
+        DocumentError: a path of the corpus does not exist, or no document could be read.
+    """
+    files, skipped = walk(workspace, corpus)
+    documents: dict[str, Document] = {}
+    for done, file in enumerate(files, 1):
+        found, left_out = read_or_skip(file)
+        skipped += left_out
+        for document in found:
+            first = documents.setdefault(document.id, document)
+            if first is not document:
+                skipped.append(Skipped(file.relative, f"document id {document.id!r} is taken by {_place(first)}"))
+        if progress:
+            progress("read", done, len(files))
+    require_documents(workspace, corpus, len(documents), skipped)
+    return list(documents.values()), skipped
+
+
+def require_documents(workspace: Workspace, corpus: str, count: int, skipped: Sequence[Skipped]) -> None:
+    """Do nothing if ``count`` documents of ``corpus`` could be read.
+
+    Raises:
+        DocumentError: ``count`` is 0; the message names the corpus's paths and the first reason.
+    """
+    if count:
+        return
+    paths = ", ".join(str(path) for path in workspace.corpus_paths(corpus))
+    problem = f"corpus {corpus!r} has no document that can be read in {paths}"
+    if skipped:
+        problem += f" ({len(skipped)} left out, the first: {skipped[0].path}: {skipped[0].reason})"
+    formats = ", ".join(suffix for suffix in READERS if suffix)
+    raise DocumentError(f"{problem}; put files there of these formats: {formats}")
+
+
+def file_hash(file: SourceFile) -> str:
+    """Return the SHA-256 (hex) of the file's bytes.
+
+    Raises:
+        DocumentError: the file cannot be read.
+    """
+    try:
+        with file.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DocumentError(f"{file.relative}: cannot be read: {error.strerror}") from None
+
+
+def _place(document: Document) -> str:
+    return document.path if document.first_line is None else f"{document.path} line {document.first_line}"
+
+
+def _decode(file: SourceFile, data: bytes) -> str:
+    """Return the text of ``data`` with ``\\n`` line ends: UTF-8, or UTF-16 that starts with its mark."""
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if b"\0" in data and not wide:
+            raise DocumentError(f"{file.relative}: binary file") from None
+        name = "UTF-16" if wide else "UTF-8"
+        raise DocumentError(f"{file.relative}: not {name} (byte {error.start}); save it as UTF-8") from None
+    if "\0" in text:
+        raise DocumentError(f"{file.relative}: binary file")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
+    text = _decode(file, data)
+    if not text.strip():
+        return [], [Skipped(file.relative, "no text")]
+    return [Document(file.relative, file.relative, _title(file, text, format), text, format)], []
+
+
+def _title(file: SourceFile, text: str, format: Format) -> str:
+    if format == "text":
+        line = next(line for line in text.split("\n") if line.strip()).strip()
+        title = line if len(line) <= TITLE_LINE_LIMIT else ""
+    else:
+        from retrieval.structure import first_heading
+
+        title = first_heading(text, format)
+    return title or _readable(Path(file.relative).stem)
+
+
+def _readable(stem: str) -> str:
+    words = stem.replace("_", " ").replace("-", " ").strip()
+    return words[:1].upper() + words[1:] if words else stem
+
+
+def _read_records(file: SourceFile, data: bytes, *, parse: Callable[[str], list[Record | RecordError]]) -> Found:
+    documents: dict[str, Document] = {}
+    skipped = []
+    try:
+        records = parse(_decode(file, data))
+    except RecordError as error:
+        raise DocumentError(f"{file.relative}: {error.reason}") from None
+    for record in records:
+        if isinstance(record, RecordError):
+            skipped.append(Skipped(file.relative, f"line {record.line}: {record.reason}"))
+            continue
+        id = record.id or f"{file.relative}#{record.row}"
+        if id in documents:
+            reason = f"line {record.first_line}: id {id!r} is taken by line {documents[id].first_line}"
+            skipped.append(Skipped(file.relative, reason))
+            continue
+        documents[id] = Document(
+            id, file.relative, record.title, record.text, "text", record.first_line, record.last_line, record.metadata
+        )
+    if not records:
+        skipped.append(Skipped(file.relative, "no records"))
+    return list(documents.values()), skipped
+
+
+_markdown = partial(_read_whole, format="markdown")
+_rst = partial(_read_whole, format="rst")
+_html = partial(_read_whole, format="html")
+_text = partial(_read_whole, format="text")
+_json = partial(_read_records, parse=json_records)
+
+READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
+    ".md": _markdown,
+    ".markdown": _markdown,
+    ".mdx": _markdown,
+    ".rst": _rst,
+    ".html": _html,
+    ".htm": _html,
+    ".xhtml": _html,
+    ".txt": _text,
+    ".text": _text,
+    "": _text,
+    ".jsonl": _json,
+    ".ndjson": _json,
+    ".csv": partial(_read_records, parse=csv_records),
+    ".tsv": partial(_read_records, parse=tsv_records),
+}
+"""How a file is read, by its lower-case extension ("": none, as in LICENSE)."""

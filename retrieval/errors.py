@@ -5,6 +5,7 @@
   * DocumentError          a corpus, or one file of it, cannot be read
   * ModelError             a model reference does not resolve, load or fit
   * IndexingError          an index is missing, damaged, locked or of another model
+    * IndexingCancelled    an indexing run was asked to stop, and did
   * QuestionsError         questions, qrels or mined pairs do not suffice
   * GateRefused            exit code 3: a verdict said no
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 __all__ = [
     "DocumentError",
     "GateRefused",
+    "IndexingCancelled",
     "IndexingError",
     "ModelError",
     "QuestionsError",
@@ -44,6 +46,10 @@ class ModelError(ShoptalkError):
 
 class IndexingError(ShoptalkError):
     """An index is missing, damaged, held by another writer, or built by another model."""
+
+
+class IndexingCancelled(IndexingError):
+    """An indexing run was asked to stop, and did; the old index stays."""
 
 
 class QuestionsError(ShoptalkError):

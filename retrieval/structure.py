@@ -1,23 +1,55 @@
-"""A document's headings and blocks, found by a real parser for its format."""
+"""A document's headings and blocks, found by a real parser for its format.
+
+Each format has a module that turns text into headings and blocks in reading order
+(``structure_markdown``, ``structure_rst``, ``structure_html``, ``structure_text``); here they
+become sections.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from retrieval.documents import Document
+from retrieval.documents import Document, Format
+from retrieval.errors import DocumentError
+
+__all__ = ["Block", "BlockKind", "Heading", "Section", "first_heading", "sections", "source_block"]
 
 BlockKind = Literal["paragraph", "code", "table", "list"]
+TITLE_LINES = 200
+"""A title is looked for in so many lines before the whole document is parsed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading as plain text, its level (1 is outermost) and its 1-based lines, underline included."""
+
+    level: int
+    text: str
+    first_line: int
+    last_line: int
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A paragraph, code block, table or list, as it reads, with its 1-based lines in the file."""
+    """A paragraph, code block, table or list, as it reads, with its 1-based lines in the file.
+
+    ``spans`` has the (first, last) line in the file of each line of ``text``; it is empty where
+    they follow one another from ``first_line``, as they do in a slice of the source.
+    """
 
     kind: BlockKind
     text: str
     first_line: int
     last_line: int
+    spans: tuple[tuple[int, int], ...] = ()
+
+    def lines_of(self, start: int, end: int) -> tuple[int, int]:
+        """Return the first and last line in the file of lines ``start`` to ``end`` (from 0, inclusive) of the text."""
+        if self.spans:
+            return self.spans[start][0], self.spans[end][1]
+        return self.first_line + start, self.first_line + end
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +73,101 @@ class Section:
 
 
 def sections(document: Document) -> list[Section]:
-    """Return ``document``'s sections in reading order."""
-    raise NotImplementedError
+    """Return ``document``'s sections in reading order; each has a heading, or blocks, or both.
+
+    Raises:
+        DocumentError: the document is nested too deeply to be parsed.
+    """
+    if document.first_line is not None:
+        return _record_sections(document)
+    return _assemble(document.id, _outline(document.text, document.format, document.id))
+
+
+def first_heading(text: str, format: Format) -> str:
+    """Return the first heading of level 1, else an HTML page's <title>, else "".
+
+    Raises:
+        DocumentError: the text is nested too deeply to be parsed.
+    """
+    if format == "html":
+        from retrieval.structure_html import page_title
+
+        return page_title(text)
+    lines = text.split("\n")
+    heads = ["\n".join(lines[:TITLE_LINES])] if len(lines) > TITLE_LINES else []
+    for part in [*heads, text]:
+        for item in _outline(part, format, "the document"):
+            if isinstance(item, Heading) and item.level == 1:
+                return item.text
+    return ""
+
+
+def source_block(kind: BlockKind, lines: Sequence[str], start: int, end: int) -> Block | None:
+    """Return the slice ``lines[start:end]`` (from 0) of a file as a block, blank lines at its ends left out."""
+    while start < end and not lines[start].strip():
+        start += 1
+    while start < end and not lines[end - 1].strip():
+        end -= 1
+    if start == end:
+        return None
+    return Block(kind, "\n".join(lines[start:end]), start + 1, end)
+
+
+def _outline(text: str, format: Format, name: str) -> Sequence[Heading | Block]:
+    try:
+        if format == "markdown":
+            from retrieval import structure_markdown
+
+            return structure_markdown.outline(text)
+        if format == "rst":
+            from retrieval import structure_rst
+
+            return structure_rst.outline(text)
+        if format == "html":
+            from retrieval import structure_html
+
+            return structure_html.outline(text)
+        from retrieval import structure_text
+
+        return structure_text.outline(text)
+    except RecursionError:
+        raise DocumentError(f"{name}: nested too deeply to be parsed as {format}; split or simplify it") from None
+
+
+def _assemble(document_id: str, items: Iterable[Heading | Block]) -> list[Section]:
+    found: list[Section] = []
+    path: list[Heading] = []
+    blocks: list[Block] = []
+
+    def close() -> None:
+        heading = path[-1] if path else None
+        if not heading and not blocks:
+            return
+        lines = [(item.first_line, item.last_line) for item in ([heading, *blocks] if heading else blocks)]
+        first, last = min(line for line, _ in lines), max(line for _, line in lines)
+        found.append(Section(document_id, tuple(item.text for item in path), tuple(blocks), first, last))
+        blocks.clear()
+
+    for item in items:
+        if isinstance(item, Block):
+            blocks.append(item)
+        elif item.text:
+            close()
+            while path and path[-1].level >= item.level:
+                path.pop()
+            path.append(item)
+    close()
+    return found
+
+
+def _record_sections(document: Document) -> list[Section]:
+    from retrieval import structure_text
+
+    first = document.first_line or 1
+    last = document.last_line or first
+    blocks = tuple(
+        Block(block.kind, block.text, first, last, ((first, last),) * (block.text.count("\n") + 1))
+        for block in structure_text.paragraphs(document.text)
+    )
+    heading = (document.title,) if document.title else ()
+    return [Section(document.id, heading, blocks, first, last)] if heading or blocks else []

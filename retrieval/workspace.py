@@ -96,6 +96,7 @@ class AgentSettings(_Frozen):
     max_tokens: int = Field(8192, ge=256, le=20_000)
     max_turns: int = Field(12, ge=1)
     max_calls: int = Field(40, ge=1)
+    max_output_tokens: int = Field(64_000, ge=256)
     max_seconds: float = Field(300.0, gt=0)
 
 

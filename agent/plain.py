@@ -1,0 +1,36 @@
+"""Text made safe to show: no terminal escapes, no control characters, no key, one line where one is meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+__all__ = ["one_line", "plain"]
+
+# ECMA-48: CSI sequences; OSC, DCS, SOS, PM and APC strings with their end; two-character escapes.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]"
+)
+# What is left of C0 (but for tab and line feed), DEL, C1, lone surrogates, and the marks that reorder
+# text on screen (Unicode TR36 3.2: bidirectional overrides hide what a line says).
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+_SHORTEST_SECRET = 8
+
+
+def plain(text: str, secrets: Iterable[str | None] = ()) -> str:
+    """``text`` without escapes, control characters, ``secrets`` and the keys in the environment."""
+    text = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    for secret in (*secrets, *(os.environ.get(name) for name in _SECRETS)):
+        if secret and len(secret.strip()) >= _SHORTEST_SECRET:
+            text = text.replace(secret.strip(), "[key]")
+    return text
+
+
+def one_line(text: str, limit: int = 300, secrets: Iterable[str | None] = ()) -> str:
+    """``text`` made plain, on one line, cut to ``limit`` characters with an ellipsis."""
+    line = " ".join(plain(text, secrets).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

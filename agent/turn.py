@@ -1,0 +1,142 @@
+"""One turn of the model: a request, its stream read to the end, tried again where that can help."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.answer import Usage
+from agent.faults import BrokenStream, Patience, diagnose
+from retrieval.errors import ShoptalkError
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from anthropic.types import Message
+
+__all__ = ["Reader", "Turn", "take_turn"]
+
+
+class Reader(Protocol):
+    """Who is told what a turn says, while it says it."""
+
+    def text(self, delta: str) -> None:
+        """More text."""
+
+    def block(self, block: dict[str, Any]) -> None:
+        """A content block is whole."""
+
+    def withdraw(self) -> None:
+        """Forget this turn's text and blocks: it is taken again."""
+
+    def notice(self, text: str) -> None:
+        """Tell people of a wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that was read to its ``message_stop``.
+
+    ``malformed`` holds the ids of tool calls whose arguments were not whole JSON; the SDK shows those
+    with whatever it could make of them.
+    """
+
+    content: list[dict[str, Any]]
+    stop_reason: str
+    model: str
+    usage: Usage
+    refusal: str = ""
+    malformed: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The tool calls, in order."""
+        return [block for block in self.content if block["type"] == "tool_use"]
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it says anything."""
+        return any(block["type"] == "text" and block["text"].strip() for block in self.content)
+
+
+async def take_turn(client: AsyncAnthropic, request: Mapping[str, Any], reader: Reader, patience: Patience) -> Turn:
+    """Send ``request`` and read the answer; ``client`` must not retry by itself.
+
+    Raises:
+        ShoptalkError: the API refuses, or fails as often as ``patience`` allows.
+    """
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            return await _read_stream(client, request, reader)
+        except Exception as error:
+            fault = diagnose(error, client, str(request["model"]))
+            if fault is None:
+                raise
+            reader.withdraw()
+            if not fault.passing:
+                raise ShoptalkError(fault.message) from error
+            if attempt == patience.attempts:
+                raise ShoptalkError(f"{fault.message} (tried {attempt} times)") from error
+            wait = patience.wait(attempt, fault)
+            asked = "" if fault.wait is None or fault.wait <= wait else f" (the API asked for {fault.wait:.0f} s)"
+            reader.notice(f"{fault.message}; trying again in {wait:.1f} s{asked}")
+            await asyncio.sleep(wait)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _read_stream(client: AsyncAnthropic, request: Mapping[str, Any], reader: Reader) -> Turn:
+    arguments: dict[int, str] = {}
+    async with client.messages.stream(**request) as stream:
+        events = aiter(stream)
+        while (event := await _next_event(events)) is not None:
+            if event.type == "text":
+                reader.text(event.text)
+            elif event.type == "content_block_delta" and event.delta.type == "input_json_delta":
+                arguments[event.index] = arguments.get(event.index, "") + event.delta.partial_json
+            elif event.type == "content_block_stop":
+                reader.block(_as_param(event.content_block))
+            elif event.type == "message_stop":
+                return _turn(event.message, arguments)
+        kind = stream.response.headers.get("content-type", "").partition(";")[0]
+    if kind != "text/event-stream":
+        raise BrokenStream(f"it came as {kind or 'nothing'} and not as an event stream; check ANTHROPIC_BASE_URL")
+    raise BrokenStream("the stream ended before message_stop")
+
+
+async def _next_event(events: AsyncIterator[Any]) -> Any:
+    """The next event, None at the end; what the SDK trips over in a bad stream becomes BrokenStream."""
+    try:
+        return await anext(events, None)
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BrokenStream(f"an event cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _turn(message: Message, arguments: Mapping[int, str]) -> Turn:
+    if message.stop_reason is None:
+        raise BrokenStream("the stream ended without a stop reason")
+    content = [_as_param(block) for block in message.content]
+    details = message.stop_details
+    refusal = "" if details is None else details.explanation or details.category or ""
+    usage = Usage(
+        message.usage.input_tokens,
+        message.usage.output_tokens,
+        message.usage.cache_read_input_tokens or 0,
+        message.usage.cache_creation_input_tokens or 0,
+    )
+    malformed = frozenset(content[index]["id"] for index, text in arguments.items() if not _is_object(text))
+    return Turn(content, message.stop_reason, message.model, usage, refusal, malformed)
+
+
+def _as_param(block: Any) -> dict[str, Any]:
+    """A block as the API sent it, without what the SDK adds."""
+    param: dict[str, Any] = block.to_dict(mode="json")
+    return param
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

@@ -1,0 +1,361 @@
+"""SQLite: what is in a generation (files, documents, passages), and the cache of vectors.
+
+A passage has two names: its public id, and a number that is its key in the vector and the lexical
+index. A number is never given twice, not even after its passage is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from retrieval.documents import Document, Skipped, SourceFile
+from retrieval.errors import IndexingError
+from retrieval.passages import Passage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Catalog", "CatalogReader", "DocumentRow", "EmbeddingCache", "FileRow", "PassageRow", "text_hash"]
+
+_SCHEMA = """
+CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE skipped (file TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE documents (
+    id TEXT PRIMARY KEY, path TEXT NOT NULL, title TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE INDEX documents_by_path ON documents (path);
+CREATE TABLE passages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, document_id TEXT NOT NULL,
+    heading TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL,
+    first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, hash TEXT NOT NULL);
+CREATE INDEX passages_by_document ON passages (document_id);
+"""
+_T = TypeVar("_T")
+_VARIABLES = 900  # fewer than any SQLite allows in one statement
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file as it was when it was indexed."""
+
+    path: str
+    size: int
+    modified_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as it was when it was indexed; ``hash`` is its content's."""
+
+    id: str
+    path: str
+    title: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRow:
+    """A passage, its number, and the path of its document's file."""
+
+    number: int
+    passage: Passage
+    path: str
+
+
+def text_hash(text: str) -> str:
+    """Return the sha256 of what is embedded, as hexadecimal digits."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class CatalogReader:
+    """The catalogue of a sealed generation; thread-safe, with a connection a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self.close = weakref.finalize(self, _close_all, self._opened)
+        self._rows("SELECT count(*) FROM files")
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        try:
+            connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                # Sealed files never change: no locks are needed, and no journal beside them.
+                uri = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
+                connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+                self._local.connection = connection
+                self._opened.append(connection)
+            return connection.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise IndexingError(
+                f"{self._path} is missing or damaged ({error}); rebuild it with `shoptalk index --full`"
+            ) from None
+
+    def files(self) -> dict[str, FileRow]:
+        """Return every file, by path."""
+        return {row[0]: FileRow(*row) for row in self._rows("SELECT * FROM files")}
+
+    def skipped(self) -> list[Skipped]:
+        """Return what was left out of the files."""
+        return [Skipped(*row) for row in self._rows("SELECT path, reason FROM skipped ORDER BY rowid")]
+
+    def passages(self, numbers: Sequence[int]) -> dict[int, PassageRow]:
+        """Return the passages ``numbers``, by number."""
+        found: dict[int, PassageRow] = {}
+        for some in _portions(numbers):
+            marks = ",".join("?" * len(some))
+            for row in self._rows(f"{_PASSAGES} WHERE passages.number IN ({marks})", some):
+                found[row[0]] = _passage_row(row)
+        return found
+
+    def numbers_under(self, prefix: str) -> NDArray[np.int64]:
+        """Return the numbers of passages whose document's id, or file's path, starts with ``prefix``."""
+        import numpy as np
+
+        rows = self._rows(
+            "SELECT number FROM passages JOIN documents ON documents.id = passages.document_id"
+            " WHERE substr(documents.id, 1, ?1) = ?2 OR substr(documents.path, 1, ?1) = ?2 ORDER BY number",
+            (len(prefix), prefix),
+        )
+        return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+
+
+_PASSAGES = (
+    "SELECT passages.number, passages.id, document_id, passages.title, heading, text,"
+    " passages.first_line, passages.last_line, documents.path"
+    " FROM passages LEFT JOIN documents ON documents.id = passages.document_id"
+)
+
+
+def _passage_row(row: tuple[Any, ...]) -> PassageRow:
+    number, passage_id, document_id, title, heading, text, first_line, last_line, path = row
+    passage = Passage(
+        id=passage_id,
+        document_id=document_id,
+        title=title,
+        heading=tuple(json.loads(heading)),
+        text=text,
+        first_line=first_line,
+        last_line=last_line,
+    )
+    return PassageRow(number, passage, path)
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+class Catalog:
+    """The catalogue of a generation that is being built: one thread, one file nobody else sees."""
+
+    def __init__(self, path: Path) -> None:
+        new = not path.exists()
+        # A crash throws the whole folder away, and sealing it syncs the file.
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = OFF")
+        self._connection.execute("PRAGMA synchronous = OFF")
+        if new:
+            self._connection.executescript(_SCHEMA)
+        self._connection.execute("BEGIN")
+
+    def close(self) -> None:
+        """Write everything."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+        self._connection.close()
+
+    def files(self) -> dict[str, FileRow]:
+        """Return every file, by path."""
+        return {row[0]: FileRow(*row) for row in self._connection.execute("SELECT * FROM files")}
+
+    def paths(self) -> list[str]:
+        """Return every path of which anything is known, be it that its file could not be read."""
+        query = "SELECT path FROM files UNION SELECT file FROM skipped UNION SELECT path FROM documents"
+        return [row[0] for row in self._connection.execute(query)]
+
+    def put_file(self, file: SourceFile, digest: str) -> None:
+        """Remember ``file`` as indexed, with the sha256 of its content."""
+        values = (file.relative, file.size, file.modified_ns, digest)
+        self._connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", values)
+
+    def forget_file(self, relative: str) -> None:
+        """Forget a file and what was skipped in it; its documents stay until they are removed."""
+        self._connection.execute("DELETE FROM files WHERE path = ?", (relative,))
+        self._connection.execute("DELETE FROM skipped WHERE file = ?", (relative,))
+
+    def put_skipped(self, relative: str, skipped: Iterable[Skipped]) -> None:
+        """Remember what was left out of the file ``relative``."""
+        rows = ((relative, item.path, item.reason) for item in skipped)
+        self._connection.executemany("INSERT INTO skipped VALUES (?, ?, ?)", rows)
+
+    def skipped(self) -> list[Skipped]:
+        """Return what was left out of the files that are remembered."""
+        return [Skipped(*row) for row in self._connection.execute("SELECT path, reason FROM skipped ORDER BY rowid")]
+
+    def document(self, document_id: str) -> DocumentRow | None:
+        """Return the document ``document_id``, if there is one."""
+        row = self._connection.execute("SELECT * FROM documents WHERE id = ?", (document_id,)).fetchone()
+        return DocumentRow(*row) if row else None
+
+    def document_ids(self, path: str) -> list[str]:
+        """Return the ids of the documents of the file ``path``."""
+        return [row[0] for row in self._connection.execute("SELECT id FROM documents WHERE path = ?", (path,))]
+
+    def put_document(self, document: Document) -> None:
+        """Add or replace a document."""
+        values = (document.id, document.path, document.title, document.content_hash)
+        self._connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", values)
+
+    def remove_document(self, document_id: str) -> None:
+        """Remove a document and its passages."""
+        self._connection.execute("DELETE FROM passages WHERE document_id = ?", (document_id,))
+        self._connection.execute("DELETE FROM documents WHERE id = ?", (document_id,))
+
+    def put_passages(self, document_id: str, passages: Sequence[Passage]) -> None:
+        """Make ``passages`` those of the document.
+
+        One that has the id and the embedded text of before keeps its number; another of the same
+        id is given a new one.
+        """
+        rows = self._connection.execute("SELECT id, number, hash FROM passages WHERE document_id = ?", (document_id,))
+        before = {row[0]: (row[1], row[2]) for row in rows}
+        kept: list[tuple[object, ...]] = []
+        added: list[tuple[object, ...]] = []
+        for passage in passages:
+            digest = text_hash(passage.embedded_text)
+            number, old_digest = before.get(passage.id, (None, ""))
+            shared = (
+                json.dumps(passage.heading, ensure_ascii=False),
+                passage.title,
+                passage.text,
+                passage.first_line,
+                passage.last_line,
+            )
+            if digest == old_digest:
+                kept.append((*shared, number))
+                del before[passage.id]
+            else:
+                added.append((passage.id, document_id, *shared, digest))
+        gone = ((number,) for number, _ in before.values())
+        self._connection.executemany("DELETE FROM passages WHERE number = ?", gone)
+        self._connection.executemany(
+            "UPDATE passages SET heading = ?, title = ?, text = ?, first_line = ?, last_line = ? WHERE number = ?", kept
+        )
+        self._connection.executemany(
+            "INSERT INTO passages (id, document_id, heading, title, text, first_line, last_line, hash)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            added,
+        )
+
+    def compare(self, before: Path) -> tuple[int, int, int, int]:
+        """Return how many documents were added, updated, removed and left as in the catalogue ``before``."""
+        self._connection.execute("COMMIT")
+        self._connection.execute("ATTACH ? AS before", (str(before),))
+        both = "FROM documents JOIN before.documents AS old USING (id) WHERE documents.hash"
+        counts = self._connection.execute(
+            "SELECT (SELECT count(*) FROM documents WHERE id NOT IN (SELECT id FROM before.documents)),"
+            f" (SELECT count(*) {both} <> old.hash),"
+            " (SELECT count(*) FROM before.documents WHERE id NOT IN (SELECT id FROM documents)),"
+            f" (SELECT count(*) {both} = old.hash)"
+        ).fetchone()
+        self._connection.execute("DETACH before")
+        self._connection.execute("BEGIN")
+        added, updated, removed, unchanged = counts
+        return added, updated, removed, unchanged
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many documents and passages there are."""
+        row = self._connection.execute("SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages)")
+        documents, passages = row.fetchone()
+        return documents, passages
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Return the numbers of all passages, rising."""
+        import numpy as np
+
+        rows = self._connection.execute("SELECT number FROM passages ORDER BY number")
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def texts(self, numbers: Iterable[int]) -> list[str]:
+        """Return what is embedded of the passages ``numbers``, in that order."""
+        wanted = [int(number) for number in numbers]
+        found: dict[int, str] = {}
+        for some in _portions(wanted):
+            marks = ",".join("?" * len(some))
+            for row in self._connection.execute(f"{_PASSAGES} WHERE passages.number IN ({marks})", some):
+                found[row[0]] = _passage_row(row).passage.embedded_text
+        return [found[number] for number in wanted]
+
+
+class EmbeddingCache:
+    """Vectors by the hash of the text they embed, for one embedder; survives kills and full rebuilds.
+
+    It is a cache: a file that is damaged is thrown away.
+    """
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._bytes = 4 * dimension
+        try:
+            self._connection = self._connect(path)
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._connection = self._connect(path)
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS vectors (hash BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+        return connection
+
+    def __enter__(self) -> EmbeddingCache:
+        """Return itself, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors there are for ``hashes``."""
+        import numpy as np
+
+        found = {}
+        for some in _portions(hashes):
+            marks = ",".join("?" * len(some))
+            query = f"SELECT hash, vector FROM vectors WHERE hash IN ({marks})"
+            for digest, vector in self._connection.execute(query, [bytes.fromhex(item) for item in some]):
+                if len(vector) == self._bytes:
+                    found[digest.hex()] = np.frombuffer(vector, dtype="<f4")
+        return found
+
+    def keep(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Store vectors by hash; they are on disk when this returns."""
+        rows = [(bytes.fromhex(digest), vector.astype("<f4").tobytes()) for digest, vector in vectors.items()]
+        self._connection.execute("BEGIN")
+        self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        self._connection.execute("COMMIT")
+
+
+def _portions(items: Iterable[_T]) -> Iterator[list[_T]]:
+    everything = list(items)
+    for start in range(0, len(everything), _VARIABLES):
+        yield everything[start : start + _VARIABLES]

@@ -1,0 +1,316 @@
+"""Write, seal, open and verify one generation of an index.
+
+On disk, in ``indexes/<corpus>/``::
+
+    g000007/  manifest.json  catalog.sqlite  vectors.faiss  lexical/
+    CURRENT   the name of the live generation
+    LOCK      held by the one process that writes
+
+A generation is put together in a temporary folder, synced, renamed, and only then named by
+CURRENT: a kill at any instant leaves the old one live and whole. It never changes afterwards, so
+it may be mapped. Who has one open holds a shared lock on its manifest, and a generation so held
+is not swept away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from retrieval.documents import Skipped
+from retrieval.errors import IndexingError
+
+__all__ = ["FORMAT", "Generation", "Manifest", "current_name", "open_current", "seal", "stage", "switch", "verify"]
+
+FORMAT = 1
+"""The version of everything in a generation's folder; one of another version is built anew."""
+
+CURRENT = "CURRENT"
+MANIFEST = "manifest.json"
+CATALOG = "catalog.sqlite"
+VECTORS = "vectors.faiss"
+LEXICAL = "lexical"
+_NAME = re.compile(r"g(\d{6,})")
+_TEMPORARY = ".building-"
+_REBUILD = "rebuild it with `shoptalk index --full`"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a generation is made of and by; ``files`` maps each file to its size and sha256."""
+
+    format: int
+    corpus: str
+    created: str
+    documents: int
+    passages: int
+    reference: str
+    fingerprint: str
+    dimension: int
+    max_tokens: int
+    tokenizer: int
+    language: str
+    lexical_weight: float | None
+    lexical_dead: int
+    skipped: tuple[Skipped, ...]
+    files: Mapping[str, tuple[int, str]]
+
+    def to_json(self) -> str:
+        """Write the manifest, with a seal that shows whether it was altered."""
+        values = asdict(self)
+        return json.dumps({**values, "seal": _seal_of(values)}, ensure_ascii=False, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: it is not that, or was altered since.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("not a JSON object")
+        if values.get("format") != FORMAT:
+            raise ValueError(f"it has format {values.get('format')}, this version of Shoptalk writes {FORMAT}")
+        if values.pop("seal", None) != _seal_of(values) or values.keys() != {field.name for field in fields(cls)}:
+            raise ValueError("it was altered")
+        values["skipped"] = tuple(Skipped(**item) for item in values["skipped"])
+        values["files"] = {name: (size, digest) for name, (size, digest) in values["files"].items()}
+        return cls(**values)
+
+
+def _seal_of(values: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+class Generation:
+    """One sealed generation, held open: it stays on disk until this is closed or forgotten.
+
+    Raises:
+        FileNotFoundError: it is gone, or just going.
+        IndexingError: its manifest, or the size of one of its files, is not as it was sealed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        descriptor = _hold(folder / MANIFEST)
+        self.close = weakref.finalize(self, os.close, descriptor)
+        try:
+            self.manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        except (ValueError, TypeError) as error:
+            raise IndexingError(f"{folder / MANIFEST} is unusable: {error}; {_REBUILD}") from None
+        for name, (size, _) in self.manifest.files.items():
+            try:
+                found = (folder / name).stat().st_size
+            except FileNotFoundError:
+                raise IndexingError(f"{folder / name} is missing; {_REBUILD}") from None
+            if found != size:
+                raise IndexingError(f"{folder / name} is damaged: {found} bytes instead of {size}; {_REBUILD}")
+
+    @property
+    def name(self) -> str:
+        """The folder's name, such as ``g000007``."""
+        return self.folder.name
+
+    @property
+    def catalog_file(self) -> Path:
+        """The SQLite catalogue."""
+        return self.folder / CATALOG
+
+    @property
+    def vectors_file(self) -> Path:
+        """The FAISS index."""
+        return self.folder / VECTORS
+
+    @property
+    def lexical_folder(self) -> Path:
+        """The tantivy index."""
+        return self.folder / LEXICAL
+
+
+def _hold(manifest: Path) -> int:
+    descriptor = os.open(manifest, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), manifest.stat()):
+            raise FileNotFoundError(manifest)
+    except BlockingIOError:  # only a sweep takes the exclusive lock
+        os.close(descriptor)
+        raise FileNotFoundError(manifest) from None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def current_name(index_dir: Path) -> str | None:
+    """Return the name of the live generation, or None where there is none yet."""
+    try:
+        return (index_dir / CURRENT).read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def open_current(index_dir: Path, corpus: str) -> Generation:
+    """Open the live generation of ``corpus``; cheap, as only the sizes of its files are checked.
+
+    Raises:
+        IndexingError: there is no generation yet, or it is damaged.
+    """
+    name = current_name(index_dir)
+    if name is None:
+        raise IndexingError(f"corpus {corpus!r} has no index yet; run `shoptalk index`")
+    while True:
+        try:
+            return Generation(index_dir / name)
+        except FileNotFoundError:
+            # Between reading CURRENT and opening, two newer generations may have come.
+            newer = current_name(index_dir)
+            if newer is None or newer == name:
+                raise IndexingError(f"{index_dir / name} is missing; {_REBUILD}") from None
+            name = newer
+
+
+def verify(generation: Generation) -> None:
+    """Compare every file with its sha256 in the manifest; reads everything.
+
+    Raises:
+        IndexingError: one differs; the message names it.
+    """
+    Manifest.from_json((generation.folder / MANIFEST).read_text(encoding="utf-8"))
+    for name, (_, digest) in generation.manifest.files.items():
+        if _digest(generation.folder / name) != digest:
+            raise IndexingError(f"{generation.folder / name} is damaged: its checksum is wrong; {_REBUILD}")
+
+
+@contextmanager
+def writing(index_dir: Path, corpus: str) -> Iterator[None]:
+    """Be the one writer of ``corpus`` for the length of the block.
+
+    Raises:
+        IndexingError: another process is.
+    """
+    from filelock import FileLock, Timeout
+
+    index_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(index_dir / "LOCK", timeout=0):
+            _sweep_temporary(index_dir)
+            yield
+    except Timeout:
+        raise IndexingError(f"another process is indexing corpus {corpus!r}; wait for it, then try again") from None
+
+
+@contextmanager
+def stage(index_dir: Path) -> Iterator[Path]:
+    """Yield a new temporary folder to build a generation in; it is gone after the block unless sealed."""
+    folder = index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def seal(staged: Path, manifest: Manifest) -> Generation:
+    """Add the manifest to the folder ``staged`` (``files`` is filled in here), sync it and give it the next number.
+
+    It is not live before :func:`switch`.
+    """
+    index_dir = staged.parent
+    paths = sorted(path for path in staged.rglob("*") if path.is_file() and path.suffix != ".lock")
+    files = {path.relative_to(staged).as_posix(): (path.stat().st_size, _digest(path)) for path in paths}
+    values = {field.name: getattr(manifest, field.name) for field in fields(manifest)}
+    (staged / MANIFEST).write_text(Manifest(**{**values, "files": files}).to_json(), encoding="utf-8")
+    for path in staged.rglob("*"):
+        _sync(path)
+    _sync(staged)
+    number = max((_number(folder) for folder in _generations(index_dir)), default=0) + 1
+    target = index_dir / f"g{number:06d}"
+    staged.rename(target)
+    _sync(index_dir)
+    return Generation(target)
+
+
+def switch(index_dir: Path, generation: Generation) -> None:
+    """Make ``generation`` the live one, and sweep those that nobody needs.
+
+    Kept are the one that was live before, those sealed later, and those a reader holds.
+
+    Raises:
+        IndexingError: it was swept since it was sealed, because a later one went live.
+    """
+    if not (generation.folder / MANIFEST).exists():
+        raise IndexingError(f"{generation.folder} is gone: a later generation went live; run `shoptalk index`")
+    before = current_name(index_dir)
+    temporary = index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(generation.name + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, index_dir / CURRENT)
+    _sync(index_dir)
+    for folder in _generations(index_dir):
+        if folder.name not in (before, generation.name) and _number(folder) < _number(generation.folder):
+            _remove_unless_held(folder)
+
+
+def _remove_unless_held(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder / MANIFEST, os.O_RDWR)
+    except FileNotFoundError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        # Renamed first, so that no reader ever finds half a generation under its name.
+        going = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        folder.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep_temporary(index_dir: Path) -> None:
+    """Remove what dead writers left; the caller holds the lock, so no living one has any."""
+    for path in index_dir.glob(f"{_TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _generations(index_dir: Path) -> list[Path]:
+    return [path for path in index_dir.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+
+
+def _number(folder: Path) -> int:
+    match = _NAME.fullmatch(folder.name)
+    return int(match.group(1)) if match else 0
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,293 @@
+"""Model versions on disk: resolve a reference, add, promote, roll back.
+
+``models/CURRENT`` holds one reference a line: the first is in use, those below are what was in use
+before it, newest first. A version's folder never changes once it has its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from retrieval.errors import ModelError
+from retrieval.workspace import Workspace
+
+__all__ = [
+    "ModelVersion",
+    "ResolvedModel",
+    "add_version",
+    "current_reference",
+    "find_version",
+    "list_versions",
+    "remember_base_fusion",
+    "resolve",
+    "roll_back",
+    "set_current",
+    "staging_folder",
+    "tuned_lexical_weight",
+]
+
+TRAINING_RECORD = "training.json"
+EVALUATION_RECORD = "evaluation.json"
+BASE_FUSION = "base.json"
+_VERSION_FOLDER = re.compile(r"v(\d{4,})")
+_VERSION_NAME = re.compile(r"v0*(\d+)")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A concrete reference (never ``current`` or ``base``) and where it loads from: a folder, or a Hub id."""
+
+    reference: str
+    location: str
+    is_folder: bool
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One immutable folder of ``models/`` with its training record and its evaluation."""
+
+    name: str
+    path: Path
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    current: bool
+
+    @property
+    def verdict(self) -> str:
+        """WIN, TIE or REGRESSION; "" where it was never judged."""
+        return str(self.evaluation.get("verdict", ""))
+
+    @property
+    def ndcg_before(self) -> float | None:
+        """NDCG@10 of the base model on the test split, dense."""
+        return self.evaluation.get("ndcg_before")
+
+    @property
+    def ndcg_after(self) -> float | None:
+        """NDCG@10 of this version on the test split, dense."""
+        return self.evaluation.get("ndcg_after")
+
+    @property
+    def created(self) -> str:
+        """When it was registered, ISO 8601."""
+        return str(self.training.get("created", ""))
+
+
+def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
+    """Turn any model reference into a concrete one and the place it loads from.
+
+    Raises:
+        ModelError: nothing has that name; the message lists the forms a reference can take.
+    """
+    if reference == "current":
+        reference = current_reference(workspace)
+    if reference == "base":
+        reference = workspace.model.base
+    if _VERSION_NAME.fullmatch(reference):
+        version = find_version(workspace, reference)
+        return ResolvedModel(version.name, str(version.path), True)
+    if reference.startswith("package:"):
+        return ResolvedModel(reference, str(_package_folder(reference)), True)
+    folder = workspace.root / Path(reference).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+            raise ModelError(f"{folder} holds no model: neither modules.json nor config.json is in it")
+        return ResolvedModel(reference, str(folder), True)
+    if _HUB_ID.fullmatch(reference) and not reference.startswith("."):
+        return ResolvedModel(reference, reference, False)
+    raise ModelError(
+        f"unknown model reference {reference!r}; use a Hub id (BAAI/bge-base-en-v1.5), a folder, "
+        "package:NAME/FOLDER, a version (v1), current or base"
+    )
+
+
+def current_reference(workspace: Workspace) -> str:
+    """The concrete reference of the model in use: a version such as ``v3``, or the base model's."""
+    return _history(workspace)[0]
+
+
+def list_versions(workspace: Workspace) -> list[ModelVersion]:
+    """Return the registered versions, oldest first."""
+    return [_read_version(workspace, number, path) for number, path in _version_folders(workspace)]
+
+
+def find_version(workspace: Workspace, name: str) -> ModelVersion:
+    """Return the version called ``name`` (``v3`` and ``v0003`` are the same).
+
+    Raises:
+        ModelError: there is none; the message lists those there are.
+    """
+    match = _VERSION_NAME.fullmatch(name)
+    folders = dict(_version_folders(workspace))
+    if match is None or int(match.group(1)) not in folders:
+        known = ", ".join(f"v{number}" for number in folders) or "none yet: `shoptalk tune` makes one"
+        raise ModelError(f"no model version {name!r}; known: {known}")
+    number = int(match.group(1))
+    return _read_version(workspace, number, folders[number])
+
+
+def staging_folder(workspace: Workspace) -> Path:
+    """Make and return an empty folder in which a version can be put together before `add_version`."""
+    workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    folder = workspace.models_dir / f".staging-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    return folder
+
+
+def add_version(workspace: Workspace, staged: Path) -> ModelVersion:
+    """Give the finished folder ``staged`` the next version number; after this it never changes."""
+    _sync_folder(staged)
+    taken = [number for number, _ in _version_folders(workspace)]
+    number = max(taken, default=0) + 1
+    while True:
+        target = workspace.models_dir / f"v{number:04d}"
+        try:
+            staged.rename(target)
+            break
+        except OSError:
+            if not target.exists():
+                raise
+            number += 1
+    _sync(workspace.models_dir)
+    return _read_version(workspace, number, target)
+
+
+def set_current(workspace: Workspace, reference: str) -> None:
+    """Put ``reference`` (a version, or the base model) to use for all that follows."""
+    concrete = resolve(workspace, reference).reference
+    history = [line for line in _history(workspace) if line != concrete]
+    _write_history(workspace, [concrete, *history])
+
+
+def roll_back(workspace: Workspace) -> str:
+    """Return to what was in use before; return its reference.
+
+    Raises:
+        ModelError: nothing was in use before.
+    """
+    history = _history(workspace)
+    if len(history) < 2:
+        raise ModelError(f"nothing to roll back to: {history[0]} is the first model this workspace used")
+    _write_history(workspace, history[1:])
+    return history[1]
+
+
+def remove_staging(folder: Path) -> None:
+    """Throw away a folder made by `staging_folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def tuned_lexical_weight(workspace: Workspace, reference: str) -> float | None:
+    """The BM25 weight chosen on the dev split for this model, or None where none was."""
+    concrete = resolve(workspace, reference).reference
+    if _VERSION_NAME.fullmatch(concrete):
+        record = find_version(workspace, concrete).training
+    else:
+        record = _read_json(workspace.models_dir / BASE_FUSION).get(concrete, {})
+    weight = record.get("lexical_weight")
+    return None if weight is None else float(weight)
+
+
+def remember_base_fusion(workspace: Workspace, reference: str, lexical_weight: float) -> None:
+    """Keep the BM25 weight chosen on the dev split for an untuned model."""
+    workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    file = workspace.models_dir / BASE_FUSION
+    _replace(file, json.dumps({**_read_json(file), reference: {"lexical_weight": lexical_weight}}, indent=2) + "\n")
+
+
+def _history(workspace: Workspace) -> list[str]:
+    file = workspace.models_dir / "CURRENT"
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        lines = []
+    kept = [line.strip() for line in lines if line.strip()]
+    return kept if kept and kept[-1] == workspace.model.base else [*kept, workspace.model.base]
+
+
+def _write_history(workspace: Workspace, lines: list[str]) -> None:
+    workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    _replace(workspace.models_dir / "CURRENT", "\n".join(lines) + "\n")
+
+
+def _version_folders(workspace: Workspace) -> list[tuple[int, Path]]:
+    if not workspace.models_dir.is_dir():
+        return []
+    found = [
+        (int(match.group(1)), path)
+        for path in workspace.models_dir.iterdir()
+        if (match := _VERSION_FOLDER.fullmatch(path.name)) and path.is_dir()
+    ]
+    return sorted(found)
+
+
+def _read_version(workspace: Workspace, number: int, path: Path) -> ModelVersion:
+    name = f"v{number}"
+    return ModelVersion(
+        name=name,
+        path=path,
+        training=_read_json(path / TRAINING_RECORD),
+        evaluation=_read_json(path / EVALUATION_RECORD),
+        current=_history(workspace)[0] == name,
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{file} cannot be read ({error}); restore it, or remove that version") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{file} must hold a JSON object; restore it, or remove that version")
+    return value
+
+
+def _package_folder(reference: str) -> Path:
+    name, _, inside = reference.removeprefix("package:").partition("/")
+    try:
+        spec = find_spec(name) if re.fullmatch(r"\w+", name) else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"{reference}: no Python package {name!r} is installed here; `pip install` it first")
+    folder = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not folder.is_dir():
+        raise ModelError(f"{reference}: the package {name!r} has no folder {inside!r}")
+    return folder
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write ``text`` to ``file`` so that a kill at any instant leaves the old content or the new."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+    _sync(file.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,144 @@
+"""Blocks of text in ever finer units, and units packed into slices of similar size."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from retrieval.structure import Block
+
+__all__ = ["STEPS", "Unit", "pack", "slice_lines", "slice_text"]
+
+BLOCK_GAP = 1
+"""Tokens that the blank line between two blocks may cost."""
+TINY = 0.15
+"""A last slice of less than so much of the budget is evened out with the one before it."""
+
+SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？][」』”）]*|\n(?=[^\S\n]*\n)")
+SENTENCE_START = re.compile(r"\s+[\"'“‘(\[*_`]*[^\Wa-z_]")
+ABBREVIATION = re.compile(
+    r"(?:^|[\s(\"'“])(?:[a-z]|[a-z]\.[a-z]|et al|cf|vs|etc|approx|ca|nos?|figs?|eqs?|refs?|secs?|ch|vol|pp|eds?|art|"
+    r"para|mr|mrs|ms|dr|prof|st|jr|sr|inc|ltd|corp|co|dept|est|max|min|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)"
+    r"\.$",
+    re.IGNORECASE,
+)
+ABBREVIATION_REACH = 10
+LINE_END = re.compile(r"\n")
+WORD_END = re.compile(r"(?<=\S)(?=\s)")
+
+
+@dataclass(slots=True)
+class Unit:
+    """The characters ``start`` to ``end`` of a block's text, and how many tokens they are (-1: not counted yet)."""
+
+    block: int
+    start: int
+    end: int
+    tokens: int = -1
+
+
+def _by_lines(unit: Unit, block: Block, budget: int) -> Iterator[int]:
+    """Code, tables and lists end a unit with each line."""
+    if block.kind != "paragraph":
+        yield from (match.end() for match in LINE_END.finditer(block.text, unit.start, unit.end))
+
+
+def _by_sentences(unit: Unit, block: Block, budget: int) -> Iterator[int]:
+    """Prose ends a unit with each sentence and each blank line."""
+    if block.kind in ("code", "table"):
+        return
+    for match in SENTENCE_END.finditer(block.text, unit.start, unit.end):
+        end = match.end()
+        if match[0].startswith("."):
+            before = block.text[max(unit.start, match.start() - ABBREVIATION_REACH) : match.start() + 1]
+            if not SENTENCE_START.match(block.text, end) or ABBREVIATION.search(before):
+                continue
+        yield end
+
+
+def _by_words(unit: Unit, block: Block, budget: int) -> Iterator[int]:
+    yield from (match.end() for match in WORD_END.finditer(block.text, unit.start, unit.end))
+
+
+def _by_characters(unit: Unit, block: Block, budget: int) -> Iterator[int]:
+    """What has no white space is cut so that each piece has about ``budget`` tokens, evenly spread."""
+    width = max(1, (unit.end - unit.start) * budget // unit.tokens)
+    yield from range(unit.start + width, unit.end, width)
+
+
+STEPS = (_by_lines, _by_sentences, _by_words, _by_characters)
+"""Ways to split a unit, coarse to fine: (unit, its block, budget) → where inside of the unit one ends."""
+
+
+def refine(units: Sequence[Unit], blocks: Sequence[Block], budget: int, step: int) -> list[Unit]:
+    """Split those of ``units`` that have more than ``budget`` tokens by ``STEPS[step]``; pieces are not counted yet."""
+    finer: list[Unit] = []
+    for unit in units:
+        if unit.tokens <= budget:
+            finer.append(unit)
+            continue
+        inner = (end for end in STEPS[step](unit, blocks[unit.block], budget) if unit.start < end < unit.end)
+        bounds = [unit.start, *inner, unit.end]
+        pieces = [Unit(unit.block, start, end) for start, end in pairwise(bounds)]
+        finer += pieces if len(pieces) > 1 else [unit]
+    return finer
+
+
+def pack(units: Sequence[Unit], budget: int) -> list[list[Unit]]:
+    """Pack ``units`` in their order into as few slices of at most ``budget`` tokens as greed finds, evenly filled.
+
+    Evenly: with the least capacity that needs no more slices. A unit over budget is a slice of its own.
+    """
+    fewest = len(_fill(units, budget))
+    low, high = 1, budget
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(_fill(units, middle)) <= fewest else (middle + 1, high)
+    slices = _fill(units, low)
+    if len(slices) > 1 and _tokens(slices[-1]) < TINY * budget:
+        tail = slices[-2] + slices[-1]
+        splits = range(1, len(tail))
+        best = min(splits, key=lambda at: abs(_tokens(tail[:at]) - _tokens(tail[at:])))
+        slices[-2:] = [tail[:best], tail[best:]]
+    return slices
+
+
+def _fill(units: Sequence[Unit], capacity: int) -> list[list[Unit]]:
+    slices: list[list[Unit]] = []
+    used = 0
+    for unit in units:
+        gap = BLOCK_GAP if slices and unit.block != slices[-1][-1].block else 0
+        if slices and used + gap + unit.tokens <= capacity:
+            slices[-1].append(unit)
+            used += gap + unit.tokens
+        else:
+            slices.append([unit])
+            used = unit.tokens
+    return slices
+
+
+def _tokens(units: Sequence[Unit]) -> int:
+    gaps = sum(unit.block != after.block for unit, after in pairwise(units))
+    return sum(unit.tokens for unit in units) + gaps * BLOCK_GAP
+
+
+def slice_text(units: Sequence[Unit], blocks: Sequence[Block]) -> str:
+    """The text of a slice: each block's part as it stands there, one blank line apart."""
+    parts = [blocks[block].text[start:end] for block, start, end in _parts(units, blocks)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def slice_lines(units: Sequence[Unit], blocks: Sequence[Block]) -> tuple[int, int]:
+    """The first and last line in the file of a slice."""
+    spans = []
+    for index, start, end in _parts(units, blocks):
+        block = blocks[index]
+        if start == 0 and end == len(block.text):
+            spans.append((block.first_line, block.last_line))
+        elif start < end:
+            first = block.text.count("\n", 0, start)
+            spans.append(block.lines_of(first, first + block.text.count("\n", start, end)))
+    return min(first for first, _ in spans), max(last for _, last in spans)

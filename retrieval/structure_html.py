@@ -1,0 +1,322 @@
+"""Headings and blocks of HTML, by the standard library's parser, which knows the line of everything it reads."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+from retrieval.structure import Block, BlockKind, Heading
+
+__all__ = ["outline", "page_title"]
+
+HEADINGS = {f"h{level}": level for level in range(1, 7)}
+UNREAD = frozenset(
+    "script style nav footer aside template noscript svg button select iframe object dialog canvas audio video".split()
+)
+BLOCKS = frozenset(
+    "address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form "
+    "header hr html legend li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
+)
+CELLS = ("td", "th")
+LISTS = ("ul", "ol", "menu")
+SECTIONING = ("article", "main", "section")
+UNCLOSED = frozenset("p li dt dd tr td th option".split())
+"""Elements whose end tag is often left out, so that it cannot be waited for."""
+VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+
+Attributes = list[tuple[str, str | None]]
+
+
+def outline(text: str) -> list[Heading | Block]:
+    """Return the headings and blocks of a page: its main element's, if it has one, else its body's.
+
+    Navigation, page headers and footers, asides, scripts and what is hidden are left out. Words are
+    as a person reads them, entities decoded; line breaks are the source's.
+    """
+    page = _parse(text)
+    return page.main or page.items
+
+
+def page_title(text: str) -> str:
+    """Return the first h1 of a page, else its <title>, else ""."""
+    page = _parse(text)
+    for item in page.main or page.items:
+        if isinstance(item, Heading) and item.level == 1:
+            return item.text
+    return " ".join("".join(page.title).split())
+
+
+def _parse(text: str) -> _Page:
+    page = _Page()
+    page.feed(text)
+    page.close()
+    page.end_block()
+    page.end_group()
+    return page
+
+
+@dataclass
+class _Line:
+    """A line of a block to be: its words and the lines of the file they are on."""
+
+    text: str
+    first: int
+    last: int
+
+
+@dataclass
+class _Within:
+    """An element that is being waited out: its tag, and how many of that tag are open."""
+
+    tag: str
+    depth: int = 1
+
+
+class _Page(HTMLParser):
+    """Headings and blocks as they go by; where blocks begin and end, tags need not be balanced."""
+
+    def __init__(self) -> None:
+        # References are decoded here: decoded by the parser, a run's lines could not be counted.
+        super().__init__(convert_charrefs=False)
+        self.items: list[Heading | Block] = []
+        self.main: list[Heading | Block] = []
+        self.title: list[str] = []
+        self.in_title = False
+        self.lines: list[_Line] = []
+        self.open_line = False
+        self.heading = 0
+        self.pre = 0
+        self.lists = 0
+        self.bullet = False
+        self.row: list[_Line] | None = None
+        self.group_kind: BlockKind = "list"
+        self.group: list[_Line] = []
+        self.unread: _Within | None = None
+        self.main_element: _Within | None = None
+        self.sectioning = 0
+
+    # What the parser calls
+
+    def handle_starttag(self, tag: str, attrs: Attributes) -> None:
+        """See ``HTMLParser``."""
+        if self.unread:
+            self.unread.depth += tag == self.unread.tag
+            return
+        if self._is_unread(tag, dict(attrs)):
+            self.unread = _Within(tag)
+            return
+        if self.main_element:
+            self.main_element.depth += tag == self.main_element.tag
+        if tag == "title":
+            self.in_title = not self.title
+        elif tag == "br":
+            self._break_line()
+        elif tag in HEADINGS or tag in BLOCKS:
+            self._begin(tag)
+        if not self.main_element and (tag == "main" or dict(attrs).get("role") == "main"):
+            self.main_element = _Within(tag)
+        self.sectioning += tag in SECTIONING
+
+    def handle_endtag(self, tag: str) -> None:
+        """See ``HTMLParser``."""
+        if self.unread:
+            self.unread.depth -= tag == self.unread.tag
+            if not self.unread.depth:
+                self.unread = None
+            return
+        if tag == "title":
+            self.in_title = False
+        elif tag in HEADINGS or tag in BLOCKS:
+            self._end(tag)
+        if tag in SECTIONING:
+            self.sectioning = max(0, self.sectioning - 1)
+        if self.main_element:
+            self.main_element.depth -= tag == self.main_element.tag
+            if not self.main_element.depth:
+                self.main_element = None
+
+    def handle_startendtag(self, tag: str, attrs: Attributes) -> None:
+        """See ``HTMLParser``: ``<p/>`` starts a p, as in every browser, but XHTML's ``<br/>`` has no end."""
+        self.handle_starttag(tag, attrs)
+        if self.unread and self.unread.tag == tag:
+            self.handle_endtag(tag)
+
+    def handle_data(self, data: str) -> None:
+        """See ``HTMLParser``."""
+        if self.unread:
+            return
+        if self.in_title:
+            self.title.append(data)
+            return
+        first = self.getpos()[0]
+        for offset, part in enumerate(data.split("\n")):
+            if offset:
+                self._new_line(first + offset)
+            self._add(part, first + offset)
+
+    def handle_entityref(self, name: str) -> None:
+        """See ``HTMLParser``."""
+        self._reference(f"&{name};")
+
+    def handle_charref(self, name: str) -> None:
+        """See ``HTMLParser``."""
+        self._reference(f"&#{name};")
+
+    def unknown_decl(self, data: str) -> None:
+        """See ``HTMLParser``: a CDATA section of XHTML is text."""
+        if data.startswith("CDATA["):
+            self.handle_data(data[6:])
+
+    # Words
+
+    def _reference(self, reference: str) -> None:
+        decoded = html.unescape(reference)
+        # "AT&T" is no reference; the parser does not tell whether a semicolon followed.
+        text = reference.rstrip(";") if decoded == reference else decoded.replace("\n", " ")
+        if self.unread:
+            return
+        if self.in_title:
+            self.title.append(text)
+        else:
+            self._add(text, self.getpos()[0])
+
+    def _add(self, words: str, line: int) -> None:
+        if not words:
+            return
+        if not self.open_line:
+            self.lines.append(_Line("", line, line))
+            self.open_line = True
+        current = self.lines[-1]
+        if not current.text:
+            current.first = line
+        current.text += words
+        current.last = line
+
+    def _new_line(self, line: int) -> None:
+        self.lines.append(_Line("", line, line))
+        self.open_line = True
+
+    def _break_line(self) -> None:
+        self.open_line = False
+
+    # Blocks
+
+    def _is_unread(self, tag: str, attributes: dict[str, str | None]) -> bool:
+        if tag in UNREAD or (tag == "header" and not self.sectioning):
+            return True
+        if tag in VOID or tag in UNCLOSED or tag in ("html", "body", "main"):
+            return False
+        return (
+            "hidden" in attributes
+            or attributes.get("aria-hidden") == "true"
+            or attributes.get("role") in ("navigation", "search")
+            or "headerlink" in (attributes.get("class") or "").split()
+        )
+
+    def _begin(self, tag: str) -> None:
+        if self.row is not None and tag not in HEADINGS and tag not in ("tr", "table"):
+            return self._end_cell() if tag in CELLS else self._space()
+        self.end_block()
+        if tag in HEADINGS:
+            self.row = None
+            self.heading = HEADINGS[tag]
+        elif tag == "pre":
+            self.pre += 1
+        elif tag == "tr":
+            self.row = []
+        elif tag in LISTS:
+            self.lists += 1
+        elif tag == "li":
+            self.bullet = True
+
+    def _end(self, tag: str) -> None:
+        if self.row is not None and tag not in ("tr", "table", "tbody", "thead", "tfoot"):
+            return self._end_cell() if tag in CELLS else self._space()
+        self.end_block()
+        if tag == "table" or (tag in LISTS and self.lists == 1):
+            self.end_group()
+        if tag in HEADINGS:
+            self.heading = 0
+        elif tag == "pre":
+            self.pre = max(0, self.pre - 1)
+        elif tag in LISTS:
+            self.lists = max(0, self.lists - 1)
+        elif tag == "li":
+            self.bullet = False
+
+    def _space(self) -> None:
+        if self.lines:
+            self.lines[-1].text += " "
+
+    def _end_cell(self) -> None:
+        lines = self._take_lines()
+        if lines and self.row is not None:
+            words = " ".join(line.text for line in lines)
+            self.row.append(_Line(words, lines[0].first, lines[-1].last))
+
+    def _take_lines(self) -> list[_Line]:
+        """The lines gathered so far, white space as a browser shows it."""
+        lines = self.lines
+        self.lines, self.open_line = [], False
+        if self.pre:
+            while lines and not lines[0].text.strip():
+                lines.pop(0)
+            while lines and not lines[-1].text.strip():
+                lines.pop()
+            return lines
+        for line in lines:
+            line.text = " ".join(line.text.split())
+        return [line for line in lines if line.text]
+
+    def end_block(self) -> None:
+        """Make a heading or a block of the words gathered so far."""
+        if self.row is not None:
+            self._end_cell()
+            cells, self.row = self.row, None
+            if cells:
+                text = " | ".join(cell.text for cell in cells)
+                self._append("table", [_Line(text, cells[0].first, cells[-1].last)])
+            return
+        lines = self._take_lines()
+        if not lines:
+            return
+        if self.heading:
+            text = " ".join(line.text for line in lines)
+            self._keep(Heading(self.heading, text, lines[0].first, lines[-1].last))
+        elif self.pre:
+            self._keep(_block("code", lines))
+        elif self.lists:
+            indent = "  " * (self.lists - 1)
+            for line in lines:
+                line.text = indent + ("- " if self.bullet else "  ") + line.text
+                self.bullet = False
+            self._append("list", lines)
+        else:
+            self._keep(_block("paragraph", lines))
+
+    def _append(self, kind: BlockKind, lines: Sequence[_Line]) -> None:
+        """Add ``lines`` to the list or table they belong to, or begin one."""
+        if self.group_kind != kind:
+            self.end_group()
+        self.group_kind = kind
+        self.group.extend(lines)
+
+    def end_group(self) -> None:
+        """Make a block of the list or table gathered so far."""
+        lines, self.group = self.group, []
+        if lines:
+            self._keep(_block(self.group_kind, lines))
+
+    def _keep(self, item: Heading | Block) -> None:
+        self.end_group()
+        self.items.append(item)
+        if self.main_element:
+            self.main.append(item)
+
+
+def _block(kind: BlockKind, lines: Sequence[_Line]) -> Block:
+    spans = tuple((line.first, line.last) for line in lines)
+    text = "\n".join(line.text.rstrip() for line in lines)
+    return Block(kind, text, spans[0][0], max(last for _, last in spans), spans)

@@ -1,0 +1,91 @@
+"""Headings and blocks of Markdown (CommonMark and tables), by markdown-it-py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from retrieval.structure import Block, BlockKind, Heading, source_block
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+__all__ = ["outline"]
+
+KINDS: dict[str, BlockKind] = {
+    "paragraph_open": "paragraph",
+    "blockquote_open": "paragraph",
+    "html_block": "paragraph",
+    "fence": "code",
+    "code_block": "code",
+    "table_open": "table",
+    "bullet_list_open": "list",
+    "ordered_list_open": "list",
+}
+ANCHOR = re.compile(r"\s*\{#[^\s{}]+\}$")
+"""``{#name}`` after a heading: an anchor of Docusaurus, Pandoc and others that no reader sees."""
+
+
+def outline(text: str) -> list[Heading | Block]:
+    """Return the top-level headings and blocks of ``text``; the text of a block is its slice of the source.
+
+    Front matter is left out; so are thematic breaks and link reference definitions, which nobody reads.
+    """
+    parser = _parser()
+    lines = text.split("\n")
+    source = "\n".join(_without_front_matter(lines))
+    tokens: list[Token] = []
+    environment: dict[str, Any] = {}
+    # The block parser alone: inline markup is parsed for headings only.
+    parser.block.parse(source, parser, environment, tokens)
+    items: list[Heading | Block] = []
+    for position, token in enumerate(tokens):
+        if token.level or not token.map:
+            continue
+        start, end = token.map
+        if token.type == "heading_open":
+            title = _plain(parser, tokens[position + 1].content, environment)
+            items.append(Heading(int(token.tag[1]), title, start + 1, end))
+        elif token.type in KINDS:
+            block = source_block(KINDS[token.type], lines, start, end)
+            if block:
+                items.append(block)
+    return items
+
+
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark").enable("table")
+
+
+def _without_front_matter(lines: Sequence[str]) -> Sequence[str]:
+    """``lines`` with front matter, if any, as blank lines, so that every other line keeps its number."""
+    if lines[0].rstrip() != "---":
+        return lines
+    for number, line in enumerate(lines[1:], 1):
+        if line.rstrip() in ("---", "..."):
+            return [""] * (number + 1) + list(lines[number + 1 :])
+    return lines
+
+
+def _plain(parser: MarkdownIt, markup: str, environment: dict[str, Any]) -> str:
+    """What a person reads of inline markup."""
+    tokens: list[Token] = []
+    parser.inline.parse(markup, parser, environment, tokens)
+    text = "".join(_words(token) for token in tokens)
+    return ANCHOR.sub("", " ".join(text.split()))
+
+
+def _words(token: Token) -> str:
+    if token.type in ("softbreak", "hardbreak"):
+        return " "
+    if token.type == "image":
+        return "".join(_words(child) for child in token.children or ())
+    if token.type in ("text", "text_special", "code_inline"):
+        return token.content
+    return ""

@@ -1,0 +1,156 @@
+"""Headings and blocks of reStructuredText, by docutils.
+
+docutils says where each construct starts; a block is the slice of the source from its start to the
+next one's. So nothing is lost of directives and roles that docutils does not know, such as Sphinx's.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from retrieval.structure import Block, BlockKind, Heading, source_block
+
+if TYPE_CHECKING:
+    from docutils.nodes import Node, document, section
+
+__all__ = ["outline"]
+
+# docutils takes these for line ends, and files do not.
+LINE_ENDS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", " "))
+TAB = 8
+
+CODE_DIRECTIVE = re.compile(
+    r"\.\. +(?:code|code-block|sourcecode|highlight|literalinclude|parsed-literal|prompt|testcode|testoutput|doctest|"
+    r"productionlist|ipython|jupyter-execute|math)::"
+)
+TABLE_DIRECTIVE = re.compile(r"\.\. +(?:table|list-table|csv-table|flat-table)::")
+UNREAD = ("comment", "target", "substitution_definition", "transition", "pending", "meta")
+"""Constructs that no reader sees."""
+KINDS: dict[str, BlockKind] = {
+    "literal_block": "code",
+    "doctest_block": "code",
+    "math_block": "code",
+    "table": "table",
+    "bullet_list": "list",
+    "enumerated_list": "list",
+    "definition_list": "list",
+    "field_list": "list",
+    "option_list": "list",
+}
+EXPLICIT = re.compile(r"\.\.(?: |$)")
+ROLE = re.compile(r":[\w:.+-]+:`([^`]+)`|`([^`]+)`_{0,2}")
+"""Interpreted text or a reference that docutils left as it stood."""
+
+
+def outline(text: str) -> list[Heading | Block]:
+    """Return the headings of ``text`` and its blocks outside of other blocks; their text is their slice of the source.
+
+    Comments, link targets, substitution definitions and rules are left out.
+    """
+    lines = text.split("\n")
+    return list(_walk(_parse(text), lines, 0, 0, len(lines)))
+
+
+@cache
+def _settings() -> Any:
+    from docutils.frontend import get_default_settings
+    from docutils.parsers.rst import Parser
+
+    settings = get_default_settings(Parser)
+    settings.report_level = 5  # above the severest: nothing is written
+    settings.halt_level = 6  # and nothing stops the parser
+    settings.file_insertion_enabled = False
+    settings.raw_enabled = False
+    settings.syntax_highlight = "none"
+    settings.tab_width = TAB
+    settings.line_length_limit = 1 << 31
+    return settings
+
+
+def _parse(text: str) -> document:
+    from docutils.parsers.rst import Parser
+    from docutils.utils import new_document
+
+    settings = _settings().copy()
+    settings.warning_stream = io.StringIO()
+    tree = new_document("", settings)
+    Parser().parse(text.translate(LINE_ENDS), tree)
+    return tree
+
+
+def _walk(parent: Node, lines: Sequence[str], level: int, start: int, end: int) -> Iterator[Heading | Block]:
+    """Yield what ``parent`` holds, whose body is ``lines[start:end]``."""
+    from docutils import nodes
+
+    inner = [child for child in parent.children if isinstance(child, nodes.section)]
+    headings = [_heading(child, lines, level + 1) for child in inner]
+    body_end = headings[0].first_line - 1 if headings else end
+    yield from _blocks([child for child in parent.children if child not in inner], lines, start, body_end)
+    for position, (child, heading) in enumerate(zip(inner, headings, strict=True)):
+        next_start = headings[position + 1].first_line - 1 if position + 1 < len(headings) else end
+        yield heading
+        yield from _walk(child, lines, level + 1, heading.last_line, next_start)
+
+
+def _heading(node: section, lines: Sequence[str], level: int) -> Heading:
+    """The heading of a section, whose line docutils gives as that of the rule below its title."""
+    rule = node.line - 1
+    over = rule >= 2 and lines[rule - 2].strip() and lines[rule - 2].strip() == lines[rule].strip()
+    return Heading(level, _plain(node.children[0]), rule - 1 if over else rule, rule + 1)
+
+
+def _plain(title: Node) -> str:
+    """What a person reads of a title; of ``:role:`text <target>``` the text alone."""
+    def reduce(match: re.Match[str]) -> str:
+        inner = match[1] or match[2]
+        return re.sub(r"\s*<[^<>]*>$", "", inner).lstrip("~!") or inner
+
+    return " ".join(ROLE.sub(reduce, title.astext()).split())
+
+
+def _blocks(children: Sequence[Node], lines: Sequence[str], start: int, end: int) -> Iterator[Block]:
+    """Yield the blocks of ``lines[start:end]``, in which ``children`` were found."""
+    starts: dict[int, list[str]] = {}
+    for child in children:
+        line = _line(child, lines, start)
+        if line is not None and start <= line < end and lines[line].strip():
+            starts.setdefault(line, []).append(type(child).__name__)
+    # Explicit markup always starts a construct, also where docutils does not know the directive.
+    for line in range(start, end):
+        if EXPLICIT.match(lines[line]) and (line == start or not lines[line - 1].strip()):
+            starts.setdefault(line, [])
+    bounds = sorted({start, *starts, end})
+    for first, last in zip(bounds, bounds[1:], strict=False):
+        names = starts.get(first, [])
+        if not any(name in UNREAD for name in names):
+            block = source_block(_kind(names, lines[first]), lines, first, last)
+            if block:
+                yield block
+
+
+def _line(node: Node, lines: Sequence[str], start: int) -> int | None:
+    """The line (from 0) where ``node`` begins, not before ``start``; None where docutils does not say."""
+    name = type(node).__name__
+    number = node.get("line") if name == "system_message" else node.line
+    if number is None:
+        return None
+    line = min(number, len(lines)) - 1
+    if name == "comment":  # docutils gives the line after it
+        while line > start and not EXPLICIT.match(lines[line]):
+            line -= 1
+    elif name == "system_message" and not EXPLICIT.match(lines[line]):  # any line of what it complains of
+        while line > start and lines[line - 1].strip():
+            line -= 1
+    return line
+
+
+def _kind(names: Sequence[str], line: str) -> BlockKind:
+    if CODE_DIRECTIVE.match(line):
+        return "code"
+    if TABLE_DIRECTIVE.match(line):
+        return "table"
+    return next((KINDS[name] for name in names if name in KINDS), "paragraph")

@@ -1,0 +1,152 @@
+"""The search engines of a workspace, and their models, which load in the background.
+
+Nothing heavy is imported until a search or `warm_up` asks for it, so that a server answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from retrieval.errors import ModelError, ShoptalkError
+from retrieval.generation import current_name
+from retrieval.workspace import Workspace
+from server.contract import LoadState
+
+if TYPE_CHECKING:
+    from retrieval.search import EngineInfo, Mode, SearchEngine, SearchResult
+
+__all__ = ["Engines"]
+
+_LOOK_EVERY_SECONDS = 0.05
+_RETRY_AFTER_SECONDS = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why the model of a generation did not load, and when (monotonic seconds)."""
+
+    generation: str | None = None
+    reason: str = ""
+    when: float = -math.inf
+
+
+class Engines:
+    """One SearchEngine a corpus. Thread-safe; a model that loads or fails keeps nobody from searching words."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = threading.Lock()
+        self._engines: dict[str, SearchEngine] = {}
+        self._loading: set[str] = set()
+        self._failures: dict[str, _Failure] = {}
+        self._orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._loader: threading.Thread | None = None
+
+    def warm_up(self) -> None:
+        """Begin to load the models of all corpora, in the background."""
+        for corpus in self._workspace.corpora:
+            self.load(corpus)
+
+    def load(self, corpus: str) -> None:
+        """Begin to load the model of ``corpus``.
+
+        Does nothing where it is loaded or on its way, failed a moment ago, or there is no index.
+        """
+        generation = current_name(self._workspace.index_dir(corpus))
+        with self._lock:
+            if generation is None or corpus in self._loading or self._is_loaded(corpus):
+                return
+            failure = self._failures.get(corpus, _Failure())
+            if failure.generation == generation and time.monotonic() - failure.when < _RETRY_AFTER_SECONDS:
+                return
+            self._loading.add(corpus)
+            if self._loader is None:
+                # A daemon, so that a server that is told to go need not wait for it.
+                self._loader = threading.Thread(target=self._load_ordered, name="model-loader", daemon=True)
+                self._loader.start()
+        self._orders.put(corpus)
+
+    def load_state(self, corpus: str) -> tuple[LoadState, str]:
+        """How far the model of ``corpus`` is, and why it failed if it did."""
+        with self._lock:
+            if corpus in self._loading:
+                return "loading", ""
+            if self._is_loaded(corpus):
+                return "ready", ""
+            reason = self._failures.get(corpus, _Failure()).reason
+            return ("failed" if reason else "not loaded"), reason
+
+    def info(self, corpus: str) -> EngineInfo:
+        """What is live for ``corpus``.
+
+        Raises:
+            IndexingError: there is no index yet, or it is damaged.
+        """
+        return self._engine(corpus).info()
+
+    async def search(
+        self, query: str, corpus: str, *, top_k: int, mode: Mode, path_prefix: str
+    ) -> tuple[SearchResult, str]:
+        """Search off the event loop; wait a while for a model that is still loading.
+
+        Returns the result, and "" or why a hybrid search went by words alone.
+
+        Raises:
+            ModelError: a dense search without a model.
+            IndexingError: there is no index, it is damaged, or was built by another model.
+        """
+        degraded = ""
+        if mode != "lexical" and not await self._settled(corpus):
+            if mode == "dense":
+                raise ModelError("the model is still loading; try again shortly, or search with mode lexical")
+            mode, degraded = "lexical", "ranked by words alone, as the model is still loading"
+
+        def ask() -> SearchResult:
+            return self._engine(corpus).search(query, top_k=top_k, mode=mode, path_prefix=path_prefix)
+
+        return await anyio.to_thread.run_sync(ask), degraded
+
+    async def _settled(self, corpus: str) -> bool:
+        """Whether the model of ``corpus`` is loaded or has failed, within the time a search may wait."""
+        self.load(corpus)
+        with anyio.move_on_after(self._workspace.server.model_wait_seconds):
+            while self.load_state(corpus)[0] == "loading":
+                await anyio.sleep(_LOOK_EVERY_SECONDS)
+        return self.load_state(corpus)[0] != "loading"
+
+    def _engine(self, corpus: str) -> SearchEngine:
+        from retrieval.search import SearchEngine
+
+        with self._lock:
+            return self._engines.setdefault(corpus, SearchEngine(self._workspace, corpus))
+
+    def _is_loaded(self, corpus: str) -> bool:
+        engine = self._engines.get(corpus)
+        return engine is not None and engine.loaded
+
+    def _load_ordered(self) -> None:
+        while True:
+            corpus = self._orders.get()
+            generation = current_name(self._workspace.index_dir(corpus))
+            reason = ""
+            try:
+                self._engine(corpus).load()
+            except ShoptalkError as error:
+                reason = str(error)
+            except Exception as error:
+                logger.exception("Loading the model of corpus %s failed", corpus)
+                reason = f"{type(error).__name__}; see the server's log"
+            with self._lock:
+                self._failures[corpus] = _Failure(generation, reason, time.monotonic() if reason else -math.inf)
+                self._loading.discard(corpus)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.fusion import Method, fuse
+
+Ranking = tuple[list[int], list[float]]
+
+
+def fused(dense: Ranking, lexical: Ranking, weight: float = 0.5, method: Method = "zscore") -> dict[int, float]:
+    ids, scores = fuse(dense, lexical, method=method, lexical_weight=weight)
+    return dict(zip(ids.tolist(), scores.tolist(), strict=True))
+
+
+def test_zscores_are_summed_by_weight() -> None:
+    # Both sides have z-scores 1.2247, 0, -1.2247.
+    found = fused(([1, 2, 3], [0.9, 0.8, 0.7]), ([3, 2, 1], [30.0, 20.0, 10.0]), weight=0.25)
+    high = np.sqrt(1.5)
+    assert found == pytest.approx({1: 0.5 * high, 2: 0.0, 3: -0.5 * high})
+
+
+def test_a_candidate_of_one_side_gets_the_smallest_zscore_of_the_other() -> None:
+    found = fused(([1, 2, 3], [0.9, 0.8, 0.7]), ([7, 8, 9], [30.0, 20.0, 10.0]))
+    high = np.sqrt(1.5)
+    assert found == pytest.approx({1: 0.0, 7: 0.0, 2: -high / 2, 8: -high / 2, 3: -high, 9: -high})
+
+
+def test_equal_scores_say_nothing() -> None:
+    found = fused(([1, 2], [0.5, 0.5]), ([1, 2], [3.0, 1.0]))
+    assert found == pytest.approx({1: 0.5, 2: -0.5})
+
+
+def test_the_only_lexical_match_comes_first_though_the_dense_side_missed_it() -> None:
+    ids, _ = fuse((range(100), np.linspace(0.5, 0.3, 100)), ([777], [12.0]))
+    assert ids[0] == 777
+
+
+def test_without_lexical_matches_the_dense_order_stays() -> None:
+    ids, _ = fuse(([5, 3, 9], [0.9, 0.5, 0.1]), ([], []))
+    assert ids.tolist() == [5, 3, 9]
+
+
+def test_without_dense_candidates_the_lexical_order_stays() -> None:
+    ids, _ = fuse(([], []), ([5, 3, 9], [9.0, 5.0, 1.0]))
+    assert ids.tolist() == [5, 3, 9]
+
+
+def test_nothing_and_nothing_is_nothing() -> None:
+    for method in ("zscore", "rrf"):
+        ids, scores = fuse(([], []), ([], []), method=method)  # type: ignore[arg-type]
+        assert len(ids) == len(scores) == 0
+
+
+def test_weights_of_zero_and_one_keep_one_side() -> None:
+    dense, lexical = ([1, 2, 3], [0.9, 0.8, 0.1]), ([3, 1, 2], [9.0, 5.0, 1.0])
+    assert fuse(dense, lexical, lexical_weight=0.0)[0].tolist() == [1, 2, 3]
+    assert fuse(dense, lexical, lexical_weight=1.0)[0].tolist() == [3, 1, 2]
+
+
+def test_reciprocal_ranks_are_those_of_a_hand_calculation() -> None:
+    found = fused(([1, 2], [0.9, 0.8]), ([2, 3], [9.0, 1.0]), weight=0.25, method="rrf")
+    assert found == pytest.approx({1: 0.75 / 61, 2: 0.75 / 62 + 0.25 / 61, 3: 0.25 / 62})
+
+
+def test_ties_are_broken_by_id() -> None:
+    assert fuse(([9, 4, 6], [0.5, 0.5, 0.5]), ([], []))[0].tolist() == [4, 6, 9]
+    assert fuse(([9], [0.5]), ([4], [7.0]), method="rrf")[0].tolist() == [4, 9]
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="known: zscore, rrf"):
+        fuse(([1], [1.0]), ([1], [1.0]), method="sum")  # type: ignore[arg-type]
+
+
+rankings = st.dictionaries(st.integers(0, 30), st.floats(-1, 100), max_size=20).map(
+    lambda scored: (sorted(scored, key=lambda key: -scored[key]), sorted(scored.values(), reverse=True))
+)
+
+
+@given(rankings, rankings, st.sampled_from(["zscore", "rrf"]), st.floats(0, 1))
+def test_every_candidate_comes_out_once_with_a_finite_falling_score(
+    dense: Ranking, lexical: Ranking, method: Method, weight: float
+) -> None:
+    ids, scores = fuse(dense, lexical, method=method, lexical_weight=weight)
+    assert sorted(ids.tolist()) == sorted({*dense[0], *lexical[0]})
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) <= 0).all()

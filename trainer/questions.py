@@ -1,0 +1,183 @@
+"""Questions with known answers, in BEIR's layout, and their split into dev and test."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from retrieval.errors import QuestionsError
+from retrieval.passages import Passage
+
+__all__ = ["Question", "QuestionSet", "Unit", "check_answers", "load_questions", "split_questions", "unit_of"]
+
+DEV_SHARE = 0.3
+HEADING_MARK = "#"
+
+Unit = str
+"""What is judged: a document id, or a document id plus ``#`` and a heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question and the graded relevance (> 0) of the units that answer it."""
+
+    id: str
+    text: str
+    relevant: Mapping[Unit, int]
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionSet:
+    """Dev questions choose, test questions judge; ``evidence`` says where they come from."""
+
+    dev: tuple[Question, ...]
+    test: tuple[Question, ...]
+    evidence: str
+
+
+def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
+    """Read ``queries.jsonl`` with ``qrels.tsv``, or with ``qrels/test.tsv`` and ``qrels/dev.tsv``.
+
+    Where the folder has no dev part of its own, the questions are split in two (`split_questions`).
+
+    Raises:
+        QuestionsError: a file is missing or malformed (file and line are named), or no question has
+            a relevant document.
+    """
+    if not folder.is_dir():
+        raise QuestionsError(f"questions folder {folder} does not exist")
+    texts = _read_queries(folder / "queries.jsonl")
+    single, test_file, dev_file = folder / "qrels.tsv", folder / "qrels" / "test.tsv", folder / "qrels" / "dev.tsv"
+    if single.is_file():
+        return split_questions(_join(texts, single), seed)
+    if test_file.is_file() and dev_file.is_file():
+        return QuestionSet(tuple(_join(texts, dev_file)), tuple(_join(texts, test_file)), "real questions")
+    if test_file.is_file():
+        return split_questions(_join(texts, test_file), seed)
+    raise QuestionsError(f"{folder} has neither qrels.tsv nor qrels/test.tsv")
+
+
+def split_questions(questions: Sequence[Question], seed: int = 13, evidence: str = "real questions") -> QuestionSet:
+    """Split into dev (about 30 %) and test; questions that share a relevant unit stay together."""
+    groups = _groups(questions)
+    Random(seed).shuffle(groups)
+    dev: set[str] = set()
+    for group in groups:
+        if len(dev) >= DEV_SHARE * len(questions):
+            break
+        dev.update(group)
+    return QuestionSet(
+        tuple(question for question in questions if question.id in dev),
+        tuple(question for question in questions if question.id not in dev),
+        evidence,
+    )
+
+
+def check_answers(questions: QuestionSet, passages: Iterable[Passage]) -> list[str]:
+    """Return the relevant units that the corpus does not have, in order of appearance.
+
+    Raises:
+        QuestionsError: the corpus has none of them, so the questions are not about it.
+    """
+    known: set[Unit] = set()
+    for passage in passages:
+        known.add(passage.document_id)
+        if passage.heading:
+            known.add(section_unit(passage))
+    wanted = list(dict.fromkeys(unit for question in (*questions.dev, *questions.test) for unit in question.relevant))
+    missing = [unit for unit in wanted if unit not in known]
+    if len(missing) == len(wanted):
+        raise QuestionsError(
+            f"none of the {len(wanted)} documents named in the qrels is in the corpus (the first is {missing[0]!r}); "
+            "a corpus-id is a document's path relative to the corpus root, or that plus # and a heading"
+        )
+    return missing
+
+
+def section_unit(passage: Passage) -> Unit:
+    """The unit of the passage's section."""
+    return f"{passage.document_id}{HEADING_MARK}{passage.heading[-1]}" if passage.heading else passage.document_id
+
+
+def unit_of(passage: Passage, relevant: Mapping[Unit, int], by_section: bool) -> Unit:
+    """The unit that ``passage`` counts as for a question with these ``relevant`` units.
+
+    A question whose labels name sections is ranked by section, any other by document.
+    """
+    if by_section:
+        section = section_unit(passage)
+        if section in relevant or passage.document_id not in relevant:
+            return section
+    return passage.document_id
+
+
+def _read_queries(file: Path) -> dict[str, str]:
+    if not file.is_file():
+        raise QuestionsError(f"{file} is missing; questions need queries.jsonl with _id and text on each line")
+    texts: dict[str, str] = {}
+    for number, line in enumerate(_read_text(file).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            identifier, text = str(record["_id"]), str(record["text"]).strip()
+        except (ValueError, KeyError, TypeError):
+            raise QuestionsError(f"{file}:{number}: not a JSON object with _id and text") from None
+        if not text:
+            raise QuestionsError(f"{file}:{number}: question {identifier!r} has no text")
+        if identifier in texts:
+            raise QuestionsError(f"{file}:{number}: question {identifier!r} appears twice")
+        texts[identifier] = text
+    return texts
+
+
+def _join(texts: Mapping[str, str], file: Path) -> list[Question]:
+    relevant: dict[str, dict[Unit, int]] = {}
+    for number, row in enumerate(csv.reader(_read_text(file).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+        if not row or (number == 1 and row[0] == "query-id"):
+            continue
+        try:
+            query, unit, score = row[0], row[1], int(row[2])
+        except (IndexError, ValueError):
+            raise QuestionsError(
+                f"{file}:{number}: wanted query-id, corpus-id and a whole score, tab-separated"
+            ) from None
+        if query not in texts:
+            raise QuestionsError(f"{file}:{number}: query-id {query!r} is not in queries.jsonl")
+        if score > 0:
+            relevant.setdefault(query, {})[unit] = score
+    if not relevant:
+        raise QuestionsError(f"{file} has no relevant document for any question")
+    return [Question(query, texts[query], relevant[query]) for query in texts if query in relevant]
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise QuestionsError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise QuestionsError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _groups(questions: Sequence[Question]) -> list[list[str]]:
+    """Connected components of questions linked by a shared relevant unit, in order of appearance."""
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for question in questions:
+        for unit in question.relevant:
+            parent[root("unit " + unit)] = root("question " + question.id)
+    groups: dict[str, list[str]] = {}
+    for question in questions:
+        groups.setdefault(root("question " + question.id), []).append(question.id)
+    return list(groups.values())

@@ -1,0 +1,96 @@
+"""Train, dev and test by document group, with no leakage.
+
+Where there are real questions they are the dev and test splits and every document may be mined.
+Where there are none, some documents are held out whole: their pairs are the questions, and
+nothing mined from them, or from a copy of them, is learned from.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from random import Random
+
+from retrieval.errors import QuestionsError
+from trainer.material import Material, normalise
+from trainer.mining import HEADING_RULES, Pair, masked_text
+from trainer.questions import Question, QuestionSet, split_questions
+
+__all__ = ["hold_out", "question_like"]
+
+HELD_OUT_SHARE = 0.25
+MAX_MINED_QUESTIONS = 1000
+MIN_MINED_QUESTIONS = 20
+# Pairs whose anchor is something people type; a sentence of the document itself is not.
+QUESTION_RULES = ("question", "alias", "cross_reference", "heading")
+
+
+def question_like(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs that can stand in for questions; cloze pairs where there are too few others."""
+    good = [pair for pair in pairs if pair.rule in QUESTION_RULES]
+    return good if len(good) >= MIN_MINED_QUESTIONS * 4 else list(pairs)
+
+
+def hold_out(material: Material, pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], QuestionSet, dict[int, str]]:
+    """Hold out document groups as mined questions.
+
+    Returns:
+        The pairs left to train on; the questions; and, for each passage that answers one, the text to
+        put in its place when judging (what gives the answer away is masked, as in training).
+
+    Raises:
+        QuestionsError: too few pairs to hold any out.
+    """
+    groups = _document_groups(material)
+    order = sorted(groups)
+    Random(seed).shuffle(order)
+    candidates: dict[str, list[Pair]] = defaultdict(list)
+    for pair in question_like(pairs):
+        candidates[pair.document_id].append(pair)
+    total = sum(map(len, candidates.values()))
+    held: set[str] = set()
+    chosen: list[Pair] = []
+    for key in order:
+        if len(chosen) >= min(HELD_OUT_SHARE * total, MAX_MINED_QUESTIONS):
+            break
+        fresh = [pair for document in groups[key] for pair in candidates.get(document, ())]
+        if fresh and len(chosen) + len(fresh) <= 0.5 * total:
+            held.update(groups[key])
+            chosen += fresh
+    questions, masks = _as_questions(material, chosen)
+    if len(questions) < MIN_MINED_QUESTIONS:
+        raise QuestionsError(
+            f"only {len(questions)} questions could be mined and held out (at least {MIN_MINED_QUESTIONS} are wanted); "
+            "give real ones with --questions FOLDER, or add documents with headings, synonym lists or questions"
+        )
+    # A held-out anchor may be mined from another document too; learning it would be reading the answers.
+    asked = {normalise(question.text) for question in questions}
+    training = [pair for pair in pairs if pair.document_id not in held and normalise(pair.anchor) not in asked]
+    return training, split_questions(questions, seed, evidence="questions mined from held-out documents"), masks
+
+
+def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:
+    """One question a passage, since each masks its own answer's text."""
+    questions: dict[str, Question] = {}
+    masks: dict[int, str] = {}
+    for pair in pairs:
+        if pair.passage in masks or pair.anchor in questions:
+            continue
+        passage = material.passages[pair.passage]
+        unit = f"{passage.document_id}#{passage.heading[-1]}" if passage.heading else passage.document_id
+        questions[pair.anchor] = Question(f"mined-{len(questions)}", pair.anchor, {unit: 1})
+        for place in material.passages_of[pair.section]:
+            masks[place] = masked_text(material.passages[place], pair.anchor, pair.rule in HEADING_RULES)
+        if len(questions) == MAX_MINED_QUESTIONS:
+            break
+    return list(questions.values()), masks
+
+
+def _document_groups(material: Material) -> dict[str, list[str]]:
+    """Documents whose whole text is the same, once case, spaces and punctuation are set aside, are one group."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    by_text: dict[str, str] = {}
+    for document in material.documents:
+        key = by_text.setdefault(normalise(document.text), document.id)
+        groups[key].append(document.id)
+    return dict(groups)
