@@ -12,7 +12,7 @@ from agent.answer import Answer, Listener, Notice
 from agent.calls import Calls
 from agent.connection import own_server
 from agent.draft import Draft
-from agent.faults import Patience, check_credentials
+from agent.faults import Patience, check_credentials, make_client
 from agent.loop import Exchange
 from agent.toolbox import READ_ONLY_TOOLS, Toolbox
 from agent.transcript import Transcript
@@ -92,9 +92,7 @@ class Agent:
         self._toolbox: Toolbox | None = None
 
     async def __aenter__(self) -> Agent:
-        from anthropic import AsyncAnthropic
-
-        client = self._given_client or AsyncAnthropic()
+        client = self._given_client or make_client()
         try:
             check_credentials(client)
             server = own_server(self._root) if self._server is None else self._server

@@ -12,7 +12,7 @@ from retrieval.errors import ShoptalkError
 if TYPE_CHECKING:
     from anthropic import APIStatusError, AsyncAnthropic
 
-__all__ = ["BrokenStream", "Fault", "Patience", "check_credentials", "diagnose"]
+__all__ = ["BrokenStream", "Fault", "Patience", "check_credentials", "diagnose", "make_client"]
 
 # Error types of the API that pass by themselves; in a stream they come with status 200.
 _PASSING = {"api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
@@ -47,6 +47,21 @@ class Patience:
         """Seconds to wait after the failed ``attempt`` (from 1)."""
         doubled: float = self.first_wait * 2 ** (attempt - 1)
         return min(self.longest_wait, doubled if fault.wait is None else fault.wait)
+
+
+def make_client() -> AsyncAnthropic:
+    """A client with what the environment says: key, address, profile.
+
+    Raises:
+        ShoptalkError: the environment names a profile that cannot be read, or a malformed address.
+    """
+    import anthropic
+    import httpx2
+
+    try:
+        return anthropic.AsyncAnthropic()
+    except (anthropic.AnthropicError, httpx2.InvalidURL, ValueError) as error:
+        raise ShoptalkError(f"the ANTHROPIC_* variables do not make a client: {one_line(str(error))}") from error
 
 
 def check_credentials(client: AsyncAnthropic) -> None:

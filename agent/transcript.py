@@ -49,8 +49,8 @@ class Transcript:
         self.messages.append({"role": "user", "content": content})
 
     def assistant(self, content: list[dict[str, Any]]) -> None:
-        """Append the model's message as it came; the API takes none with an empty text block."""
-        kept = [block for block in content if block.get("type") != "text" or block.get("text")]
+        """Append the model's message as it came, but for blank text blocks: the API sends them, yet takes none."""
+        kept = [block for block in content if block["type"] != "text" or block["text"].strip()]
         if kept:
             self.messages.append({"role": "assistant", "content": kept})
 

@@ -35,7 +35,7 @@ CREATE INDEX documents_by_path ON documents (path);
 CREATE TABLE passages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, document_id TEXT NOT NULL,
     heading TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL,
-    first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, hash TEXT NOT NULL);
+    first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, context TEXT, hash TEXT NOT NULL);
 CREATE INDEX passages_by_document ON passages (document_id);
 """
 _T = TypeVar("_T")
@@ -132,13 +132,13 @@ class CatalogReader:
 
 _PASSAGES = (
     "SELECT passages.number, passages.id, document_id, passages.title, heading, text,"
-    " passages.first_line, passages.last_line, documents.path"
+    " passages.first_line, passages.last_line, context, documents.path"
     " FROM passages LEFT JOIN documents ON documents.id = passages.document_id"
 )
 
 
 def _passage_row(row: tuple[Any, ...]) -> PassageRow:
-    number, passage_id, document_id, title, heading, text, first_line, last_line, path = row
+    number, passage_id, document_id, title, heading, text, first_line, last_line, context, path = row
     passage = Passage(
         id=passage_id,
         document_id=document_id,
@@ -147,6 +147,7 @@ def _passage_row(row: tuple[Any, ...]) -> PassageRow:
         text=text,
         first_line=first_line,
         last_line=last_line,
+        context=None if context is None else tuple(json.loads(context)),
     )
     return PassageRow(number, passage, path)
 
@@ -241,6 +242,7 @@ class Catalog:
                 passage.text,
                 passage.first_line,
                 passage.last_line,
+                None if passage.context is None else json.dumps(passage.context, ensure_ascii=False),
             )
             if digest == old_digest:
                 kept.append((*shared, number))
@@ -250,11 +252,13 @@ class Catalog:
         gone = ((number,) for number, _ in before.values())
         self._connection.executemany("DELETE FROM passages WHERE number = ?", gone)
         self._connection.executemany(
-            "UPDATE passages SET heading = ?, title = ?, text = ?, first_line = ?, last_line = ? WHERE number = ?", kept
+            "UPDATE passages SET heading = ?, title = ?, text = ?, first_line = ?, last_line = ?, context = ?"
+            " WHERE number = ?",
+            kept,
         )
         self._connection.executemany(
-            "INSERT INTO passages (id, document_id, heading, title, text, first_line, last_line, hash)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO passages (id, document_id, heading, title, text, first_line, last_line, context, hash)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             added,
         )
 

@@ -56,7 +56,7 @@ class Document:
     """One file, or one record of a record file.
 
     ``id`` is the file's path relative to the corpus root, or the record's own id. ``text`` has
-    ``\\n`` line ends. ``first_line`` and ``last_line`` are set for records: the 1-based lines of
+    line feeds as line ends. ``first_line`` and ``last_line`` are set for records: the 1-based lines of
     ``path`` that hold the record; for a whole file they are None and the lines of ``text`` count.
     """
 
@@ -182,7 +182,7 @@ def _place(document: Document) -> str:
 
 
 def _decode(file: SourceFile, data: bytes) -> str:
-    """Return the text of ``data`` with ``\\n`` line ends: UTF-8, or UTF-16 that starts with its mark."""
+    """Return the text of ``data`` with line feeds as line ends: UTF-8, or UTF-16 that starts with its mark."""
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")

@@ -54,8 +54,8 @@ log = logging.getLogger(__name__)
 
 Stop = Callable[[], bool]
 
-HEADING_ROOM = 32
-"""Tokens of a model's limit that are left for a passage's heading and the model's special tokens."""
+RESERVED_TOKENS = 8
+"""Tokens of a model's limit that are left for its special tokens and its document prompt."""
 ENCODE_BATCH = 256
 ENCODE_CHUNK = 512
 EXACT_LEXICAL = 10_000
@@ -152,8 +152,8 @@ def put_live(workspace: Workspace, corpus: str, generation: Generation) -> None:
 
 
 def passage_limit(workspace: Workspace, embedder: Embedder) -> int:
-    """Return how many tokens a passage's text may have: the setting, or what the embedder can take."""
-    return min(workspace.passages.max_tokens, max(16, embedder.max_tokens - HEADING_ROOM))
+    """Return how many tokens a passage may have: the setting, or what the embedder can take."""
+    return min(workspace.passages.max_tokens, max(16, embedder.max_tokens - RESERVED_TOKENS))
 
 
 @dataclass(frozen=True)

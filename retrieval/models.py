@@ -26,6 +26,7 @@ __all__ = [
     "current_reference",
     "find_version",
     "list_versions",
+    "previous_reference",
     "remember_base_fusion",
     "resolve",
     "roll_back",
@@ -168,8 +169,8 @@ def set_current(workspace: Workspace, reference: str) -> None:
     _write_history(workspace, [concrete, *history])
 
 
-def roll_back(workspace: Workspace) -> str:
-    """Return to what was in use before; return its reference.
+def previous_reference(workspace: Workspace) -> str:
+    """The concrete reference of the model that was in use before the current one.
 
     Raises:
         ModelError: nothing was in use before.
@@ -177,8 +178,18 @@ def roll_back(workspace: Workspace) -> str:
     history = _history(workspace)
     if len(history) < 2:
         raise ModelError(f"nothing to roll back to: {history[0]} is the first model this workspace used")
-    _write_history(workspace, history[1:])
     return history[1]
+
+
+def roll_back(workspace: Workspace) -> str:
+    """Return to what was in use before; return its reference.
+
+    Raises:
+        ModelError: nothing was in use before.
+    """
+    reference = previous_reference(workspace)
+    _write_history(workspace, _history(workspace)[1:])
+    return reference
 
 
 def remove_staging(folder: Path) -> None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from retrieval.slicing import LONGEST_TOKEN, STEPS, Slice, Unit, pack, weigh
+from retrieval.slicing import STEPS, Slicer
 from retrieval.structure import Block, Section
 
 __all__ = ["Passage", "TokenCounter", "cut"]
+
+LONGEST_TOKEN = 40
+"""Characters. A text with more of them a token (base64 may be one unknown word) counts as if it had not."""
+SEPARATOR = 2
+"""Tokens that may stand between two headings, or a heading and the text."""
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
 
@@ -53,15 +57,16 @@ def cut(title: str, sections: Sequence[Section], count_tokens: TokenCounter, max
     The limit is on ``embedded_text``, context included. ``count_tokens`` is called a few times a
     document, with many texts at once.
     """
-    cutter = _Cutter(count_tokens, max_tokens)
     jobs = [_Job.of(title, section) for section in sections]
+    cutter = _Cutter(count_tokens, max_tokens)
     pending = cutter.too_long(jobs)
     cutter.trim_contexts(pending)
     while pending:
         cutter.split(pending)
-        pending = cutter.over_limit(pending)
-    seen: Counter[tuple[str, tuple[str, ...], str]] = Counter()
-    return [passage for job in jobs for passage in _passages(title, job, seen)]
+        pending = [job for job in cutter.too_long(pending) if job.budget > 1]
+        cutter.shrink(pending)
+    seen: Counter[tuple[str, ...]] = Counter()
+    return [passage for job in jobs for passage in job.passages(title, seen)]
 
 
 def _context(title: str, heading: Sequence[str]) -> tuple[str, ...]:
@@ -81,27 +86,44 @@ def _embedded(text: str, context: Sequence[str]) -> str:
 
 @dataclass(slots=True)
 class _Job:
-    """A section on its way to passages."""
+    """A section on its way to passages: what is embedded with each slice, and the tokens left for its text."""
 
     section: Section
-    blocks: Sequence[Block]
     context: tuple[str, ...]
+    slicer: Slicer
     budget: int = 0
-    slices: list[Slice] = field(default_factory=list)
 
     @classmethod
     def of(cls, title: str, section: Section) -> _Job:
         """The job of ``section``; a heading without blocks is its own text."""
         context = _context(title, section.heading)
         if section.blocks:
-            return cls(section, section.blocks, context, slices=[_whole(section.blocks)])
+            return cls(section, context, Slicer(section.blocks))
         lines = (section.first_line, section.last_line)
-        blocks = [Block("paragraph", section.heading[-1], *lines, spans=(lines,))]
-        return cls(section, blocks, ("", *context[1:]), slices=[_whole(blocks)])
+        block = Block("paragraph", section.heading[-1], *lines, spans=(lines,))
+        return cls(section, ("", *context[1:]), Slicer([block]))
 
-    def texts(self) -> Iterator[str]:
-        """The text of each slice."""
-        return (_text(self.blocks, units) for units in self.slices)
+    def embedded_texts(self) -> list[str]:
+        """What would be embedded of the slices as they are."""
+        return [_embedded(self.slicer.text(units), self.context) for units in self.slicer.slices]
+
+    def passages(self, title: str, seen: Counter[tuple[str, ...]]) -> Iterator[Passage]:
+        """The slices as passages; ``seen`` counts the headings and texts of the document so far."""
+        section = self.section
+        whole = _context(title, section.heading)
+        for units in self.slicer.slices:
+            text = self.slicer.text(units)
+            key = (*section.heading, text)
+            id = _passage_id(section, text, seen[key])
+            seen[key] += 1
+            context = None if _embedded(text, self.context) == _embedded(text, whole) else self.context
+            lines = self.slicer.lines(units)
+            yield Passage(id, section.document_id, title, section.heading, text, *lines, context=context)
+
+
+def _passage_id(section: Section, text: str, occurrence: int) -> str:
+    identity = json.dumps([section.document_id, section.heading, text, occurrence], ensure_ascii=False)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 class _Cutter:
@@ -112,70 +134,57 @@ class _Cutter:
         self.max_tokens = max_tokens
 
     def weigh(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text; what is too long by any measure is not counted but estimated."""
+        """Tokens of each text; one that is too long by any measure is not counted but estimated."""
         limit = self.max_tokens * LONGEST_TOKEN
-        counts = iter(self.count_tokens(short) if (short := [text for text in texts if len(text) <= limit]) else ())
-        return [weigh(text, next(counts) if len(text) <= limit else 0) for text in texts]
+        short = [text for text in texts if len(text) <= limit]
+        counts = iter(self.count_tokens(short) if short else ())
+        return [max(-(-len(text) // LONGEST_TOKEN), next(counts) if len(text) <= limit else 0) for text in texts]
 
     def too_long(self, jobs: Sequence[_Job]) -> list[_Job]:
-        """The jobs whose section does not fit into one passage."""
-        weights = self.weigh([_embedded(text, job.context) for job in jobs for text in job.texts()])
-        return [job for job, weight in zip(jobs, weights, strict=True) if weight > self.max_tokens]
+        """The jobs of which something embedded is too long."""
+        texts = [(job, text) for job in jobs for text in job.embedded_texts()]
+        weights = self.weigh([text for _, text in texts])
+        long = {id(job) for (job, _), weight in zip(texts, weights, strict=True) if weight > self.max_tokens}
+        return [job for job in jobs if id(job) in long]
 
     def trim_contexts(self, jobs: Sequence[_Job]) -> None:
         """Set each job's budget for text; a context over half of the limit loses its outermost headings first."""
-        parts = list({part: None for job in jobs for part in job.context if part})
-        weights = {"": -1} | dict(zip(parts, self.weigh(parts), strict=True))
+        parts = list(dict.fromkeys(part for job in jobs for part in job.context if part))
+        weights = dict(zip(parts, self.weigh(parts), strict=True))
         half = self.max_tokens // 2
         for job in jobs:
             lead, *enclosing = job.context
-            used = weights[lead] + 1
+            used = weights[lead] + SEPARATOR if lead else 0
             if used > half:
                 words = lead.split()
                 lead, used = " ".join(words[: len(words) * half // used]), half
             kept: list[str] = []
             for heading in reversed(enclosing):
-                if used + weights[heading] + 1 > half:
+                if used + weights[heading] + SEPARATOR > half:
                     break
-                used += weights[heading] + 1
-                kept.insert(0, heading)
-            job.context = (lead, *kept)
+                used += weights[heading] + SEPARATOR
+                kept.append(heading)
+            job.context = (lead, *reversed(kept))
             job.budget = max(1, self.max_tokens - used)
 
     def split(self, jobs: Sequence[_Job]) -> None:
-        """Slice each job's blocks to its budget: what does not fit is split finer, and all is packed again."""
-        units = {id(job): list(_whole(job.blocks)) for job in jobs}
-        self._weigh_units(jobs, units, lambda job, unit: True)
-        for step in STEPS:
+        """Slice each job to its budget: units that do not fit are split finer, and all are packed."""
+        self.weigh_units(jobs)
+        for step in range(len(STEPS)):
             for job in jobs:
-                units[id(job)] = [
-                    piece
-                    for unit in units[id(job)]
-                    for piece in (
-                        step(job.blocks[unit.block], unit, job.budget) if unit.tokens > job.budget else (unit,)
-                    )
-                ]
-            self._weigh_units(jobs, units, lambda job, unit: unit.tokens < 0)
+                job.slicer.refine(step, job.budget)
+            self.weigh_units(jobs)
         for job in jobs:
-            job.slices = pack(units[id(job)], job.budget)
+            job.slicer.pack(job.budget)
 
-    def _weigh_units(
-        self, jobs: Sequence[_Job], units: dict[int, list[Unit]], wanted: Callable[[_Job, Unit], bool]
-    ) -> None:
-        places = [
-            (job, number) for job in jobs for number, unit in enumerate(units[id(job)]) if wanted(job, unit)
-        ]
-        texts = [_unit_text(job.blocks, units[id(job)][number]) for job, number in places]
-        for (job, number), tokens in zip(places, self.weigh(texts), strict=True):
-            units[id(job)][number] = units[id(job)][number].weighing(tokens)
+    def weigh_units(self, jobs: Sequence[_Job]) -> None:
+        """Count the tokens of the units that were not counted yet."""
+        new = [(job.slicer, unit) for job in jobs for unit in job.slicer.units if unit.tokens < 0]
+        weights = self.weigh([slicer.blocks[unit.block].text[unit.start : unit.end] for slicer, unit in new])
+        for (_, unit), weight in zip(new, weights, strict=True):
+            unit.tokens = weight
 
-    def over_limit(self, jobs: Sequence[_Job]) -> list[_Job]:
-        """The jobs with a passage that is still too long, as parts seldom count exactly as the whole; budgets shrink."""
-        texts = [(job, _embedded(text, job.context)) for job in jobs for text in job.texts()]
-        excess: dict[int, int] = {}
-        for (job, _), weight in zip(texts, self.weigh([text for _, text in texts]), strict=True):
-            excess[id(job)] = max(excess.get(id(job), 0), weight - self.max_tokens)
-        again = [job for job in jobs if excess[id(job)] > 0 and job.budget > 1]
-        for job in again:
-            job.budget = max(1, job.budget - max(excess[id(job)], job.budget // 16))
-        return again
+    def shrink(self, jobs: Sequence[_Job]) -> None:
+        """Lower budgets a little, where parts counted less than the whole they make."""
+        for job in jobs:
+            job.budget -= max(1, job.budget // 16)

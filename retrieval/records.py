@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["Record", "RecordError", "csv_records", "json_records", "tsv_records"]
 
@@ -86,7 +87,7 @@ def csv_records(text: str) -> list[Record | RecordError]:
     """
     header = text.lstrip("\n").partition("\n")[0]
     delimiter = max(",;\t|", key=header.count)
-    return _table_records(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    return _table_records(_rows(text, delimiter, csv.QUOTE_MINIMAL))
 
 
 def tsv_records(text: str) -> list[Record | RecordError]:
@@ -95,14 +96,13 @@ def tsv_records(text: str) -> list[Record | RecordError]:
     Raises:
         RecordError: the header names no column that holds text.
     """
-    return _table_records(csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE))
+    return _table_records(_rows(text, "\t", csv.QUOTE_NONE))
 
 
-def _table_records(reader: csv._reader) -> list[Record | RecordError]:
-    csv.field_size_limit(FIELD_LIMIT)
+def _table_records(rows: Iterator[tuple[int, int, list[str] | RecordError]]) -> list[Record | RecordError]:
     records: list[Record | RecordError] = []
     header: list[str] = []
-    for first, last, values in _rows(reader):
+    for first, last, values in rows:
         if isinstance(values, RecordError):
             records.append(values)
         elif not header:
@@ -114,8 +114,10 @@ def _table_records(reader: csv._reader) -> list[Record | RecordError]:
     return records
 
 
-def _rows(reader: csv._reader) -> Iterator[tuple[int, int, list[str] | RecordError]]:
+def _rows(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[int, int, list[str] | RecordError]]:
     """Yield (first line, last line, fields or what is wrong) for each row that is not blank."""
+    csv.field_size_limit(FIELD_LIMIT)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         first = reader.line_num + 1
         try:
@@ -163,7 +165,7 @@ def _record(fields: Mapping[str, str], row: int, first: int, last: int) -> Recor
 
 
 def _clean(value: str) -> str:
-    """``value`` with ``\\n`` line ends, and U+FFFD for what no UTF-8 file can hold (lone surrogates) and NUL."""
+    """``value`` with line feeds as line ends, and U+FFFD for NUL and lone surrogates, which UTF-8 cannot hold."""
     value = value.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
     try:
         value.encode()

@@ -6,11 +6,11 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from retrieval.structure import Block
 
-__all__ = ["STEPS", "Unit", "pack", "slice_lines", "slice_text"]
+__all__ = ["STEPS", "Slicer", "Unit", "pack"]
 
 BLOCK_GAP = 1
 """Tokens that the blank line between two blocks may cost."""
@@ -27,6 +27,7 @@ ABBREVIATION = re.compile(
 )
 ABBREVIATION_REACH = 10
 LINE_END = re.compile(r"\n")
+NOT_SPACE = re.compile(r"\S")
 WORD_END = re.compile(r"(?<=\S)(?=\s)")
 
 
@@ -73,18 +74,68 @@ STEPS = (_by_lines, _by_sentences, _by_words, _by_characters)
 """Ways to split a unit, coarse to fine: (unit, its block, budget) → where inside of the unit one ends."""
 
 
-def refine(units: Sequence[Unit], blocks: Sequence[Block], budget: int, step: int) -> list[Unit]:
-    """Split those of ``units`` that have more than ``budget`` tokens by ``STEPS[step]``; pieces are not counted yet."""
-    finer: list[Unit] = []
-    for unit in units:
-        if unit.tokens <= budget:
-            finer.append(unit)
-            continue
-        inner = (end for end in STEPS[step](unit, blocks[unit.block], budget) if unit.start < end < unit.end)
-        bounds = [unit.start, *inner, unit.end]
-        pieces = [Unit(unit.block, start, end) for start, end in pairwise(bounds)]
-        finer += pieces if len(pieces) > 1 else [unit]
-    return finer
+class Slicer:
+    """The blocks of one section, as units that get finer and slices made of them."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = blocks
+        self.units = [Unit(index, 0, len(block.text)) for index, block in enumerate(blocks)]
+        self.slices = [list(self.units)]
+        self._line_ends: dict[int, list[int]] = {}
+
+    def refine(self, step: int, budget: int) -> None:
+        """Split the units that have more than ``budget`` tokens by ``STEPS[step]``; the pieces are not counted yet."""
+        finer: list[Unit] = []
+        for unit in self.units:
+            if unit.tokens <= budget:
+                finer.append(unit)
+                continue
+            inner = STEPS[step](unit, self.blocks[unit.block], budget)
+            bounds = [unit.start, *(end for end in inner if unit.start < end < unit.end), unit.end]
+            pieces = [Unit(unit.block, start, end) for start, end in pairwise(bounds)]
+            finer += pieces if len(pieces) > 1 else [unit]
+        self.units = finer
+
+    def pack(self, budget: int) -> None:
+        """Make slices of the units; see the function ``pack``."""
+        self.slices = [slice for slice in pack(self.units, budget) if self.text(slice)]
+
+    def text(self, units: Sequence[Unit]) -> str:
+        """The text of neighbouring units: each block's part as it stands there, one blank line apart."""
+        return "\n\n".join(self.blocks[block].text[start:end] for block, start, end in self._parts(units))
+
+    def lines(self, units: Sequence[Unit]) -> tuple[int, int]:
+        """The first and last line in the file of neighbouring units."""
+        spans = []
+        for index, start, end in self._parts(units):
+            block = self.blocks[index]
+            if end - start == len(block.text):
+                spans.append((block.first_line, block.last_line))
+                continue
+            ends = self._line_ends.setdefault(index, [match.start() for match in LINE_END.finditer(block.text)])
+            spans.append(block.lines_of(bisect_left(ends, start), bisect_left(ends, end)))
+        return min(first for first, _ in spans), max(last for _, last in spans)
+
+    def _parts(self, units: Sequence[Unit]) -> Iterator[tuple[int, int, int]]:
+        """(block, start, end) of each block in neighbouring units, white space at its ends left out."""
+        for index, group in groupby(units, key=lambda unit: unit.block):
+            run = list(group)
+            start, end = _trim(self.blocks[index].text, run[0].start, run[-1].end)
+            if start < end:
+                yield index, start, end
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """``start`` and ``end`` moved past white space, but not past the indentation of a line."""
+    if end - start == len(text):
+        return start, end
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    word = NOT_SPACE.search(text, start, end)
+    if not word:
+        return end, end
+    line_start = text.rfind("\n", 0, word.start()) + 1
+    return (line_start if line_start >= start else word.start()), end
 
 
 def pack(units: Sequence[Unit], budget: int) -> list[list[Unit]]:
@@ -100,8 +151,7 @@ def pack(units: Sequence[Unit], budget: int) -> list[list[Unit]]:
     slices = _fill(units, low)
     if len(slices) > 1 and _tokens(slices[-1]) < TINY * budget:
         tail = slices[-2] + slices[-1]
-        splits = range(1, len(tail))
-        best = min(splits, key=lambda at: abs(_tokens(tail[:at]) - _tokens(tail[at:])))
+        best = min(range(1, len(tail)), key=lambda at: max(_tokens(tail[:at]), _tokens(tail[at:])))
         slices[-2:] = [tail[:best], tail[best:]]
     return slices
 
@@ -123,22 +173,3 @@ def _fill(units: Sequence[Unit], capacity: int) -> list[list[Unit]]:
 def _tokens(units: Sequence[Unit]) -> int:
     gaps = sum(unit.block != after.block for unit, after in pairwise(units))
     return sum(unit.tokens for unit in units) + gaps * BLOCK_GAP
-
-
-def slice_text(units: Sequence[Unit], blocks: Sequence[Block]) -> str:
-    """The text of a slice: each block's part as it stands there, one blank line apart."""
-    parts = [blocks[block].text[start:end] for block, start, end in _parts(units, blocks)]
-    return "\n\n".join(part for part in parts if part)
-
-
-def slice_lines(units: Sequence[Unit], blocks: Sequence[Block]) -> tuple[int, int]:
-    """The first and last line in the file of a slice."""
-    spans = []
-    for index, start, end in _parts(units, blocks):
-        block = blocks[index]
-        if start == 0 and end == len(block.text):
-            spans.append((block.first_line, block.last_line))
-        elif start < end:
-            first = block.text.count("\n", 0, start)
-            spans.append(block.lines_of(first, first + block.text.count("\n", start, end)))
-    return min(first for first, _ in spans), max(last for _, last in spans)

@@ -143,7 +143,9 @@ def _assemble(document_id: str, items: Iterable[Heading | Block]) -> list[Sectio
         heading = path[-1] if path else None
         if not heading and not blocks:
             return
-        lines = [(item.first_line, item.last_line) for item in ([heading, *blocks] if heading else blocks)]
+        lines = [(block.first_line, block.last_line) for block in blocks]
+        if heading:
+            lines.append((heading.first_line, heading.last_line))
         first, last = min(line for line, _ in lines), max(line for _, line in lines)
         found.append(Section(document_id, tuple(item.text for item in path), tuple(blocks), first, last))
         blocks.clear()

@@ -26,6 +26,9 @@ UNCLOSED = frozenset("p li dt dd tr td th option".split())
 """Elements whose end tag is often left out, so that it cannot be waited for."""
 VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 
+PERMALINKS = ("#", "¶", "§", "🔗", "\uf0c1")
+"""What a heading's link to itself shows."""
+
 Attributes = list[tuple[str, str | None]]
 
 
@@ -50,8 +53,11 @@ def page_title(text: str) -> str:
 
 def _parse(text: str) -> _Page:
     page = _Page()
-    page.feed(text)
+    # No tag ends after the last ">": the parser would look for an end from every "<" anew.
+    end = text.rfind(">") + 1
+    page.feed(text[:end])
     page.close()
+    page.handle_data(text[end:])
     page.end_block()
     page.end_group()
     return page
@@ -87,6 +93,7 @@ class _Page(HTMLParser):
         self.lines: list[_Line] = []
         self.open_line = False
         self.heading = 0
+        self.permalink = False
         self.pre = 0
         self.lists = 0
         self.bullet = False
@@ -113,6 +120,8 @@ class _Page(HTMLParser):
             self.in_title = not self.title
         elif tag == "br":
             self._break_line()
+        elif tag == "a":
+            self.permalink = (dict(attrs).get("href") or "").startswith("#")
         elif tag in HEADINGS or tag in BLOCKS:
             self._begin(tag)
         if not self.main_element and (tag == "main" or dict(attrs).get("role") == "main"):
@@ -128,6 +137,8 @@ class _Page(HTMLParser):
             return
         if tag == "title":
             self.in_title = False
+        elif tag == "a":
+            self.permalink = False
         elif tag in HEADINGS or tag in BLOCKS:
             self._end(tag)
         if tag in SECTIONING:
@@ -183,7 +194,7 @@ class _Page(HTMLParser):
             self._add(text, self.getpos()[0])
 
     def _add(self, words: str, line: int) -> None:
-        if not words:
+        if not words or (self.heading and self.permalink and words.strip() in PERMALINKS):
             return
         if not self.open_line:
             self.lines.append(_Line("", line, line))

@@ -105,6 +105,7 @@ def _heading(node: section, lines: Sequence[str], level: int) -> Heading:
 
 def _plain(title: Node) -> str:
     """What a person reads of a title; of ``:role:`text <target>``` the text alone."""
+
     def reduce(match: re.Match[str]) -> str:
         inner = match[1] or match[2]
         return re.sub(r"\s*<[^<>]*>$", "", inner).lstrip("~!") or inner
@@ -135,7 +136,7 @@ def _blocks(children: Sequence[Node], lines: Sequence[str], start: int, end: int
 def _line(node: Node, lines: Sequence[str], start: int) -> int | None:
     """The line (from 0) where ``node`` begins, not before ``start``; None where docutils does not say."""
     name = type(node).__name__
-    number = node.get("line") if name == "system_message" else node.line
+    number: int | None = node.get("line") if name == "system_message" else node.line
     if number is None:
         return None
     line = min(number, len(lines)) - 1

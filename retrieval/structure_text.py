@@ -173,7 +173,7 @@ def _clause(line: str, number: int) -> Heading | None:
 def _names_clause(title: str) -> bool:
     """Whether the words after a clause's number name it; a final full stop is a clause's, not a sentence's."""
     words = title.rstrip(".").split()
-    if not words or title[-1] in ",;:" or ". " in title or not (title[0].isupper() or title[0] in "\"“"):
+    if not words or title[-1] in ",;:" or ". " in title or not (title[0].isupper() or title[0] in '"“'):
         return False
     if all(word[0].isupper() for word in words if len(word) > 3 and word[0].isalpha()):
         return len(words) <= MANY_WORDS

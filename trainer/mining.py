@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from retrieval.passages import Passage
-from retrieval.structure import Section
 from trainer.material import Material, informative_heading, normalise
 
 __all__ = ["HEADING_RULES", "RULES", "Pair", "masked_text", "mine", "seed_chunks"]

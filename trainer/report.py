@@ -57,6 +57,7 @@ def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The model card (README.md with a YAML head) of a version."""
     rows = [HEADER, ("---",) * len(HEADER), *result_table(evaluation["rows"])]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    recipe = training["recipe"]
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -71,8 +72,8 @@ are against the base model's dense search, paired by question, with a 95 % boots
 
 {table}
 
-Recipe `{training["recipe"]["name"]}`, seed {training["seed"]}, {training["log"]["pairs"]} pairs, learning rate
-{training["log"]["learning_rate"]:g}, {training["recipe"]["epochs"]} epoch(s) of batches of {training["recipe"]["batch_size"]}.
+Recipe `{recipe["name"]}`, seed {training["seed"]}, {training["log"]["pairs"]} pairs, learning rate
+{training["log"]["learning_rate"]:g}, {recipe["epochs"]} epoch(s) of batches of {recipe["batch_size"]}.
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -96,16 +97,27 @@ def report_page(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Shoptalk: {escape(verdict)}</title><style>{_STYLE}</style></head><body>
-<h1><span class="{escape(verdict)}">{escape(verdict)}</span>: {escape(training["base"])}, recipe {escape(training["recipe"]["name"])}</h1>
+<h1><span class="{escape(verdict)}">{escape(verdict)}</span>: {escape(training["base"])},
+recipe {escape(training["recipe"]["name"])}</h1>
 <p>{evaluation["test_questions"]} test questions ({escape(evaluation["evidence"])}), scored once;
 {evaluation["dev_questions"]} dev questions made every choice. Changes are against the base model's dense search,
 paired by question, with a 95&nbsp;% bootstrap interval and a randomization p.</p>
 {_table(HEADER, result_table(evaluation["rows"]))}
+<h2>Questions that gained, and lost, most</h2>{_examples(evaluation["examples"])}
 <h2>Pairs by rule</h2>{mined}
 <h2>Loss by step</h2>{_curve(training["log"]["losses"])}
 <h2>What was chosen, and why</h2><ul>{choices}</ul>
 </body></html>
 """
+
+
+def _examples(examples: Iterable[dict[str, Any]]) -> str:
+    rows = []
+    for item in examples:
+        scores = f"{item['ndcg_before']:.2f} → {item['ndcg_after']:.2f}"
+        best = [next(iter(item[side]), "nothing") for side in ("before", "after")]
+        rows.append((item["question"], "; ".join(item["relevant"]), scores, *best))
+    return _table(("question", "answered by", "NDCG@10", "base finds first", "tuned finds first"), rows)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -215,7 +215,7 @@ def _watcher(
 ) -> Any:
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):
+    class Watcher(TrainerCallback):  # type: ignore[misc]
         """Reports progress, keeps the losses, stops on a loss that is not finite, keeps the best state."""
 
         last_loss = 0.0
@@ -256,11 +256,12 @@ def _watcher(
 
 
 def _silence(trainer: Any) -> None:
-    """Take out the callback that prints each log line on stdout."""
+    """Take out what prints: each log line on stdout, and the examples for a model card that is not ours."""
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.model.model_card_data.generate_widget_examples = False
 
 
 @contextmanager

@@ -6,7 +6,6 @@ the one candidate chosen.
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -38,13 +37,15 @@ from trainer.training import TrainingLog, average_weights, copy_weights, load_we
 if TYPE_CHECKING:
     from trainer.training import Weights
 
-__all__ = ["Mined", "Row", "TuneReport", "mine_corpus", "tune"]
+__all__ = ["Example", "Mined", "Row", "TuneReport", "mine_corpus", "tune"]
 
 log = logging.getLogger(__name__)
 
 # Dev questions looked at while training goes on, and passages kept for each beside its answers.
 PROBE_QUESTIONS = 100
 PROBE_DEPTH = 8
+EXAMPLES = 3
+EXAMPLE_DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,18 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Example:
+    """One test question: the best units of base and tuned model (dense), those that answer it, NDCG@10."""
+
+    question: str
+    relevant: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    ndcg_before: float
+    ndcg_after: float
+
+
+@dataclass(frozen=True)
 class TuneReport:
     """What a run found. ``promoted`` is whether the new version is now in use."""
 
@@ -88,6 +101,7 @@ class TuneReport:
     log: TrainingLog
     choices: list[str]
     rows: list[Row]
+    examples: list[Example]
     dense: Change
     product: Change
     dev: Change
@@ -164,7 +178,9 @@ def tune(
         judge.score("dense", base_dense, only=dev).ndcg, judge.score("dense", tuned_dense, only=dev).ndcg
     )
 
-    rows, dense_change, product_change = _score_test(judge, base_dense, tuned_dense, base_weight, tuned_weight, test)
+    rows, examples, dense_change, product_change = _score_test(
+        judge, base_dense, tuned_dense, base_weight, tuned_weight, test
+    )
     outcome = verdict(dense_change)
     record = {
         "recipe": asdict(recipe),
@@ -189,6 +205,7 @@ def tune(
         "product": asdict(product_change),
         "dev": asdict(dev_change),
         "rows": [asdict(row) for row in rows],
+        "examples": [asdict(example) for example in examples],
     }
     version = register(workspace, model, record, evaluation)
     remember_base_fusion(workspace, embedder.reference, base_weight)
@@ -209,6 +226,7 @@ def tune(
         log=training,
         choices=choices,
         rows=rows,
+        examples=examples,
         dense=dense_change,
         product=product_change,
         dev=dev_change,
@@ -359,7 +377,7 @@ def _choose_average(
 
 def _score_test(
     judge: Judge, base: Candidates, tuned: Candidates, base_weight: float, tuned_weight: float, test: range
-) -> tuple[list[Row], Change, Change]:
+) -> tuple[list[Row], list[Example], Change, Change]:
     """The one look at the test questions: base and tuned in every mode, each against base dense."""
     base_scores = judge.score("dense", base, only=test)
     tuned_scores = judge.score("dense", tuned, only=test)
@@ -376,7 +394,26 @@ def _score_test(
         row("tuned", "dense", None, tuned_scores),
         row("tuned", "hybrid", tuned_weight, product),
     ]
-    return rows, compare(base_scores.ndcg, tuned_scores.ndcg), compare(base_scores.ndcg, product.ndcg)
+    examples = _examples([judge.questions[place] for place in test], base_scores, tuned_scores)
+    return rows, examples, compare(base_scores.ndcg, tuned_scores.ndcg), compare(base_scores.ndcg, product.ndcg)
+
+
+def _examples(questions: Sequence[Question], before: Scores, after: Scores) -> list[Example]:
+    """The questions that gained and lost most, three of each, between them the one in the middle."""
+    order = sorted(range(len(questions)), key=lambda place: before.ndcg[place] - after.ndcg[place])
+    middle = len(order) // 2
+    chosen = dict.fromkeys([*order[:EXAMPLES], order[middle], *order[-EXAMPLES:]])
+    return [
+        Example(
+            question=questions[place].text,
+            relevant=tuple(questions[place].relevant),
+            before=before.rankings[place][:EXAMPLE_DEPTH],
+            after=after.rankings[place][:EXAMPLE_DEPTH],
+            ndcg_before=before.ndcg[place],
+            ndcg_after=after.ndcg[place],
+        )
+        for place in chosen
+    ]
 
 
 def _labelled(progress: Progress, label: str) -> Progress:

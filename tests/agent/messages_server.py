@@ -255,6 +255,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+def event_count(reply: Reply) -> int:
+    """How many SSE events a reply is, message_stop included."""
+    return sum(1 for _ in _events(reply, {"model": ""}))
+
+
 def _message(reply: Reply, body: Block) -> Block:
     return {
         "id": f"msg_{next(_ids):04}",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from conftest import StageMaker
-from messages_server import KEY, Fault, MessagesServer, Reply, call, text, tool_use
+from messages_server import KEY, Fault, MessagesServer, Reply, call, event_count, text, tool_use
 
 from agent import Agent, Notice, Patience, TextDelta, Withdrawn
 from agent.faults import Fault as Diagnosis
@@ -58,12 +59,11 @@ async def test_a_fault_that_stays_ends_the_question_and_not_the_conversation(sta
 
 @pytest.mark.parametrize("kind", ["eof", "reset"])
 async def test_no_tool_runs_from_a_stream_that_ends_early_at_any_event(stage: StageMaker, kind: str) -> None:
-    """A tool call is 10 events on the wire; at every one of them the end comes early."""
     cut = Reply([call("search_corpus", query="leave")], "tool_use")
-    script = [Fault(kind, reply=cut, after=after) for after in range(10)]  # type: ignore[arg-type]
-    async with stage([*script, text("No.")], patience=Patience(11, 0, 0)) as on:
+    script = [Fault(kind, reply=cut, after=after) for after in range(event_count(cut))]  # type: ignore[arg-type]
+    async with stage([*script, text("No.")], patience=Patience(len(script) + 1, 0, 0)) as on:
         answer = await on.agent.ask("How long?")
-    assert (answer.queries, answer.text, len(answer.notes)) == ((), "No.", 10)
+    assert (answer.queries, answer.text, len(answer.notes)) == ((), "No.", len(script))
 
 
 async def test_text_of_a_broken_stream_is_withdrawn(stage: StageMaker) -> None:
@@ -157,12 +157,22 @@ async def test_a_cancelled_wait_for_the_api_leaves_no_trace(stage: StageMaker) -
 async def test_a_missing_key_is_said_before_anything_starts(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
-    for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in [variable for variable in os.environ if variable.startswith("ANTHROPIC_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(workspace.root))
     if key is not None:
         monkeypatch.setenv("ANTHROPIC_API_KEY", key)
-    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(workspace.root))
     with pytest.raises(ShoptalkError, match="ANTHROPIC_API_KEY is not set"):
+        async with Agent(workspace, server="http://127.0.0.1:9/mcp"):
+            pass
+
+
+async def test_a_profile_that_is_not_there_is_one_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(workspace.root))
+    monkeypatch.setenv("ANTHROPIC_PROFILE", "elsewhere")
+    with pytest.raises(ShoptalkError, match="profile 'elsewhere'"):
         async with Agent(workspace, server="http://127.0.0.1:9/mcp"):
             pass
 

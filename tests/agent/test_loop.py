@@ -259,6 +259,42 @@ async def test_an_empty_answer_is_said_and_dropped(stage: StageMaker) -> None:
     assert answer.text == "" and "without a word" in answer.notes[0]
 
 
+async def test_blank_text_between_cited_runs_is_shown_and_not_sent_back(stage: StageMaker) -> None:
+    async with stage([text("One.", "\n\n", "Two."), text("Yes.")]) as on:
+        assert (await on.agent.ask("How long?")).text == "One.\n\nTwo."
+        assert (await on.agent.ask("Sure?")).text == "Yes."
+
+
+async def test_a_model_that_only_ever_searches_comes_to_an_end(stage: StageMaker) -> None:
+    script = [tool_use("search_corpus", query=f"leave {number}") for number in range(4)]
+    async with stage(script, max_turns=3) as on:
+        answer = await on.agent.ask("How long?")
+        assert on.agent.messages == ()
+    assert (answer.limit, answer.text, len(answer.queries)) == ("turns", "", 3)
+
+
+async def test_a_call_in_a_turn_that_did_not_end_in_calls_is_never_run(stage: StageMaker) -> None:
+    odd = Reply([{"type": "text", "text": "Ten."}, call("search_corpus", query="leave")], "end_turn")
+    async with stage([odd, text("Yes.")]) as on:
+        answer = await on.agent.ask("How long?")
+        assert on.agent.messages == ()
+        await on.agent.ask("Sure?")
+    assert (answer.text, answer.queries) == ("Ten.", ())
+
+
+async def test_questions_asked_at_once_are_answered_one_after_the_other(stage: StageMaker) -> None:
+    script = [
+        tool_use("search_corpus", query="leave"),
+        text("One."),
+        tool_use("search_corpus", query="b"),
+        text("Two."),
+    ]
+    async with stage(script) as on:
+        answers = await asyncio.gather(on.agent.ask("First?"), on.agent.ask("Second?"))
+    assert [answer.text for answer in answers] == ["One.", "Two."]
+    assert_append_only(on.api.requests)
+
+
 async def test_a_dead_server_is_started_anew_once(stage: StageMaker, tmp_path: Path) -> None:
     server = StdioServerParameters(command=sys.executable, args=[CORPUS_SERVER, "--die-once", str(tmp_path / "died")])
     async with stage([tool_use("search_corpus", query="die leave"), text("Ten.")], server=server) as on:

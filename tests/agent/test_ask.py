@@ -1,0 +1,214 @@
+"""The verb ``ask``: what a person and a program see of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from corpus_server import build
+from messages_server import KEY, Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
+
+import agent.conversation
+import shoptalk
+from retrieval.workspace import Workspace
+
+ASK = [sys.executable, str(Path(__file__).with_name("ask_process.py")), "ask"]
+
+
+def honest_and_not(body: Block) -> Reply:
+    """An answer with a good citation, a bad one, and an escape sequence."""
+    result = search_results(body)[0]
+    good = location(0, result["source"], result["content"][1]["text"], 1, 2)
+    return text(cited("Ten \x1b[31mweeks.", good), " Or ", cited("twelve.", location(7, "x.md:1-2", "twelve")))
+
+
+SEARCH = tool_use("search_corpus", query="leave")
+
+
+@dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def api() -> Iterator[MessagesServer]:
+    with MessagesServer() as server:
+        yield server
+
+
+@pytest.fixture
+def environment(api: MessagesServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "SHOPTALK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("SHOPTALK_WORKSPACE", str(workspace.root))
+    monkeypatch.setattr(agent.conversation, "own_server", lambda root: build())
+
+
+@pytest.fixture
+def ask(environment: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Run ``shoptalk ask`` in this process, with ``stdin`` for standard input."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> Run:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as end:
+            shoptalk.main(["ask", *arguments])
+        captured = capsys.readouterr()
+        return Run(int(end.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def test_answer_and_footnotes_on_stdout_searches_on_stderr(ask: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, honest_and_not]
+    run = ask("How long is leave?")
+    assert run.code == 0
+    assert run.out == (
+        "Ten weeks.[1] Or twelve.[2]\n\n"
+        '[1] handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\n'
+        '[2] INVALID: search result 7 was not sent; 1 were x.md "twelve"\n'
+    )
+    assert run.err == "search_corpus: leave → 1 hit (hybrid)\n"
+
+
+def test_json_is_one_object_with_lines_and_validity(ask: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, honest_and_not]
+    run = ask("--json", "How long is leave?")
+    value = json.loads(run.out)
+    assert (run.code, value["text"], value["question"]) == (0, "Ten weeks. Or twelve.", "How long is leave?")
+    assert value["citations"][0] == {
+        "number": 1,
+        "document_id": "handbook/leave.md",
+        "first_line": 14,
+        "last_line": 14,
+        "quote": "Parents take up to ten weeks of paid leave.",
+        "valid": True,
+        "reason": "",
+    }
+    assert value["citations"][1]["valid"] is False
+    assert value["segments"][2] == {"text": "twelve.", "citations": [2]}
+    assert (value["queries"][0]["hits"], value["turns"], value["limit"]) == (1, 2, None)
+
+
+def test_the_question_may_be_piped_in(ask: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [text("Hello.")]
+    run = ask("-q", stdin="Grüße?\n".encode())
+    assert (run.code, run.out, run.err) == (0, "Hello.\n", "")
+    assert api.requests[0]["messages"][0]["content"][0]["text"] == "Grüße?"
+
+
+def test_options_go_before_settings(ask: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, text("Ten.")]
+    run = ask("--model", "claude-haiku-5-5", "--max-turns", "1", "How long?")
+    assert api.requests[0]["model"] == "claude-haiku-5-5"
+    assert api.requests[1]["tool_choice"] == {"type": "none"}
+    assert "Note: the limit of 1 turns is reached" in run.err and run.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        ([""], b"", "the question is empty"),
+        ([], b" \n", "the question is empty"),
+        ([], b"x" * 1_000_000, "has 1,000,000 characters"),
+        (["a\x1b[2Jb"], b"", "character 2 of the question is the control character U+001B"),
+        (["caf\udce9"], b"", "U+DCE9"),
+        ([], b"caf\xe9", "not UTF-8 (byte 3)"),
+        (["Hi?", "--max-turns", "0"], b"", "--max-turns"),
+    ],
+)
+def test_a_bad_question_is_one_line(ask: Callable[..., Run], arguments: list[str], stdin: bytes, said: str) -> None:
+    run = ask(*arguments, stdin=stdin)
+    assert run.code == (2 if "--max-turns" in arguments else 1) and run.out == ""
+    last = run.err.rstrip("\n").splitlines()
+    assert last[-1].startswith("Error: ") and said in last[-1] and (len(last) == 1 or run.code == 2)
+
+
+def test_no_key_no_workspace_and_a_refused_key_are_one_line_each(
+    ask: Callable[..., Run], api: MessagesServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api.script[:] = [Fault("status", 401, "authentication_error", message=f"invalid key {KEY}")]
+    refused = ask("Hi?")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    nowhere = ask("-w", str(tmp_path / "docs"), "Hi?")
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    keyless = ask("Hi?")
+    assert [(run.code, run.out, run.err.count("\n")) for run in (refused, nowhere, keyless)] == [(1, "", 1)] * 3
+    assert "check ANTHROPIC_API_KEY" in refused.err and KEY not in refused.err
+    assert "not a workspace" in nowhere.err and "ANTHROPIC_API_KEY is not set" in keyless.err
+
+
+def test_a_refusal_ends_with_one_and_no_answer(ask: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [Reply([], "refusal")]
+    run = ask("-q", "Bad?")
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith("Error: no answer: Claude declined to answer")
+
+
+def test_ctrl_c_ends_it_with_130_and_stops_the_server(environment: None, api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, Fault("hang", reply=text("Ten weeks."), after=5)]
+    process = subprocess.Popen([*ASK, "How long?"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "1 hit" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.strip()) == (130, "", "Stopped.")
+
+
+def test_on_a_terminal_the_answer_streams_with_its_marks(environment: None, api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, Fault("eof", reply=text("Eleven weeks, I think."), after=5), honest_and_not]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*ASK, "How long?"], stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: _read(ours), b"")).decode()
+        assert process.wait(timeout=30) == 0
+    os.close(ours)
+    lines = shown.replace("\r\n", "\n").split("\n")
+    assert lines[0] == "search_corpus: leave → 1 hit (hybrid)"
+    assert lines[1].startswith("Eleven weeks") and lines[2].startswith("Note: the API's answer broke off")
+    assert lines[3:5] == ["Ten weeks.[1] Or twelve.[2]", ""]
+    assert lines[5].startswith("[1] handbook/leave.md:14 ")
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux reports the end of a pty so.
+        return b""
+
+
+def test_the_help_needs_neither_the_sdk_nor_the_engine() -> None:
+    loaded = _modules("import agent.cli, agent")
+    assert not loaded & {"anthropic", "mcp", "httpx2", "jsonschema", "numpy", "torch", "faiss"}
+
+
+def test_the_agent_runs_without_the_engine() -> None:
+    """Asking loads nothing that the core dependencies do not bring."""
+    script = (
+        "import agent.turn, agent.faults, agent.conversation, asyncio, anthropic, mcp, jsonschema;"
+        "agent.faults.diagnose(ValueError(), anthropic.AsyncAnthropic(api_key='k'), 'm')"
+    )
+    loaded = _modules(script)
+    assert not loaded & {"torch", "faiss", "numpy", "tantivy", "sentence_transformers", "trainer", "server"}
+    assert {name for name in loaded if name.startswith("retrieval.")} <= {
+        "retrieval.console",
+        "retrieval.errors",
+        "retrieval.workspace",
+    }
+
+
+def _modules(script: str) -> set[str]:
+    code = f"{script}; import sys; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())

@@ -1,0 +1,36 @@
+"""Nothing that is shown can drive a terminal or give a key away."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.plain import one_line, plain
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;https://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x9b31mred", "red"),
+        ("\x1b(Bx\x1bcy", "xy"),
+        ("a\x00b\x07c\x7fd\x85e\rf", "abcdef"),
+        ("safe\u202etxt.exe", "safetxt.exe"),
+        ("tab\tline\r\nnext", "tab\tline\nnext"),
+        ("\x1b]0;no end", "0;no end"),
+        ("bad\ud800surrogate", "badsurrogate"),
+    ],
+)
+def test_escapes_and_controls_are_dropped(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+def test_keys_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-0123456789\n")
+    assert plain("it is sk-ant-0123456789, or other-secret", ["other-secret", None]) == "it is [key], or [key]"
+
+
+def test_one_line_is_one_line() -> None:
+    assert one_line(" a\n\tb\x1b[1m c ") == "a b c"
+    assert one_line("word " * 100, 12) == "word word w…"

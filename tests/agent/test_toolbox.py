@@ -1,0 +1,136 @@
+"""Tools are listed, checked and called over MCP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from corpus_server import build
+from mcp import StdioServerParameters
+from mcp.server import MCPServer
+from mcp.types import ListToolsResult, PaginatedRequestParams, Tool
+
+from agent.connection import own_server
+from agent.toolbox import Toolbox
+from retrieval.errors import ShoptalkError
+from retrieval.workspace import Workspace
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def opened(server: Any) -> AsyncIterator[Toolbox]:
+    toolbox = Toolbox(server)
+    await toolbox.open()
+    try:
+        yield toolbox
+    finally:
+        await toolbox.close()
+
+
+async def test_only_reading_tools_are_offered_sorted_by_name() -> None:
+    async with opened(build()) as toolbox:
+        assert [tool["name"] for tool in toolbox.params] == ["model_status", "search_corpus"]
+        assert toolbox.params[1]["input_schema"]["required"] == ["query"]
+
+
+async def test_all_pages_of_the_list_are_read() -> None:
+    from mcp.server import Server
+
+    async def list_tools(context: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        page = int(params.cursor) if params and params.cursor else 0
+        names = ["search_corpus", "other", "model_status"]
+        tool = Tool(name=names[page], input_schema={"type": "object"})
+        return ListToolsResult(tools=[tool], next_cursor=str(page + 1) if page < 2 else None)
+
+    async with opened(Server("paged", on_list_tools=list_tools)) as toolbox:
+        assert [tool["name"] for tool in toolbox.params] == ["model_status", "search_corpus"]
+
+
+async def test_a_server_without_the_tools_is_refused() -> None:
+    with pytest.raises(ShoptalkError, match="offers none of the tools model_status, search_corpus; it offers none"):
+        async with opened(MCPServer("empty")):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("search_corpus", {}, "'query' is a required property"),
+        ("search_corpus", {"query": ""}, "query: "),
+        ("search_corpus", {"query": "x", "top_k": 99}, "top_k: 99 is greater than the maximum of 50"),
+        ("search_corpus", {"query": "x", "mode": "fuzzy"}, "one of hybrid, dense, lexical"),
+        ("search_corpus", {"query": "x", "limit": 3}, "takes no limit"),
+        ("reindex", {}, "There is no tool reindex. Use one of: model_status, search_corpus"),
+    ],
+)
+async def test_a_wrong_call_is_told_the_fix(name: str, arguments: dict[str, Any], said: str) -> None:
+    async with opened(build()) as toolbox:
+        problem = toolbox.problem(name, arguments)
+        assert said in problem
+        assert name == "reindex" or "query (string, required); corpus (string)" in problem
+        assert toolbox.problem("search_corpus", {"query": "x", "top_k": 3}) == ""
+
+
+async def test_hits_become_search_results_and_a_summary() -> None:
+    async with opened(build()) as toolbox:
+        outcome = await toolbox.call("search_corpus", {"query": "leave"})
+    result, summary = outcome.content
+    assert (result["source"], result["title"]) == ("handbook/leave.md:12-18", "Leave › Parental leave")
+    assert [block.first_line for block in outcome.sent[0].blocks] == [12, 14, 14, 15, 17, 18]
+    assert summary["text"] == "1 passage in handbook, mode hybrid."
+
+
+async def test_no_hits_and_cut_hits_are_said() -> None:
+    async with opened(build()) as toolbox:
+        nothing = await toolbox.call("search_corpus", {"query": "zebra"})
+        cut = await toolbox.call("search_corpus", {"query": "leave", "max_chars": 30})
+    assert (nothing.hits, nothing.sent, nothing.error) == (0, (), "")
+    assert "No passage in handbook matches" in nothing.content[0]["text"]
+    assert "cut short" in cut.content[-1]["text"]
+
+
+async def test_other_results_are_text_and_errors_stay_errors() -> None:
+    async with opened(build()) as toolbox:
+        status = await toolbox.call("model_status", {})
+        broken = await toolbox.call("search_corpus", {"query": "broken"})
+    assert status.content == ({"type": "text", "text": "handbook: g000001, 2 passages"},)
+    assert "The index is missing. Ask for it to be built." in broken.error and broken.hits is None
+
+
+async def test_a_result_of_another_shape_is_an_error_and_not_a_crash() -> None:
+    server = MCPServer("other")
+
+    @server.tool()
+    async def search_corpus(query: str) -> dict[str, list[dict[str, str]]]:
+        return {"hits": [{"document_id": "a.md"}]}
+
+    async with opened(server) as toolbox:
+        outcome = await toolbox.call("search_corpus", {"query": "x"})
+    assert "malformed" in outcome.error
+
+
+async def test_a_server_that_does_not_start_is_one_line_with_its_last_words() -> None:
+    words = "import sys; sys.exit('Traceback:\\n\\nError: no index of handbook; run `shoptalk index`')"
+    with pytest.raises(ShoptalkError) as caught:
+        async with opened(StdioServerParameters(command=sys.executable, args=["-c", words])):
+            pass
+    assert str(caught.value) == "the search server did not start: no index of handbook; run `shoptalk index`"
+
+
+async def test_a_command_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(ShoptalkError, match="did not start: .*/no/such/command"):
+        async with opened(StdioServerParameters(command="/no/such/command")):
+            pass
+
+
+def test_the_server_gets_the_environment_but_no_key(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-0123456789")
+    monkeypatch.setenv("SHOPTALK_MODEL_DEVICE", "cpu")
+    parameters = own_server(workspace.root)
+    assert parameters.args[-4:] == ["shoptalk", "-w", str(workspace.root), "serve"]
+    assert parameters.env is not None and parameters.env["SHOPTALK_MODEL_DEVICE"] == "cpu"
+    assert not any(name.startswith("ANTHROPIC_") for name in parameters.env)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.catalog import Catalog, CatalogReader, EmbeddingCache, text_hash
+from retrieval.documents import Document, Skipped, SourceFile
+from retrieval.errors import IndexingError
+from retrieval.passages import Passage
+
+
+def document(name: str, text: str = "text") -> Document:
+    return Document(name, name, name.title(), text, "markdown")
+
+
+def passage(name: str, part: str, text: str, title: str = "Title") -> Passage:
+    return Passage(f"{name}#{part}", name, title, ("Top", part), text, 3, 5)
+
+
+def numbers(catalog: Catalog) -> list[int]:
+    return catalog.numbers().tolist()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    catalog = Catalog(tmp_path / "catalog.sqlite")
+    for name in ("a/one.md", "b/two.md"):
+        catalog.put_document(document(name))
+        catalog.put_passages(name, [passage(name, "x", f"{name} x"), passage(name, "y", f"{name} y")])
+    return catalog
+
+
+def test_passages_keep_their_number_while_their_text_stays(catalog: Catalog) -> None:
+    before = numbers(catalog)
+    catalog.put_passages("a/one.md", [passage("a/one.md", "y", "a/one.md y"), passage("a/one.md", "x", "changed")])
+    assert numbers(catalog) == [before[1], before[2], before[3], before[3] + 1]
+
+
+def test_the_same_id_with_another_embedded_text_is_another_passage(catalog: Catalog) -> None:
+    before = numbers(catalog)
+    catalog.put_passages("b/two.md", [passage("b/two.md", "x", "b/two.md x", title="Renamed")])
+    assert numbers(catalog)[:2] == before[:2]
+    assert not set(numbers(catalog)[2:]) & set(before)
+
+
+def test_a_number_is_never_given_again(catalog: Catalog, tmp_path: Path) -> None:
+    last = max(numbers(catalog))
+    catalog.remove_document("b/two.md")
+    catalog.close()
+    reopened = Catalog(tmp_path / "catalog.sqlite")
+    reopened.put_passages("a/one.md", [passage("a/one.md", "z", "new")])
+    assert numbers(reopened) == [last + 1]
+    reopened.close()
+
+
+def test_a_reader_gets_passages_as_they_were_put(catalog: Catalog, tmp_path: Path) -> None:
+    wanted = numbers(catalog)[1:3]
+    assert catalog.texts(wanted) == [
+        passage("a/one.md", "y", "a/one.md y").embedded_text,
+        passage("b/two.md", "x", "b/two.md x").embedded_text,
+    ]
+    catalog.close()
+    rows = CatalogReader(tmp_path / "catalog.sqlite").passages(wanted)
+    assert rows[wanted[0]].passage == passage("a/one.md", "y", "a/one.md y")
+    assert rows[wanted[1]].path == "b/two.md"
+
+
+def test_prefixes_are_of_document_ids_and_paths(catalog: Catalog, tmp_path: Path) -> None:
+    everything = numbers(catalog)
+    catalog.close()
+    reader = CatalogReader(tmp_path / "catalog.sqlite")
+    assert reader.numbers_under("a/").tolist() == everything[:2]
+    assert reader.numbers_under("").tolist() == everything
+    assert reader.numbers_under("A/%").tolist() == []
+
+
+def test_documents_are_compared_by_content(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.close()
+    later = Catalog(tmp_path / "later.sqlite")
+    later.put_document(document("a/one.md", "other text"))
+    later.put_document(document("c/three.md"))
+    assert later.compare(tmp_path / "catalog.sqlite") == (1, 1, 1, 0)
+    later.put_document(document("b/two.md"))
+    assert later.compare(tmp_path / "catalog.sqlite") == (1, 1, 0, 1)
+    later.close()
+
+
+def test_forgetting_a_file_forgets_what_was_skipped_in_it(catalog: Catalog) -> None:
+    catalog.put_file(SourceFile(Path("x.jsonl"), "x.jsonl", 5, 7), "digest")
+    catalog.put_skipped("x.jsonl", [Skipped("x.jsonl", "line 2: no text")])
+    assert catalog.files()["x.jsonl"].modified_ns == 7
+    assert catalog.paths() == ["a/one.md", "b/two.md", "x.jsonl"]
+    catalog.forget_file("x.jsonl")
+    assert (catalog.files(), catalog.skipped()) == ({}, [])
+
+
+def test_threads_read_at_once(catalog: Catalog, tmp_path: Path) -> None:
+    wanted = numbers(catalog)
+    catalog.close()
+    reader = CatalogReader(tmp_path / "catalog.sqlite")
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: found.extend(len(reader.passages(wanted)) for _ in range(20))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [4] * 160
+
+
+def test_a_file_that_is_no_catalogue_is_named(tmp_path: Path) -> None:
+    (tmp_path / "catalog.sqlite").write_bytes(b"no database at all, but long enough to be looked at" * 100)
+    with pytest.raises(IndexingError, match=r"catalog\.sqlite is missing or damaged"):
+        CatalogReader(tmp_path / "catalog.sqlite")
+
+
+def test_the_cache_returns_the_very_vectors_it_was_given(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
+    hashes = [text_hash(str(number)) for number in range(1000)]
+    with EmbeddingCache(tmp_path / "embeddings" / "f.sqlite", 8) as cache:
+        cache.keep(dict(zip(hashes, vectors, strict=True)))
+    with EmbeddingCache(tmp_path / "embeddings" / "f.sqlite", 8) as cache:
+        found = cache.find([*hashes, text_hash("absent")])
+    assert found.keys() == set(hashes)
+    np.testing.assert_array_equal(np.stack([found[digest] for digest in hashes]), vectors)
+
+
+def test_a_damaged_cache_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "f.sqlite").write_bytes(b"this is not a database, whatever it was once" * 100)
+    with EmbeddingCache(tmp_path / "f.sqlite", 2) as cache:
+        cache.keep({text_hash("x"): np.ones(2, dtype=np.float32)})
+        assert list(cache.find([text_hash("x")])) == [text_hash("x")]

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hash_embedder import HashEmbedder
+
+from retrieval.catalog import CatalogReader
+from retrieval.errors import DocumentError, IndexingCancelled, IndexingError
+from retrieval.generation import current_name, open_current, verify
+from retrieval.indexing import IndexReport, build_generation, build_index, passage_limit, put_live
+from retrieval.lexical import LexicalIndex
+from retrieval.vectors import VectorIndex
+from retrieval.workspace import Workspace
+
+SETTINGS = '[corpus.docs]\npaths = ["docs"]\n[passages]\nmax_tokens = 32\n'
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "shoptalk.toml").write_text(SETTINGS, encoding="utf-8")
+    return Workspace.open(tmp_path)
+
+
+def put(workspace: Workspace, name: str, text: str) -> Path:
+    path = workspace.root / "docs" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def put_records(workspace: Workspace, name: str, records: dict[str, str]) -> Path:
+    return put(workspace, name, "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text in records.items()))
+
+
+def index(workspace: Workspace, embedder: HashEmbedder | None = None, *, full: bool = False) -> IndexReport:
+    return build_index(workspace, embedder=embedder or HashEmbedder(), full=full)
+
+
+def changes(report: IndexReport) -> tuple[int, int, int, int]:
+    return report.added, report.updated, report.removed, report.unchanged
+
+
+def answers(workspace: Workspace, queries: list[str]) -> list[object]:
+    """Every passage's scores for every query, by what a person sees of it."""
+    generation = open_current(workspace.index_dir("docs"), "docs")
+    catalog = CatalogReader(generation.catalog_file)
+    vectors = VectorIndex.read(generation.vectors_file)
+    lexical = LexicalIndex.open(generation.lexical_folder, generation.manifest.language)
+    numbers = catalog.numbers_under("").tolist()
+    rows = catalog.passages(numbers)
+    assert sorted(vectors.ids.tolist()) == numbers
+    assert len(lexical) == len(numbers)
+    found: list[object] = []
+    for query in queries:
+        ids, scores = vectors.search(HashEmbedder().encode_queries([query])[0], len(numbers))
+        for side in (zip(ids.tolist(), scores.tolist(), strict=True), lexical.search(query, len(numbers))):
+            passages = [(rows[number].passage, rows[number].path, round(score, 4)) for number, score in side]
+            found.append(sorted(passages, key=lambda item: (-item[2], item[0].id)))
+    return found
+
+
+def number_of(workspace: Workspace, text: str) -> int:
+    catalog = CatalogReader(open_current(workspace.index_dir("docs"), "docs").catalog_file)
+    rows = catalog.passages(catalog.numbers_under("").tolist())
+    return next(number for number, row in rows.items() if row.passage.text == text)
+
+
+def test_the_first_run_indexes_everything(workspace: Workspace) -> None:
+    put(workspace, "a.md", "# Animals\n\nA wombat digs.\n\n## Birds\n\nAn emu runs.\n")
+    put_records(workspace, "more.jsonl", {"r1": "first record", "r2": "second record"})
+    report = index(workspace)
+    assert (changes(report), report.passages, report.embedded) == ((3, 0, 0, 0), 4, 4)
+    assert report.changed and report.generation == current_name(workspace.index_dir("docs")) == "g000001"
+    verify(open_current(workspace.index_dir("docs"), "docs"))
+
+
+def test_nothing_new_means_no_new_generation_and_no_encoding(workspace: Workspace) -> None:
+    path = put(workspace, "a.md", "wombat")
+    put(workspace, "bad.md", "").write_bytes(b"\xff\xfe\xff")
+    first = index(workspace)
+    os.utime(path, (1, 1))  # touched: the same bytes at another time
+    embedder = HashEmbedder()
+    report = index(workspace, embedder)
+    assert (report.changed, report.generation, changes(report)) == (False, "g000001", (0, 0, 0, 1))
+    assert embedder.encoded == []
+    assert report.skipped == first.skipped != ()
+
+
+def test_only_what_changed_is_encoded_and_the_rest_keeps_its_numbers(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    put(workspace, "b.md", "# One\n\nkoala\n\n# Two\n\nemu\n")
+    put(workspace, "c.md", "goes away")
+    index(workspace)
+    kept = {text: number_of(workspace, text) for text in ("wombat", "koala")}
+    put(workspace, "b.md", "# One\n\nkoala\n\n# Two\n\nplatypus\n")
+    put(workspace, "d.md", "comes")
+    (workspace.root / "docs" / "c.md").unlink()
+    embedder = HashEmbedder()
+    report = index(workspace, embedder)
+    assert (changes(report), report.embedded) == ((1, 1, 1, 1), 2)
+    assert len(embedder.encoded) == 2
+    assert {text: number_of(workspace, text) for text in kept} == kept
+
+
+def test_a_moved_line_updates_the_lines_and_encodes_nothing(workspace: Workspace) -> None:
+    put(workspace, "a.md", "# Head\n\nwombat\n")
+    index(workspace)
+    number = number_of(workspace, "wombat")
+    put(workspace, "a.md", "\n\n\n# Head\n\nwombat\n")
+    assert index(workspace).embedded == 0
+    row = CatalogReader(open_current(workspace.index_dir("docs"), "docs").catalog_file).passages([number])[number]
+    assert row.passage.last_line == 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_incremental_runs_answer_as_one_full_run_does(workspace: Workspace, seed: int) -> None:
+    choose = random.Random(seed)
+    words = "wombat koala emu platypus digs runs swims eats grass E11.9 §12(b) the a of".split()
+
+    def text() -> str:
+        return "\n\n".join(
+            f"# {choose.choice(words)} {part}\n\n" + " ".join(choose.choices(words, k=choose.randint(3, 60)))
+            for part in range(choose.randint(1, 3))
+        )
+
+    def records() -> dict[str, str]:
+        return {f"r{choose.randint(0, 9)}": text() for _ in range(4)}
+
+    for number in range(6):
+        put(workspace, f"{number}.md", text())
+    put_records(workspace, "x.jsonl", records())
+    index(workspace)
+    for _ in range(5):
+        files = sorted((workspace.root / "docs").iterdir())
+        path = choose.choice(files)
+        kind = choose.choice(["edit", "add", "delete", "rename", "records", "more records"])
+        if kind == "edit" and path.suffix == ".md":
+            path.write_text(text(), encoding="utf-8")
+        elif kind == "delete" and len(files) > 3:
+            path.unlink()
+        elif kind == "rename":
+            path.rename(path.with_stem(f"renamed{choose.randint(0, 99)}"))
+        elif kind == "records":
+            put_records(workspace, "x.jsonl", records())
+        elif kind == "more records":  # whose ids clash with those of the other file
+            put_records(workspace, choose.choice(["a.jsonl", "z.jsonl"]), records())
+        else:
+            put(workspace, f"new{choose.randint(0, 99)}.md", text())
+        report = index(workspace)
+    queries = [*words, "wombat eats grass", "the platypus of E11.9"]
+    incremental = answers(workspace, queries)
+    full = index(workspace, full=True)
+    assert answers(workspace, queries) == incremental
+    assert full.skipped == report.skipped
+    assert full.embedded == 0
+    shutil.rmtree(workspace.root / "indexes")
+    index(workspace)
+    assert answers(workspace, queries) == incremental
+
+
+def test_a_record_takes_over_an_id_that_became_free(workspace: Workspace) -> None:
+    first = put_records(workspace, "a.jsonl", {"x": "from a"})
+    put_records(workspace, "b.jsonl", {"x": "from b"})
+    report = index(workspace)
+    assert [item.path for item in report.skipped] == ["b.jsonl"]
+    first.unlink()
+    report = index(workspace)
+    assert (changes(report), report.skipped) == ((0, 1, 0, 0), ())
+    assert number_of(workspace, "from b")
+
+
+def test_a_document_that_only_changed_its_file_is_found_in_the_new_one(workspace: Workspace) -> None:
+    put_records(workspace, "a.jsonl", {"x": "record"}).rename(workspace.root / "docs" / "b.jsonl")
+    put_records(workspace, "a.jsonl", {"x": "record"})
+    index(workspace)
+    (workspace.root / "docs" / "a.jsonl").unlink()
+    report = index(workspace)
+    assert (report.changed, changes(report), report.embedded) == (True, (0, 0, 0, 1), 0)
+    catalog = CatalogReader(open_current(workspace.index_dir("docs"), "docs").catalog_file)
+    assert len(catalog.numbers_under("b.jsonl")) == 1
+
+
+def test_another_model_rebuilds_and_the_first_one_returns_without_encoding(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    index(workspace)
+    other = index(workspace, HashEmbedder("other"))
+    assert (other.changed, changes(other), other.embedded) == (True, (0, 0, 0, 1), 1)
+    again = index(workspace)
+    assert (again.changed, again.embedded) == (True, 0)
+    assert open_current(workspace.index_dir("docs"), "docs").manifest.reference == "test/hash"
+
+
+def test_the_same_model_under_another_name_keeps_its_vectors(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    index(workspace)
+    renamed = HashEmbedder()
+    renamed.reference = "test/renamed"
+    report = index(workspace, renamed)
+    assert (report.changed, report.embedded) == (True, 0)
+    assert open_current(workspace.index_dir("docs"), "docs").manifest.reference == "test/renamed"
+    assert not index(workspace, renamed).changed
+
+
+def test_other_passage_settings_rebuild(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombats digging")
+    index(workspace)
+    (workspace.root / "shoptalk.toml").write_text(SETTINGS + 'language = "none"\n', encoding="utf-8")
+    changed = Workspace.open(workspace.root)
+    assert index(changed).changed
+    assert not index(changed).changed
+    lexical = LexicalIndex.open(open_current(workspace.index_dir("docs"), "docs").lexical_folder, "none")
+    assert (len(lexical.search("wombats", 5)), len(lexical.search("wombat", 5))) == (1, 0)
+
+
+def test_passages_fit_the_model(workspace: Workspace) -> None:
+    assert passage_limit(workspace, HashEmbedder(max_tokens=512)) == 32
+    assert passage_limit(workspace, HashEmbedder(max_tokens=30)) == 22
+
+
+def test_a_corpus_without_documents_keeps_the_old_index(workspace: Workspace) -> None:
+    path = put(workspace, "a.md", "wombat")
+    index(workspace)
+    path.write_text("   \n", encoding="utf-8")
+    with pytest.raises(DocumentError, match="no document that can be read"):
+        index(workspace)
+    path.unlink()
+    with pytest.raises(DocumentError, match="no document that can be read"):
+        index(workspace)
+    assert number_of(workspace, "wombat")
+
+
+def test_a_stopped_run_leaves_the_old_index_and_resumes(workspace: Workspace) -> None:
+    put_records(workspace, "a.jsonl", {"r": "wombat"})
+    index(workspace)
+    put_records(workspace, "a.jsonl", {f"r{number}": f"text number {number}" for number in range(700)})
+    embedder = HashEmbedder()
+    with pytest.raises(IndexingCancelled, match="the old index stays"):
+        build_index(workspace, embedder=embedder, stop=lambda: len(embedder.encoded) > 0)
+    done = len(embedder.encoded)
+    assert 0 < done < 700
+    assert number_of(workspace, "wombat")
+    assert sorted(path.name for path in workspace.index_dir("docs").glob("[!.]*")) == [
+        "CURRENT",
+        "LOCK",
+        "embeddings",
+        "g000001",
+    ]
+    assert index(workspace).embedded == 700 - done
+
+
+def test_ctrl_c_leaves_the_old_index(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    index(workspace)
+    put(workspace, "b.md", "koala")
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "encoding":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_index(workspace, embedder=HashEmbedder(), progress=interrupt)
+    assert current_name(workspace.index_dir("docs")) == "g000001"
+    assert not list(workspace.index_dir("docs").glob(".building-*"))
+    assert index(workspace).changed
+
+
+def test_progress_is_told(workspace: Workspace) -> None:
+    put_records(workspace, "a.jsonl", {f"r{number}": f"text number {number}" for number in range(300)})
+    told: list[tuple[str, int, int]] = []
+    build_index(workspace, embedder=HashEmbedder(), progress=lambda *report: told.append(report))
+    assert told == [("reading", 1, 1), ("encoding", 256, 300), ("encoding", 300, 300)]
+
+
+def test_a_damaged_generation_is_not_built_upon(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    index(workspace)
+    catalog = open_current(workspace.index_dir("docs"), "docs").catalog_file
+    content = catalog.read_bytes()
+    assert content.count(b"wombat") > 0
+    catalog.write_bytes(content.replace(b"wombat", b"vombat"))
+    put(workspace, "b.md", "koala")
+    report = index(workspace)
+    assert (changes(report), report.embedded) == ((2, 0, 0, 0), 1)
+    assert number_of(workspace, "wombat")
+
+
+def test_an_unreadable_generation_is_replaced(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    index(workspace)
+    (workspace.index_dir("docs") / "g000001" / "manifest.json").write_text("{", encoding="utf-8")
+    assert index(workspace).generation == "g000002"
+    assert number_of(workspace, "wombat")
+
+
+def test_a_generation_can_be_built_first_and_put_live_later(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    index(workspace)
+    generation, report = build_generation(workspace, embedder=HashEmbedder("tuned"))
+    assert report.changed and current_name(workspace.index_dir("docs")) == "g000001"
+    put_live(workspace, "docs", generation)
+    assert open_current(workspace.index_dir("docs"), "docs").manifest.reference == "test/tuned"
+    same, report = build_generation(workspace, embedder=HashEmbedder("tuned"))
+    assert not report.changed
+    put_live(workspace, "docs", same)
+
+
+def test_two_runs_at_once_are_refused(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+
+    def again(stage: str, done: int, total: int) -> None:
+        with pytest.raises(IndexingError, match="another process is indexing corpus 'docs'"):
+            index(workspace)
+
+    assert build_index(workspace, embedder=HashEmbedder(), progress=again).changed
+
+
+def test_large_indexes_bear_ghosts_until_a_tenth_of_their_words_are(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.indexing.EXACT_LEXICAL", 10)
+    records = {f"r{number}": f"wombat number {number}" for number in range(40)}
+    put_records(workspace, "a.jsonl", records)
+    index(workspace)
+    for gone, dead in ((2, 2), (1, 3), (4, 0)):
+        for _ in range(gone):
+            records.popitem()
+        put_records(workspace, "a.jsonl", records)
+        index(workspace)
+        generation = open_current(workspace.index_dir("docs"), "docs")
+        assert generation.manifest.lexical_dead == dead
+        found = LexicalIndex.open(generation.lexical_folder, "english").search("wombat", 100)
+        assert len(found) == len(records) == generation.manifest.passages
+
+
+def test_killed_at_any_instant_the_index_answers_in_full(workspace: Workspace, tmp_path: Path) -> None:
+    put(workspace, "a.md", "old wombat")
+    put(workspace, "b.md", "koala")
+    index(workspace)
+    put(workspace, "a.md", "new wombat")
+    put(workspace, "c.md", "another wombat")
+    script = Path(__file__).with_name("killed_indexing.py")
+    scratch = tmp_path.parent / f"{tmp_path.name}-scratch"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), str(scratch)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["deaths"] > 20
+    assert outcome["answered"]["g000001"] > 20 and outcome["answered"]["g000002"] >= 2
+    assert outcome["left"] == ["CURRENT", "LOCK", "embeddings", "g000001", "g000002"]

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from shoptalk import main
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "My Docs"
+    folder.mkdir()
+    (folder / "animals.md").write_text("# Wombats\n\nThe wombat digs burrows.\n", encoding="utf-8")
+    (folder / "codes.md").write_text("# E11.9 Type 2 diabetes\n\nHigh blood sugar.\n", encoding="utf-8")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+@pytest.fixture
+def ready(run: Run, docs: Path, static_model: Path) -> Run:
+    assert run("init", "--corpus", str(docs), "--base-model", str(static_model)).code == 0
+    return run
+
+
+def test_init_writes_settings_that_name_the_corpus_after_its_folder(
+    run: Run, docs: Path, tmp_path: Path, static_model: Path
+) -> None:
+    outcome = run("init", "--corpus", "My Docs", "--base-model", str(static_model))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "corpus my-docs: My Docs, 2 files" in outcome.out
+    assert "picture.png: unknown format .png" in outcome.out
+    settings = tomllib.loads((tmp_path / "shoptalk.toml").read_text(encoding="utf-8"))
+    assert settings == {"model": {"base": str(static_model)}, "corpus": {"my-docs": {"paths": ["My Docs"]}}}
+
+
+def test_init_stores_paths_outside_of_the_workspace_whole_and_keeps_names_apart(
+    run: Run, docs: Path, tmp_path: Path
+) -> None:
+    inner = tmp_path / "workspace" / "My Docs"
+    inner.mkdir(parents=True)
+    (inner / "x.txt").write_text("text", encoding="utf-8")
+    outcome = run("-w", "workspace", "init", "--corpus", str(docs), "--corpus", str(inner), "--json")
+    assert outcome.code == 0
+    value = json.loads(outcome.out)
+    assert value["corpora"] == {
+        "my-docs": {"path": str(docs), "files": 2},
+        "my-docs-2": {"path": "My Docs", "files": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "--corpus PATH"),
+        (("--corpus", "absent"), 1, "absent does not exist"),
+        (("--corpus", "empty"), 1, "no document that can be read"),
+        (("--corpus", "My Docs", "--base-model", "what is this"), 1, "unknown model reference 'what is this'"),
+    ],
+)
+def test_init_refuses_what_cannot_work_and_writes_nothing(
+    run: Run, docs: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = run("init", *arguments)
+    assert outcome.code == code
+    assert message in outcome.err and outcome.out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["My Docs", "empty"]
+
+
+def test_init_does_not_overwrite(ready: Run, docs: Path) -> None:
+    outcome = ready("init", "--corpus", str(docs), "--base-model", "some/other")
+    assert outcome.code == 1
+    assert "shoptalk.toml exists already" in outcome.err
+
+
+def test_index_then_search_then_status(ready: Run) -> None:
+    outcome = ready("index")
+    assert outcome.code == 0
+    assert outcome.out.startswith(
+        "my-docs: 2 documents, 2 passages (2 added, 0 updated, 0 removed, 0 unchanged; 2 passa"
+    )
+    assert "Left out: 1\n  picture.png: unknown format .png" in outcome.out
+    assert "up to date, generation g000001" in ready("index", "my-docs").out
+
+    outcome = ready("search", "wombat burrows", "-k", "1")
+    assert outcome.err == ""
+    place, heading, snippet = outcome.out.splitlines()
+    assert place.startswith("1. animals.md:") and place.endswith(")")
+    assert (heading.strip(), snippet.strip()) == ("Wombats", "The wombat digs burrows.")
+
+    outcome = ready("status")
+    assert "2 documents, 2 passages, generation g000001" in outcome.out
+
+
+def test_search_answers_in_json(ready: Run) -> None:
+    ready("index")
+    value = json.loads(ready("search", "E11.9", "--mode", "lexical", "--path", "codes", "--json").out)
+    assert (value["mode"], value["corpus"], value["degraded"]) == ("lexical", "my-docs", "")
+    assert [hit["document_id"] for hit in value["hits"]] == ["codes.md"]
+    assert ready("search", "E11.9", "--mode", "lexical", "--path", "animals").out == "Nothing found.\n"
+
+
+def test_index_answers_in_json_and_lists_every_file_left_out(ready: Run, docs: Path) -> None:
+    for number in range(25):
+        (docs / f"{number:02}.png").write_bytes(b"\x89PNG")
+    value = json.loads(ready("index", "--json").out)
+    assert len(value["corpora"][0]["skipped"]) == 26
+    text = ready("index", "--full").out
+    assert "Left out: 26" in text and "19.png" in text and "20.png" not in text
+    assert "and 6 more (--json lists all)" in text
+
+
+def test_every_corpus_is_indexed_where_none_is_named(run: Run, docs: Path, tmp_path: Path, static_model: Path) -> None:
+    (tmp_path / "notes.txt").write_text("A note about emus.", encoding="utf-8")
+    run("init", "--corpus", str(docs), "--corpus", "notes.txt", "--base-model", str(static_model))
+    value = json.loads(run("index", "--json").out)
+    assert [(report["corpus"], report["added"]) for report in value["corpora"]] == [("my-docs", 2), ("notes", 1)]
+    outcome = run("search", "emus")
+    assert outcome.code == 1 and "several corpora (my-docs, notes); name one" in outcome.err
+    assert "A note about emus." in run("search", "emus", "--corpus", "notes").out
+
+
+def test_a_search_before_indexing_says_what_to_run(ready: Run) -> None:
+    outcome = ready("search", "wombat")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == "Error: corpus 'my-docs' has no index yet; run `shoptalk index`\n"
+    assert "has no index yet" in ready("status").out
+
+
+def test_a_lost_corpus_is_one_line_and_keeps_the_index(ready: Run, docs: Path) -> None:
+    ready("index")
+    docs.rename(docs.with_name("elsewhere"))
+    outcome = ready("index")
+    assert outcome.code == 1
+    assert "does not exist" in outcome.err and outcome.err.count("\n") == 1
+    assert "Wombats" in ready("search", "wombat").out
+
+
+def test_status_shows_settings_and_their_origin(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPTALK_SEARCH_MODE", "lexical")
+    text = ready("status", "--settings").out
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in text.splitlines()}
+    assert lines["search.mode"] == "lexical  ($SHOPTALK_SEARCH_MODE)"
+    assert lines["search.lexical_weight"] == "unset  (default)"
+    assert lines["corpus.my-docs.paths"] == "My Docs  (shoptalk.toml)"
+    value = json.loads(ready("status", "--settings", "--json").out)
+    assert {"name": "search.mode", "value": "lexical", "origin": "$SHOPTALK_SEARCH_MODE"} in value["settings"]
+
+
+def test_status_answers_in_json(ready: Run) -> None:
+    ready("index")
+    value = json.loads(ready("status", "--json").out)
+    corpus = value["corpora"][0]
+    assert (corpus["corpus"], corpus["generation"], corpus["stale"], corpus["problem"]) == (
+        "my-docs",
+        "g000001",
+        False,
+        "",
+    )
+    assert value["model"]["reference"] == value["model"]["base"] == corpus["reference"]
+
+
+def test_an_index_of_another_model_is_noted_beside_the_hits(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready("index")
+    monkeypatch.setenv("SHOPTALK_MODEL_BASE", "some/other")
+    outcome = ready("search", "wombat", "--mode", "lexical")
+    assert "Wombats" in outcome.out and "`shoptalk index` builds it with the model in use" in outcome.err
+    assert "another model is in use now" in ready("status").out

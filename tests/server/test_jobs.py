@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from retrieval.workspace import Workspace
+from server.jobs import Job, Jobs
+
+
+def ended(jobs: Jobs, job: Job) -> Job:
+    """The job once it has ended."""
+    while job.state == "running":
+        job = jobs.get(job.job_id) or job
+    return job
+
+
+def with_process(jobs: Jobs, job: Job) -> Job:
+    """The job once its process runs."""
+    while job.state == "running" and not job.pid:
+        job = jobs.get(job.job_id) or job
+    assert job.pid, job.reason  # a signal to process 0 would go to the tests themselves
+    return job
+
+
+@contextmanager
+def frozen(job: Job) -> Iterator[None]:
+    """Hold the job's process still for the length of the block."""
+    os.kill(job.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(job.pid, signal.SIGCONT)
+
+
+def test_a_job_indexes_the_corpus_and_counts_what_it_did(fresh: Workspace) -> None:
+    (fresh.root / "docs" / "logo.png").write_bytes(b"\x89PNG")
+    (fresh.root / "docs" / "latin.md").write_bytes(b"caf\xe9")
+    jobs = Jobs(fresh)
+    job = ended(jobs, jobs.start("handbook", "incremental"))
+    assert (job.state, job.reason) == ("done", "")
+    assert (job.added, job.updated, job.removed, job.generation) == (3, 0, 0, "g000001")
+    assert job.skipped_total == len(job.skipped) >= 1 and all(entry.reason for entry in job.skipped)
+    assert (fresh.index_dir("handbook") / "CURRENT").read_text().strip() == "g000001"
+
+
+def test_a_second_start_joins_the_running_job_even_from_another_server(fresh: Workspace) -> None:
+    first, second = Jobs(fresh), Jobs(fresh)
+    job = with_process(first, first.start("handbook", "incremental"))
+    with frozen(job):
+        assert second.start("handbook", "full").job_id == job.job_id
+        assert second.running("handbook") is not None
+    assert ended(second, job).state == "done"
+    assert first.running("handbook") is None
+    assert len(first.recent()) == 1
+
+
+def test_a_cancelled_job_stops_and_leaves_the_live_index(indexed: Workspace) -> None:
+    jobs = Jobs(indexed)
+    (indexed.root / "docs" / "new.md").write_text("# New\n\nText.\n")
+    job = with_process(jobs, jobs.start("handbook", "full"))
+    with frozen(job):
+        jobs.cancel(job)
+    assert ended(jobs, job).state == "cancelled"
+    assert (indexed.index_dir("handbook") / "CURRENT").read_text().strip() == "g000001"
+    assert ended(jobs, jobs.start("handbook", "incremental")).added == 1
+
+
+def test_a_job_that_was_killed_is_told_as_failed_and_the_next_one_starts(indexed: Workspace) -> None:
+    jobs = Jobs(indexed)
+    job = with_process(jobs, jobs.start("handbook", "full"))
+    os.kill(job.pid, signal.SIGKILL)
+    dead = ended(Jobs(indexed), job)  # a server started afterwards reads the same
+    assert dead.state == "failed" and f"{job.job_id}.log" in dead.reason
+    assert str(indexed.root) not in dead.reason
+    assert jobs.running("handbook") is None
+    assert ended(jobs, jobs.start("handbook", "full")).state == "done"
+
+
+def test_a_job_that_cannot_work_says_why(fresh: Workspace) -> None:
+    for file in (fresh.root / "docs").rglob("*.md"):
+        file.unlink()
+    jobs = Jobs(fresh)
+    job = ended(jobs, jobs.start("handbook", "incremental"))
+    assert job.state == "failed" and "docs" in job.reason
+
+
+def test_unknown_ids_are_no_jobs_and_reach_no_files(indexed: Workspace) -> None:
+    (indexed.index_dir("handbook") / "secret.json").write_text("{}")
+    jobs = Jobs(indexed)
+    assert [jobs.get(name) for name in ("nope", "../secret", "", "/etc/passwd", "*")] == [None] * 5
+
+
+def test_progress_never_falls_from_stage_to_stage() -> None:
+    job = Job(job_id="j", corpus="c", mode="full", state="running", step=1, done=9, total=10)
+    assert job.progress == pytest.approx(1.9)
+    assert job.model_copy(update={"step": 2, "done": 0, "total": 0}).progress == 2.0
+
+
+def test_only_the_latest_jobs_are_kept(indexed: Workspace) -> None:
+    folder = indexed.index_dir("handbook") / "jobs"
+    folder.mkdir()
+    for number in range(30):
+        job = Job(job_id=f"20000101T0000{number:02}-aaaaaa", corpus="handbook", mode="full", state="done")
+        (folder / f"{job.job_id}.json").write_text(job.model_dump_json())
+    jobs = Jobs(indexed)
+    newest = ended(jobs, jobs.start("handbook", "incremental"))
+    assert len(list(folder.glob("*.json"))) == 20
+    assert jobs.recent(1)[0].job_id == newest.job_id
