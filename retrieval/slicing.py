@@ -134,8 +134,9 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     word = NOT_SPACE.search(text, start, end)
     if not word:
         return end, end
-    line_start = text.rfind("\n", 0, word.start()) + 1
-    return (line_start if line_start >= start else word.start()), end
+    line_end = text.rfind("\n", max(0, start - 1), word.start())
+    indented = line_end >= 0 or start == 0
+    return (line_end + 1 if indented else word.start()), end
 
 
 def pack(units: Sequence[Unit], budget: int) -> list[list[Unit]]:

@@ -1,9 +1,9 @@
 """Detached indexing jobs: processes of their own, which outlive the call and the server that began them.
 
 A job is a folder entry under ``indexes/<corpus>/jobs/``: ``ID.json`` is its state, replaced as a whole
-at every change; ``ID.log`` what its process printed; ``ID.cancel`` the wish to stop it. One job a corpus
-runs at a time, whichever server began it: the process holds a lock on ``LOCK`` for as long as it lives,
-so a job that says "running" while nobody holds the lock in its name has died.
+at every change; ``ID.log`` what its process printed. One job a corpus runs at a time, whichever server
+began it: the process holds a lock on ``LOCK`` for as long as it lives, so a job that says "running" while
+nobody holds the lock in its name has died. SIGTERM cancels it.
 
 This module is the job's process, too: ``python -m server.jobs WORKSPACE CORPUS JOB_ID``.
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
@@ -31,12 +32,15 @@ from server.contract import JobOutput, JobState, SkippedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 __all__ = ["Job", "Jobs"]
 
+_STARTING = "starting"
 _KEPT_JOBS = 20
 _SKIPPED_SHOWN = 50
 _WRITE_EVERY_SECONDS = 0.2
+_LOOK_EVERY_SECONDS = 0.05
 _HANDOVER_SECONDS = 10.0
 
 
@@ -81,7 +85,7 @@ class Jobs:
                 return running
             if time.monotonic() > deadline:
                 raise IndexingError(f"another process holds the job lock of corpus {corpus}; try again shortly")
-            time.sleep(0.05)
+            time.sleep(_LOOK_EVERY_SECONDS)
 
     def running(self, corpus: str) -> Job | None:
         """The job that runs for ``corpus``, if any."""
@@ -95,7 +99,14 @@ class Jobs:
 
     def cancel(self, job: Job) -> None:
         """Ask ``job`` to stop; it does so at its next step and leaves the live index as it is."""
-        self._folder(job.corpus).joinpath(f"{job.job_id}.cancel").touch()
+        latest: Job | None = job
+        while latest is not None and latest.state == "running":
+            if latest.pid:  # from when it is there, the process minds the signal
+                with suppress(ProcessLookupError):
+                    os.kill(latest.pid, signal.SIGTERM)
+                return
+            time.sleep(_LOOK_EVERY_SECONDS)
+            latest = self._read(job.corpus, job.job_id)
 
     def recent(self, limit: int = 5) -> list[Job]:
         """The latest jobs of all corpora, newest first."""
@@ -113,7 +124,7 @@ class Jobs:
         return sorted(path.stem for path in self._folder(corpus).glob("*.json"))
 
     def _read(self, corpus: str, job_id: str) -> Job | None:
-        """The job's state; one whose process died is told as failed, or as cancelled where that was asked."""
+        """The job's state; one whose process died is told as failed."""
         folder = self._folder(corpus)
         job = _read_state(folder, job_id)
         if job is None or job.state != "running" or _holder(folder) == job_id:
@@ -121,8 +132,6 @@ class Jobs:
         job = _read_state(folder, job_id)  # it may have ended properly between the two looks
         if job is None or job.state != "running":
             return job
-        if folder.joinpath(f"{job_id}.cancel").exists():
-            return job.model_copy(update={"state": "cancelled"})
         log = folder.joinpath(f"{job_id}.log").relative_to(self._workspace.root)
         return job.model_copy(update={"state": "failed", "reason": f"its process ended before its time; see {log}"})
 
@@ -130,7 +139,7 @@ class Jobs:
         now = time.time()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S")
         job_id = f"{stamp}-{secrets.token_hex(3)}"
-        job = Job(job_id=job_id, corpus=corpus, mode=mode, state="running", stage="starting", started=now)
+        job = Job(job_id=job_id, corpus=corpus, mode=mode, state="running", stage=_STARTING, started=now)
         self._sweep(corpus)
         os.truncate(lock, 0)
         os.pwrite(lock, job.job_id.encode(), 0)
@@ -143,7 +152,7 @@ class Jobs:
         """Forget all but the latest jobs. Only who holds the lock may call this."""
         folder = self._folder(corpus)
         for job_id in self._ids(corpus)[: -(_KEPT_JOBS - 1)]:
-            for suffix in (".json", ".log", ".cancel"):
+            for suffix in (".json", ".log"):
                 folder.joinpath(job_id + suffix).unlink(missing_ok=True)
 
 
@@ -208,19 +217,20 @@ class _Work:
     def __init__(self, root: Path, corpus: str, job_id: str) -> None:
         self._root = root
         self._folder = root / "indexes" / corpus / "jobs"
-        self._wish = self._folder / f"{job_id}.cancel"
         job = _read_state(self._folder, job_id)
         if job is None:
             raise IndexingError(f"there is no job {job_id} for corpus {corpus}")
         self._job = job.model_copy(update={"pid": os.getpid()})
         self._written = 0.0
+        self._stopping = False
 
     def run(self) -> None:
         """Index, and say how it ended."""
-        self._tell("running")
+        signal.signal(signal.SIGTERM, self._stop)
         try:
+            self._tell("running")
             self._index()
-        except IndexingCancelled:
+        except (IndexingCancelled, KeyboardInterrupt):
             self._tell("cancelled")
         except ShoptalkError as error:
             self._tell("failed", reason=str(error))
@@ -229,12 +239,22 @@ class _Work:
             self._tell("failed", reason=f"{type(error).__name__}; see the job's log")
             raise
 
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Have the indexing stop where it safely can; at once while libraries and model load."""
+        first, self._stopping = not self._stopping, True
+        if first and self._job.stage == _STARTING:
+            raise KeyboardInterrupt
+
     def _index(self) -> None:
         from retrieval.indexing import build_index
 
         workspace = Workspace.open(self._root)
         report = build_index(
-            workspace, self._job.corpus, full=self._job.mode == "full", progress=self._progress, stop=self._wish.exists
+            workspace,
+            self._job.corpus,
+            full=self._job.mode == "full",
+            progress=self._progress,
+            stop=lambda: self._stopping,
         )
         self._tell(
             "done",

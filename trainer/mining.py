@@ -188,7 +188,9 @@ def masked_text(passage: Passage, remove: str, without_heading: bool) -> str:
     body = " ".join(passage.text.split())
     if remove:
         gone = r"\s+".join(re.escape(word) for word in remove.split())
-        body = re.sub(rf"(?<!\w){gone}(?!\w)\s*[;,]?\s*", "", body, flags=re.IGNORECASE)
+        # Whole words only: taking "cholera" out of "cholerae" would leave "e".
+        before, after = (r"(?<!\w)" if remove[0].isalnum() else ""), (r"(?!\w)" if remove[-1].isalnum() else "")
+        body = re.sub(rf"{before}{gone}{after}\s*[;,]?\s*", " ", body, flags=re.IGNORECASE).strip()
     if not without_heading or not passage.heading:
         return replace(passage, text=body).embedded_text
     leaf = normalise(passage.heading[-1])

@@ -43,10 +43,10 @@ async def test_the_three_tools_work_over_stdio(indexed: Workspace, mode: str) ->
         assert status["load_state"] in ("not loaded", "loading")
         assert status["corpora"][0]["documents"] == 3
         assert (await call("search_corpus", query="paid holiday"))["degraded"] == ""
+        assert (await call("model_status"))["load_state"] == "ready"
         job = await call("reindex", wait_seconds=50)
         assert (job["state"], job["added"], job["generation"]) == ("done", 1, "g000002")
         assert (await call("search_corpus", query="parking fee"))["hits"][0]["document_id"] == "parking.md"
-        assert (await call("model_status"))["load_state"] == "ready"
 
 
 def test_stdout_carries_nothing_but_the_protocol(indexed: Workspace) -> None:
@@ -83,7 +83,8 @@ def test_stdout_carries_nothing_but_the_protocol(indexed: Workspace) -> None:
         process.stdin.write(json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}) + "\n")
         assert ask(2, "tools/list")["result"]["tools"]
         ask(3, "tools/call", name="search_corpus", arguments={"query": "holiday"})
-        ask(4, "tools/call", name="reindex", arguments={"mode": "full", "wait_seconds": 50})
+        ask(4, "tools/call", name="reindex", arguments={"mode": "full", "wait_seconds": 0})
+        ask(5, "tools/call", name="reindex", arguments={"cancel": True, "wait_seconds": 50})
         process.stdin.close()
         assert process.stdout.read() == ""
         assert process.stderr.read() == ""

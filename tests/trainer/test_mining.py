@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from retrieval.workspace import Workspace
+from trainer.material import (
+    Material,
+    gather,
+    informative_heading,
+    leading_identifier,
+    normalise,
+    strip_identifiers,
+)
+from trainer.mining import RULES, Pair, mine, seed_chunks
+from trainer.questions import section_unit
+from trainer.silver import balance, filter_pairs, silver_scores
+from trainer.split import hold_out
+
+CODES = """# Chapter 1: Infections
+
+## Gut infections (A00-A09)
+
+### A00 Cholera
+
+Not coded here: cholera carrier state (Z22.1); food poisoning (A05.9)
+
+#### A00.0 Cholera due to Vibrio cholerae
+
+Also called: Classical cholera; Asiatic cholera
+
+### A05.9 Bacterial foodborne intoxication, unspecified
+
+Includes: spoiled food of any kind.
+"""
+PROSE = """# Pump manual
+
+The pump, also known as the lifter, moves water up to the tank on the roof. It must be primed with two
+litres of clean water before the first start. A dry start destroys the seal within a minute.
+
+## How do I prime the pump?
+
+Open the valve and pour two litres into the funnel until water runs out of the drain.
+
+## Warranty
+
+Two years from the day of purchase.
+"""
+
+
+def words(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def material_of(tmp_path: Path, files: dict[str, str]) -> Material:
+    for name, text in files.items():
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    Workspace.create(tmp_path, {"docs": "docs"}, "base")
+    return gather(Workspace.open(tmp_path), "docs", lambda texts: words(list(texts)), 100)
+
+
+def of_rule(pairs: list[Pair], rule: str) -> dict[str, str]:
+    return {pair.anchor: pair.positive for pair in pairs if pair.rule == rule}
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[Pair]:
+    return mine(material_of(tmp_path, {"codes.md": CODES, "pump.md": PROSE}), list(RULES))
+
+
+def test_each_name_of_an_alias_list_points_to_its_entry_and_is_left_out_there(pairs: list[Pair]) -> None:
+    aliases = of_rule(pairs, "alias")
+    assert "A00.0 Cholera due to Vibrio cholerae" in aliases["Classical cholera"]
+    assert "Classical cholera" not in aliases["Classical cholera"]
+    assert "Asiatic cholera" in aliases["Classical cholera"]
+
+
+def test_an_alias_inside_a_sentence_is_found_and_cut_out(pairs: list[Pair]) -> None:
+    assert "lifter" not in of_rule(pairs, "alias")["lifter"]
+
+
+def test_a_term_with_a_code_points_to_the_entry_of_that_code(pairs: list[Pair]) -> None:
+    references = of_rule(pairs, "cross_reference")
+    assert references["food poisoning"].startswith("A05.9 Bacterial foodborne intoxication")
+    assert "cholera carrier state" not in references
+
+
+def test_a_heading_points_to_its_text_which_no_longer_holds_it(pairs: list[Pair]) -> None:
+    headings = of_rule(pairs, "heading")
+    assert "Two years from the day of purchase." in headings["Warranty"]
+    assert "Warranty" not in headings["Warranty"]
+    assert "Cholera due to Vibrio cholerae" in headings and "A00.0" not in "".join(headings)
+
+
+def test_a_question_heading_points_to_its_answer(pairs: list[Pair]) -> None:
+    answer = of_rule(pairs, "question")["How do I prime the pump?"]
+    assert "funnel" in answer and "How do I prime" not in answer
+
+
+def test_a_question_column_points_to_its_answer(tmp_path: Path) -> None:
+    rows = [{"question": f"Why does light {n} blink?", "answer": f"Battery {n} is low and wants a change."} for n in (1, 2)]
+    material = material_of(tmp_path, {"faq.jsonl": "\n".join(map(json.dumps, rows))})
+    found = of_rule(mine(material, ["question"]), "question")
+    assert "Battery 2 is low" in found["Why does light 2 blink?"]
+    assert "blink" not in found["Why does light 2 blink?"]
+
+
+def test_a_cloze_anchor_is_a_sentence_that_its_positive_lacks(pairs: list[Pair]) -> None:
+    found = of_rule(pairs, "cloze")
+    assert found
+    for anchor, positive in found.items():
+        assert anchor not in positive and "pump" in (anchor + positive).lower()
+
+
+def test_a_heading_that_stands_in_every_document_gives_way_to_what_encloses_it(tmp_path: Path) -> None:
+    files = {f"{n}.md": f"# Device number {'abcdefgh'[n]}\n\n## Overview\n\nIt is blue and large and old.\n" for n in range(8)}
+    material = material_of(tmp_path, files)
+    section = next(section for section in material.sections if section.heading[-1] == "Overview")
+    assert informative_heading(material, section) == "Device number a"
+
+
+@pytest.mark.parametrize(
+    ("heading", "identifier", "rest"),
+    [
+        ("A00.0 Cholera due to Vibrio", "A00.0", "Cholera due to Vibrio"),
+        ("12.3 Indemnification", "12.3", "Indemnification"),
+        ("Chapter 4: Endocrine diseases (E00-E89)", "4", "Endocrine diseases"),
+        ("Overview", "", "Overview"),
+        ("2024", "", "2024"),
+        ("C++ and C#", "", "C++ and C#"),
+    ],
+)
+def test_codes_are_told_from_words_in_a_heading(heading: str, identifier: str, rest: str) -> None:
+    assert leading_identifier(heading) == identifier
+    assert strip_identifiers(heading) == rest
+
+
+def test_the_tutorials_chunks_are_256_words_that_overlap_by_32(tmp_path: Path) -> None:
+    text = "# Head\n\n" + " ".join(f"w{n}" for n in range(600))
+    pairs = seed_chunks(material_of(tmp_path, {"long.md": text}))
+    adjacent = [pair for pair in pairs if pair.rule == "adjacent"]
+    assert adjacent[0].anchor.split()[-32:] == adjacent[0].positive.split()[:32]
+    assert len(adjacent[0].anchor.split()) == 256
+    header = next(pair for pair in pairs if pair.rule == "header")
+    assert header.anchor == "Head" and len(header.positive) == 512
+
+
+def test_an_anchor_that_is_a_test_question_is_never_trained_on(tmp_path: Path, pairs: list[Pair]) -> None:
+    material = material_of(tmp_path / "again", {"codes.md": CODES, "pump.md": PROSE})
+    kept, _, leaks = filter_pairs(material, mine(material, list(RULES)), ["classical  CHOLERA!"], "english")
+    assert leaks == 1
+    assert "Classical cholera" in {pair.anchor for pair in pairs} - {pair.anchor for pair in kept}
+
+
+def test_an_anchor_that_names_many_entries_is_dropped(tmp_path: Path) -> None:
+    files = {f"{n}.md": f"# Thing {'abcdef'[n]}\n\nAlso called: widget; gadget {'abcdef'[n]}\n\nIt is item {n}.\n" for n in range(6)}
+    material = material_of(tmp_path, files)
+    kept, yields, _ = filter_pairs(material, mine(material, ["alias"]), [], "english")
+    assert {pair.anchor for pair in kept} == {f"gadget {letter}" for letter in "abcdef"}
+    assert (yields[0].mined, yields[0].distinct) == (12, 6)
+
+
+def test_the_silver_score_is_high_for_shared_words_and_zero_for_none() -> None:
+    shared = Pair("pump seal dry start", "a dry start destroys the pump seal", "cloze", 0, 0, "a")
+    foreign = Pair("pump seal dry start", "two years of warranty", "cloze", 0, 1, "a")
+    fillers = [Pair(f"filler number {n}", f"other words {n} here", "cloze", 0, n, "b") for n in range(10)]
+    scores = silver_scores([shared, foreign, *fillers], "english")
+    assert scores[0] > 0.3 and scores[1] == 0.0
+
+
+def test_no_rule_and_no_document_drowns_the_rest() -> None:
+    large = [Pair(f"a{n}", f"p{n}", "heading", n, n, "big.md") for n in range(500)]
+    small = [Pair(f"b{n}", f"q{n}", "heading", n, n, "small.md") for n in range(20)]
+    other = [Pair(f"c{n}", f"r{n}", "alias", n, n, "big.md") for n in range(30)]
+    chosen = balance([*large, *small, *other], 100, seed=1)
+    assert len(chosen) == 100
+    assert sum(pair.rule == "alias" for pair in chosen) == 30
+    assert sum(pair.document_id == "small.md" for pair in chosen) == 20
+
+
+def test_held_out_documents_give_questions_and_no_training_pair(tmp_path: Path) -> None:
+    files = {
+        f"{n}.md": "".join(f"# {a}{n} thing {chr(97 + n)}{a}\n\nAlso called: other{a}{n}\n\nText of {a} {n}.\n\n" for a in "xyz")
+        for n in range(26)
+    }
+    # A copy of a document must not be trained on when its twin is held out.
+    files["copy.md"] = files["7.md"]
+    material = material_of(tmp_path, files)
+    pairs = mine(material, ["alias", "heading"])
+    training, questions, masks = hold_out(material, pairs, seed=3)
+    asked = [*questions.dev, *questions.test]
+    held = {unit.partition("#")[0] for question in asked for unit in question.relevant}
+    assert "mined" in questions.evidence and len(asked) >= 20
+    assert not held & {pair.document_id for pair in training}
+    assert not ({"7.md", "copy.md"} & held) or not ({"7.md", "copy.md"} & {pair.document_id for pair in training})
+    for question in asked:
+        answers = [place for place, passage in enumerate(material.passages) if section_unit(passage) in question.relevant]
+        assert answers
+        for place in answers:
+            assert f" {normalise(question.text)} " not in f" {normalise(masks[place])} "

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import QuestionsError
+from retrieval.passages import Passage
+from trainer.questions import Question, QuestionSet, check_answers, load_questions, split_questions
+
+
+def write(folder: Path, queries: list[object], qrels: str, name: str = "qrels.tsv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (query if isinstance(query, str) else json.dumps(query) for query in queries)
+    (folder / "queries.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("query-id\tcorpus-id\tscore\n" + qrels, encoding="utf-8")
+    return folder
+
+
+def many(count: int) -> list[object]:
+    return [{"_id": f"q{number}", "text": f"question {number}"} for number in range(count)]
+
+
+def test_questions_are_read_and_split_without_overlap_the_same_way_each_time(tmp_path: Path) -> None:
+    folder = write(tmp_path, many(40), "".join(f"q{n}\td{n}.md\t1\n" for n in range(40)))
+    first, second = load_questions(folder), load_questions(folder)
+    assert first == second
+    dev, test = {q.id for q in first.dev}, {q.id for q in first.test}
+    assert not dev & test and len(dev) == 12 and len(test) == 28
+
+
+def test_questions_that_share_an_answer_are_never_on_both_sides() -> None:
+    questions = [Question(f"q{n}", f"text {n}", {f"d{n // 4}.md": 1}) for n in range(80)]
+    split = split_questions(questions)
+    answers = [{unit for question in side for unit in question.relevant} for side in (split.dev, split.test)]
+    assert split.dev and split.test and not answers[0] & answers[1]
+
+
+def test_a_dev_part_of_ones_own_is_kept(tmp_path: Path) -> None:
+    write(tmp_path, many(4), "q0\ta.md\t1\n", "qrels/dev.tsv")
+    write(tmp_path, many(4), "q1\ta.md\t1\nq2\tb.md\t2\n", "qrels/test.tsv")
+    split = load_questions(tmp_path)
+    assert [q.id for q in split.dev] == ["q0"]
+    assert [(q.id, dict(q.relevant)) for q in split.test] == [("q1", {"a.md": 1}), ("q2", {"b.md": 2})]
+
+
+def test_judgments_of_zero_and_questions_without_an_answer_are_left_out(tmp_path: Path) -> None:
+    split = load_questions(write(tmp_path, many(3), "q0\ta.md\t1\nq1\ta.md\t0\n"))
+    assert {q.id for q in (*split.dev, *split.test)} == {"q0"}
+
+
+@pytest.mark.parametrize(
+    ("queries", "qrels", "message"),
+    [
+        (["{broken"], "q0\ta\t1\n", "queries.jsonl:1: not a JSON object"),
+        ([{"_id": "q0"}], "q0\ta\t1\n", "queries.jsonl:1: not a JSON object with _id and text"),
+        ([{"_id": "q0", "text": " "}], "q0\ta\t1\n", "has no text"),
+        ([*many(1), *many(1)], "q0\ta\t1\n", "appears twice"),
+        (many(1), "q0\ta\n", "qrels.tsv:2: wanted query-id, corpus-id and a whole score"),
+        (many(1), "q9\ta\t1\n", "query-id 'q9' is not in queries.jsonl"),
+        (many(1), "", "has no relevant document for any question"),
+    ],
+)
+def test_what_is_wrong_is_named_with_file_and_line(
+    tmp_path: Path, queries: list[object], qrels: str, message: str
+) -> None:
+    with pytest.raises(QuestionsError, match=message):
+        load_questions(write(tmp_path, queries, qrels))
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(QuestionsError, match="does not exist"):
+        load_questions(tmp_path / "nowhere")
+    with pytest.raises(QuestionsError, match="queries.jsonl is missing"):
+        load_questions(tmp_path)
+    (tmp_path / "queries.jsonl").write_text('{"_id": "a", "text": "b"}\n', encoding="utf-8")
+    with pytest.raises(QuestionsError, match="neither qrels.tsv nor qrels/test.tsv"):
+        load_questions(tmp_path)
+
+
+def test_answers_that_the_corpus_lacks_are_listed_and_a_corpus_with_none_is_refused() -> None:
+    passages = [Passage("1", "a.md", "A", ("One",), "text", 1, 2)]
+    known = QuestionSet((Question("q", "x", {"a.md#One": 1, "gone.md": 1}),), (), "real questions")
+    assert check_answers(known, passages) == ["gone.md"]
+    foreign = QuestionSet((Question("q", "x", {"b.md": 1}),), (), "real questions")
+    with pytest.raises(QuestionsError, match="none of the 1 documents named in the qrels is in the corpus"):
+        check_answers(foreign, passages)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from retrieval.embedders import load_embedder
+from retrieval.errors import QuestionsError, ShoptalkError
+from retrieval.models import current_reference, list_versions, set_current, tuned_lexical_weight
+from retrieval.workspace import Workspace
+from trainer import tune as tuning
+from trainer.mining import Pair
+from trainer.recipes import find_recipe
+from trainer.training import average_weights, copy_weights, train
+
+if TYPE_CHECKING:
+    from conftest import Tuned
+
+
+def test_structure_pairs_make_a_better_model_of_real_documents(tuned: Tuned) -> None:
+    report = tuned.report
+    assert report.verdict == "WIN" and report.promoted
+    assert report.dense.mean >= 0.02 and report.dense.low > 0
+    assert report.test_questions > report.dev_questions > 10
+
+
+def test_the_version_holds_model_records_report_and_card(tuned: Tuned) -> None:
+    folder = tuned.report.version.path
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["verdict"] == "WIN" and evaluation["ndcg_after"] > evaluation["ndcg_before"]
+    assert [row["mode"] for row in evaluation["rows"]] == ["lexical", "dense", "hybrid", "dense", "hybrid"]
+    training = json.loads((folder / "training.json").read_text())
+    assert training["recipe"]["name"] == "structure" and training["log"]["losses"]
+    page = (folder / "report.html").read_text()
+    assert "WIN" in page and "http" not in page
+    assert "base_model" in (folder / "README.md").read_text()
+
+
+def test_the_registered_model_gives_the_scores_it_was_registered_with(tuned: Tuned) -> None:
+    from trainer.comparison import compare_models
+
+    result = compare_models(tuned.workspace, "icd", ["base", "v1"], tuned.corpus.questions, "dense")
+    base, version = result.rows
+    assert version.change is not None and version.change.low > 0
+    assert base.means["ndcg@10"] == pytest.approx(tuned.report.dense.before, abs=0.06)
+
+
+def test_a_win_is_put_to_use_with_its_own_fusion_weight(tuned: Tuned) -> None:
+    assert current_reference(tuned.workspace) == "v1"
+    assert tuned_lexical_weight(tuned.workspace, "v1") == tuned.report.rows[-1].lexical_weight
+
+
+def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
+    embedder = load_embedder("base", tuned.workspace)
+    mined = tuning.mine_corpus(
+        tuned.workspace, "icd", find_recipe("structure"), embedder, questions=tuned.corpus.questions, seed=13
+    )
+    asked = {question.text.casefold() for question in (*mined.questions.dev, *mined.questions.test)}
+    assert not asked & {pair.anchor.casefold() for pair in mined.pairs}
+
+
+def copy_of(tuned: Tuned, tmp_path: Path) -> Workspace:
+    Workspace.create(tmp_path, {"icd": str(tuned.corpus.documents)}, tuned.workspace.model.base)
+    return Workspace.open(tmp_path)
+
+
+def test_the_gate_refuses_a_model_trained_on_shuffled_pairs(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shuffled(pairs: list[Pair], limit: int, seed: int) -> list[Pair]:
+        positives = [pair.positive for pair in pairs]
+        Random(0).shuffle(positives)
+        return [replace(pair, positive=text) for pair, text in zip(pairs, positives, strict=True)][:limit]
+
+    monkeypatch.setattr(tuning, "balance", shuffled)
+    workspace = copy_of(tuned, tmp_path)
+    recipe = replace(find_recipe("structure"), hard_negatives=0, averages=(1.0,))
+    report = tuning.tune(workspace, "icd", recipe, questions=tuned.corpus.questions)
+    assert report.verdict != "WIN" and not report.promoted
+    assert current_reference(workspace) == workspace.model.base
+    assert len(list_versions(workspace)) == 1
+
+
+def test_without_questions_some_documents_are_held_out_and_the_evidence_says_so(tuned: Tuned, tmp_path: Path) -> None:
+    workspace = copy_of(tuned, tmp_path)
+    report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=None)
+    assert report.evidence == "questions mined from held-out documents"
+    assert report.test_questions >= 20
+    assert "mined" in (report.version.path / "report.html").read_text()
+
+
+def test_too_few_pairs_say_how_many_and_what_would_give_more(static_model: Path, tmp_path: Path) -> None:
+    documents, questions = tmp_path / "docs", tmp_path / "questions"
+    documents.mkdir()
+    questions.mkdir()
+    for number in range(12):
+        (documents / f"{number}.md").write_text(f"# Note {number}\n\nShort text of note number {number}.\n")
+    queries = "".join(json.dumps({"_id": str(n), "text": f"what does {n} say"}) + "\n" for n in range(12))
+    (questions / "queries.jsonl").write_text(queries)
+    (questions / "qrels.tsv").write_text("".join(f"{n}\t{n}.md\t1\n" for n in range(12)))
+    Workspace.create(tmp_path, {"docs": "docs"}, str(static_model))
+    workspace = Workspace.open(tmp_path)
+    with pytest.raises(QuestionsError, match=r"only \d+ training pairs could be mined \(at least 64 are wanted"):
+        tuning.tune(workspace, "docs", find_recipe("structure"), questions=questions)
+    assert not list_versions(workspace)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tuned) -> None:
+    embedder = load_embedder("base", tuned.workspace)
+    mined = tuning.mine_corpus(
+        tuned.workspace, "icd", find_recipe("structure"), embedder, questions=tuned.corpus.questions, seed=13
+    )
+    before = copy_weights(embedder.model)
+    broken = replace(find_recipe("structure"), static_learning_rate=float("inf"), hard_negatives=0)
+    with pytest.raises(ShoptalkError, match="training went astray"):
+        train(embedder.model, mined.pairs[:256], broken, mined.material, embedder.compute, seed=1)
+    after = copy_weights(embedder.model)
+    assert all(np.array_equal(after[name].numpy(), before[name].numpy()) for name in before)
+
+
+def test_half_of_the_tuned_weights_lies_halfway(tuned: Tuned) -> None:
+    base = copy_weights(load_embedder("base", tuned.workspace).model)
+    version = copy_weights(load_embedder("v1", tuned.workspace).model)
+    mixed = average_weights(base, version, 0.5)
+    for name, tensor in mixed.items():
+        np.testing.assert_allclose(tensor.numpy(), (base[name].numpy() + version[name].numpy()) / 2, atol=1e-5)
+
+
+def test_promoting_and_rolling_back_keep_an_index_that_fits_the_model(tuned: Tuned) -> None:
+    from retrieval.indexing import build_index
+    from retrieval.promotion import put_to_use, return_to_previous
+    from retrieval.search import SearchEngine
+
+    workspace = tuned.workspace
+    build_index(workspace, "icd")
+    engine = SearchEngine(workspace, "icd")
+    try:
+        assert engine.search("heart attack").model == "v1"
+        assert put_to_use(workspace, "base") == workspace.model.base
+        assert engine.search("heart attack").model == workspace.model.base
+        assert return_to_previous(workspace) == "v1"
+        answer = engine.search("heart attack")
+        assert answer.model == "v1" and not answer.degraded and answer.hits
+    finally:
+        engine.close()
+        set_current(workspace, "v1")
