@@ -370,13 +370,18 @@ def _read_file(
                 whole = False
                 continue
             displaced.add(owner.path)
-        gone.discard(document.id)
         if owner is None or owner.hash != document.content_hash:
+            try:
+                passages = _passages(document, plan)
+            except DocumentError as error:
+                skipped.append(Skipped(file.relative, str(error).removeprefix(f"{file.relative}: ")))
+                continue
             catalog.put_document(document)
-            catalog.put_passages(document.id, _passages(document, plan))
+            catalog.put_passages(document.id, passages)
         elif owner.path != document.path:
             catalog.put_document(document)
             moved = True
+        gone.discard(document.id)
     for document_id in gone:
         catalog.remove_document(document_id)
     catalog.forget_file(file.relative)

@@ -31,6 +31,10 @@ def walk_corpus(workspace: Workspace, corpus: str) -> tuple[list[SourceFile], li
     return sorted(walker.files, key=lambda file: file.relative), sorted(walker.skipped, key=lambda item: item.path)
 
 
+# How Python shows a byte of a file's name that is not UTF-8; such a name cannot be stored or printed.
+_lone_surrogate = re.compile("[\ud800-\udfff]")
+
+
 class _Walker:
     """One walk. Links wait until everything else is known, so that a file is found by its own name first."""
 
@@ -60,7 +64,8 @@ class _Walker:
                 self.link(link)
 
     def skip(self, path: Path, reason: str) -> None:
-        self.skipped.append(Skipped(self.relative(path), reason))
+        name = self.relative(path).encode("utf-8", "replace").decode("utf-8")
+        self.skipped.append(Skipped(name, reason))
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.base).as_posix()
@@ -111,6 +116,8 @@ class _Walker:
             return
         if self.include and not self.include.fullmatch(self.relative(shown)):
             return
+        if _lone_surrogate.search(self.relative(shown)):
+            return self.skip(shown, "its name is not UTF-8; rename it")
         suffix = shown.suffix.lower()
         try:
             status = real.stat()

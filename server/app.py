@@ -29,6 +29,7 @@ from server.engines import Engines
 from server.jobs import Job, Jobs
 from server.rendering import doing, job_text, search_output, search_text, status_text
 from server.status import model_status_output
+from shoptalk import VERSION
 
 __all__ = ["build_server"]
 
@@ -57,7 +58,7 @@ def build_server(workspace: Workspace, *, read_only: bool = False) -> MCPServer[
         title="Shoptalk",
         description="Search a folder of documents with a retriever that was tuned on them.",
         instructions=INSTRUCTIONS.format(corpora="corpora: " + ", ".join(sorted(workspace.corpora))),
-        version="0.1.0",
+        version=VERSION,
         tools=tools,
         lifespan=app.lifespan,
         middleware=[app.notice_list],

@@ -36,4 +36,7 @@ def serve(invocation: Invocation, read_only: bool) -> None:
 
     from server.app import build_server
 
-    build_server(workspace, read_only=read_only).run("stdio")
+    try:
+        build_server(workspace, read_only=read_only).run("stdio")
+    except* BrokenPipeError:
+        pass  # the client is gone, and nobody is left to tell

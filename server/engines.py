@@ -129,7 +129,9 @@ class Engines:
         from retrieval.search import SearchEngine
 
         with self._lock:
-            return self._engines.setdefault(corpus, SearchEngine(self._workspace, corpus))
+            if corpus not in self._engines:
+                self._engines[corpus] = SearchEngine(self._workspace, corpus)
+            return self._engines[corpus]
 
     def _is_loaded(self, corpus: str) -> bool:
         engine = self._engines.get(corpus)

@@ -11,6 +11,7 @@ This module is the job's process, too: ``python -m server.jobs WORKSPACE CORPUS 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import signal
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["Job", "Jobs"]
+
+logger = logging.getLogger(__name__)
 
 _STARTING = "starting"
 _KEPT_JOBS = 20
@@ -200,8 +203,9 @@ def _read_state(folder: Path, job_id: str) -> Job | None:
         return Job.model_validate_json(folder.joinpath(f"{job_id}.json").read_bytes())
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        raise IndexingError(f"the state of job {job_id} is damaged ({error.error_count()} errors); delete it") from None
+    except ValidationError:  # another version's; it would be a pity to fail over an old job
+        logger.warning("The state of job %s cannot be read; it counts as unknown", job_id)
+        return None
 
 
 def _write_state(folder: Path, job: Job) -> None:

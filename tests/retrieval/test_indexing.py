@@ -357,3 +357,25 @@ def test_killed_at_any_instant_the_index_answers_in_full(workspace: Workspace, t
     assert outcome["deaths"] > 20
     assert outcome["answered"]["g000001"] > 20 and outcome["answered"]["g000002"] >= 2
     assert outcome["left"] == ["CURRENT", "LOCK", "embeddings", "g000001", "g000002"]
+
+
+def test_a_file_whose_name_is_not_utf8_is_left_out_with_the_reason(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    try:
+        (workspace.root / "docs" / os.fsdecode(b"n\xff.md")).write_text("koala", encoding="utf-8")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    report = index(workspace)
+    assert [(item.path, item.reason) for item in report.skipped] == [("n?.md", "its name is not UTF-8; rename it")]
+    assert changes(report) == (1, 0, 0, 0)
+
+
+def test_a_document_that_cannot_be_parsed_is_left_out_and_the_others_are_indexed(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    put(workspace, "deep.rst", "koala\n")
+    index(workspace)
+    put(workspace, "deep.rst", "koala\n" + "".join(" " * depth + "deeper\n\n" for depth in range(1000)))
+    report = index(workspace)
+    assert [item.path for item in report.skipped] == ["deep.rst"]
+    assert "nested too deeply" in report.skipped[0].reason
+    assert changes(report) == (0, 0, 1, 1)

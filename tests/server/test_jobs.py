@@ -38,17 +38,6 @@ def frozen(job: Job) -> Iterator[None]:
         os.kill(job.pid, signal.SIGCONT)
 
 
-def test_a_job_indexes_the_corpus_and_counts_what_it_did(fresh: Workspace) -> None:
-    (fresh.root / "docs" / "logo.png").write_bytes(b"\x89PNG")
-    (fresh.root / "docs" / "latin.md").write_bytes(b"caf\xe9")
-    jobs = Jobs(fresh)
-    job = ended(jobs, jobs.start("handbook", "incremental"))
-    assert (job.state, job.reason) == ("done", "")
-    assert (job.added, job.updated, job.removed, job.generation) == (3, 0, 0, "g000001")
-    assert job.skipped_total == len(job.skipped) >= 1 and all(entry.reason for entry in job.skipped)
-    assert (fresh.index_dir("handbook") / "CURRENT").read_text().strip() == "g000001"
-
-
 def test_a_second_start_joins_the_running_job_even_from_another_server(fresh: Workspace) -> None:
     first, second = Jobs(fresh), Jobs(fresh)
     job = with_process(first, first.start("handbook", "incremental"))

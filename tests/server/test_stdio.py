@@ -27,26 +27,37 @@ def server(root: Path, *options: str) -> StdioServerParameters:
     return StdioServerParameters(command=program, args=arguments, env=ENVIRONMENT, cwd=root)
 
 
+async def call(client: Client, tool: str, /, **arguments: Any) -> Any:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    return result.structured_content
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-async def test_the_three_tools_work_over_stdio(indexed: Workspace, mode: str) -> None:
-    async def call(tool: str, **arguments: Any) -> Any:
-        result = await client.call_tool(tool, arguments)
-        assert not result.is_error, result.content
-        return result.structured_content
-
-    (indexed.root / "docs" / "parking.md").write_text("# Parking\n\nParking costs five euros a day.\n")
+async def test_tools_are_listed_before_the_model_is_loaded_and_work(indexed: Workspace, mode: str) -> None:
     async with Client(server(indexed.root), mode=mode) as client:
-        # The tools are listed before the model is loaded: it has not even been asked for.
         assert len((await client.list_tools()).tools) == 3
-        status = await call("model_status")
+        status = await call(client, "model_status")
         assert status["load_state"] in ("not loaded", "loading")
         assert status["corpora"][0]["documents"] == 3
-        assert (await call("search_corpus", query="paid holiday"))["degraded"] == ""
-        assert (await call("model_status"))["load_state"] == "ready"
-        job = await call("reindex", wait_seconds=50)
+        found = await call(client, "search_corpus", query="E4711", mode="lexical")
+        assert found["hits"][0]["document_id"] == "guides/travel.md"
+        job = await call(client, "reindex", mode="full", wait_seconds=0)
+        assert job["state"] == "running"
+        job = await call(client, "reindex", job_id=job["job_id"], cancel=True, wait_seconds=50)
+        assert job["state"] == "cancelled"
+
+
+@pytest.mark.anyio
+async def test_a_server_follows_its_own_reindexing(indexed: Workspace) -> None:
+    (indexed.root / "docs" / "parking.md").write_text("# Parking\n\nParking costs five euros a day.\n")
+    async with Client(server(indexed.root), mode="2026-07-28") as client:
+        job = await call(client, "reindex", wait_seconds=50)
         assert (job["state"], job["added"], job["generation"]) == ("done", 1, "g000002")
-        assert (await call("search_corpus", query="parking fee"))["hits"][0]["document_id"] == "parking.md"
+        found = await call(client, "search_corpus", query="parking costs euros", mode="dense")
+        assert (found["generation"], found["hits"][0]["document_id"]) == ("g000002", "parking.md")
+        assert (await call(client, "model_status"))["load_state"] == "ready"
 
 
 def test_stdout_carries_nothing_but_the_protocol(indexed: Workspace) -> None:

