@@ -112,7 +112,9 @@ class Slicer:
             if end - start == len(block.text):
                 spans.append((block.first_line, block.last_line))
                 continue
-            ends = self._line_ends.setdefault(index, [match.start() for match in LINE_END.finditer(block.text)])
+            if index not in self._line_ends:
+                self._line_ends[index] = [match.start() for match in LINE_END.finditer(block.text)]
+            ends = self._line_ends[index]
             spans.append(block.lines_of(bisect_left(ends, start), bisect_left(ends, end)))
         return min(first for first, _ in spans), max(last for _, last in spans)
 

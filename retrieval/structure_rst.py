@@ -89,7 +89,8 @@ def _walk(parent: Node, lines: Sequence[str], level: int, start: int, end: int) 
     inner = [child for child in parent.children if isinstance(child, nodes.section)]
     headings = [_heading(child, lines, level + 1) for child in inner]
     body_end = headings[0].first_line - 1 if headings else end
-    yield from _blocks([child for child in parent.children if child not in inner], lines, start, body_end)
+    body = [child for child in parent.children if not isinstance(child, nodes.section)]
+    yield from _blocks(body, lines, start, body_end)
     for position, (child, heading) in enumerate(zip(inner, headings, strict=True)):
         next_start = headings[position + 1].first_line - 1 if position + 1 < len(headings) else end
         yield heading

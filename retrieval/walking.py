@@ -130,7 +130,7 @@ class _Walker:
         if status.st_size == 0:
             return self.skip(shown, "empty file")
         if status.st_size > self.max_bytes:
-            megabytes = f"{status.st_size / 1_000_000:.1f} MB"
+            megabytes = f"{status.st_size / 1_000_000:.3g} MB"
             return self.skip(shown, f"{megabytes} is more than max_file_mb = {self.max_file_mb:g}")
         if not os.access(real, os.R_OK):
             return self.skip(shown, "cannot be read: Permission denied")

@@ -178,7 +178,8 @@ def _launch(root: Path, job: Job, lock: int, log: IO[bytes]) -> None:
 @contextmanager
 def _lock(folder: Path, kind: int) -> Iterator[int | None]:
     """Hold the lock of ``folder`` and yield its descriptor, or yield None where another holds it."""
-    descriptor = os.open(folder / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
+    flags = os.O_RDWR | os.O_CREAT if kind == fcntl.LOCK_EX else os.O_RDONLY
+    descriptor = os.open(folder / "LOCK", flags, 0o644)
     try:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

@@ -24,6 +24,7 @@ __all__ = ["TrainingLog", "average_weights", "copy_weights", "is_static", "load_
 
 # Cosines times 20: the temperature of 0.05 that sentence embeddings are usually tuned at.
 SCALE = 20.0
+PART = 16
 
 Weights = dict[str, "torch.Tensor"]
 DevScore = Callable[[], float]
@@ -188,8 +189,7 @@ def _loss(model: SentenceTransformer, pairs: Sequence[Pair], recipe: Recipe, mat
 
         def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
             embeddings = [
-                torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
-                for features in sentence_features
+                torch.nn.functional.normalize(column, dim=1) for column in _embed(self.model, list(sentence_features))
             ]
             scores = SCALE * embeddings[0].float() @ torch.cat(embeddings[1:]).float().T
             rows = labels.tolist()
@@ -208,6 +208,39 @@ def _loss(model: SentenceTransformer, pairs: Sequence[Pair], recipe: Recipe, mat
             return torch.nn.functional.cross_entropy(scores, torch.arange(len(rows), device=scores.device))
 
     return MaskedRankingLoss()
+
+
+def _embed(model: SentenceTransformer, columns: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
+    """The embeddings of each column of a batch, computed in small parts of alike lengths.
+
+    A batch is padded to its longest text; anchors of ten tokens and the few long positives beside them
+    then cost the same, in time and in memory. Sorted and cut up, only what is there is paid for.
+    """
+    import torch
+
+    if getattr(model.tokenizer, "padding_side", "") != "right" or any("attention_mask" not in it for it in columns):
+        return [model(features)["sentence_embedding"] for features in columns]
+    lengths = torch.cat([features["attention_mask"].sum(dim=1) for features in columns]).tolist()
+    places = [(column, row) for column, features in enumerate(columns) for row in range(len(features["input_ids"]))]
+    order = sorted(range(len(places)), key=lambda place: -lengths[place])
+    parts = []
+    for start in range(0, len(order), PART):
+        some = order[start : start + PART]
+        longest = lengths[some[0]]
+        rows = {
+            # Texts are padded on the right: what is cut off is padding.
+            name: torch.nn.utils.rnn.pad_sequence(
+                [columns[column][name][row, :longest] for column, row in (places[place] for place in some)],
+                batch_first=True,
+            )
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+            if name in columns[0]
+        }
+        parts.append(model(rows)["sentence_embedding"])
+    embeddings = torch.cat(parts)
+    back = torch.empty(len(order), dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(len(order))
+    return list(torch.split(embeddings[back.to(embeddings.device)], [len(features["input_ids"]) for features in columns]))
 
 
 def _watcher(
