@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' own help: python docs/commands.py"""
+"""Write docs/commands.md from the commands' own help: python docs/commands.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def reference() -> str:
         "usage, 3 a gate said no, 130 stopped by Ctrl-C.",
     ]
     for name, command in _commands(shoptalk.command_line, "shoptalk"):
-        context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+        settings = {**shoptalk.command_line.context_settings, "terminal_width": 100}
+        context = click.Context(command, info_name=name, **settings)
         parts += ["", f"## {name}", "", "```text", command.get_help(context).rstrip(), "```"]
     return "\n".join(parts) + "\n"
 

@@ -1,4 +1,4 @@
-"""SQLite: what is in a generation (files, documents, passages), and the cache of vectors.
+"""SQLite: what is in a generation: files, documents, passages.
 
 A passage has two names: its public id, and a number that is its key in the vector and the lexical
 index. A number is never given twice, not even after its passage is gone.
@@ -10,13 +10,13 @@ import json
 import sqlite3
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrieval.documents import Document, Skipped, SourceFile
+from retrieval.embedding_cache import portions, text_hash
 from retrieval.errors import IndexingError
 from retrieval.passages import Passage
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Catalog", "CatalogReader", "DocumentRow", "EmbeddingCache", "FileRow", "PassageRow", "text_hash"]
+__all__ = ["Catalog", "CatalogReader", "DocumentRow", "FileRow", "PassageRow"]
 
 _SCHEMA = """
 CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
@@ -71,11 +71,6 @@ class PassageRow:
     path: str
 
 
-def text_hash(text: str) -> str:
-    """Return the sha256 of what is embedded, as hexadecimal digits."""
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 class CatalogReader:
     """The catalogue of a sealed generation; thread-safe, with a connection a thread."""
 
@@ -112,7 +107,7 @@ class CatalogReader:
     def passages(self, numbers: Sequence[int]) -> dict[int, PassageRow]:
         """Return the passages ``numbers``, by number."""
         found: dict[int, PassageRow] = {}
-        for some in _portions(numbers):
+        for some in portions(numbers):
             marks = ",".join("?" * len(some))
             for row in self._rows(f"{_PASSAGES} WHERE passages.number IN ({marks})", some):
                 found[row[0]] = _passage_row(row)
@@ -295,71 +290,8 @@ class Catalog:
         """Return what is embedded of the passages ``numbers``, in that order."""
         wanted = [int(number) for number in numbers]
         found: dict[int, str] = {}
-        for some in _portions(wanted):
+        for some in portions(wanted):
             marks = ",".join("?" * len(some))
             for row in self._connection.execute(f"{_PASSAGES} WHERE passages.number IN ({marks})", some):
                 found[row[0]] = _passage_row(row).passage.embedded_text
         return [found[number] for number in wanted]
-
-
-class EmbeddingCache:
-    """Vectors by the hash of the text they embed, for one embedder; survives kills and full rebuilds.
-
-    It is a cache: a file that is damaged is thrown away.
-    """
-
-    def __init__(self, path: Path, dimension: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._bytes = 4 * dimension
-        try:
-            self._connection = self._connect(path)
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            self._connection = self._connect(path)
-
-    @staticmethod
-    def _connect(path: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS vectors (hash BLOB PRIMARY KEY, vector BLOB NOT NULL)")
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-        return connection
-
-    def __enter__(self) -> EmbeddingCache:
-        """Return itself, to be closed at the end of the block."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    def find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the vectors there are for ``hashes``."""
-        import numpy as np
-
-        found = {}
-        for some in _portions(hashes):
-            marks = ",".join("?" * len(some))
-            query = f"SELECT hash, vector FROM vectors WHERE hash IN ({marks})"
-            for digest, vector in self._connection.execute(query, [bytes.fromhex(item) for item in some]):
-                if len(vector) == self._bytes:
-                    found[digest.hex()] = np.frombuffer(vector, dtype="<f4")
-        return found
-
-    def keep(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Store vectors by hash; they are on disk when this returns."""
-        rows = [(bytes.fromhex(digest), vector.astype("<f4").tobytes()) for digest, vector in vectors.items()]
-        self._connection.execute("BEGIN")
-        self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-        self._connection.execute("COMMIT")
-
-
-def _portions(items: Iterable[_T]) -> Iterator[list[_T]]:
-    everything = list(items)
-    for start in range(0, len(everything), _VARIABLES):
-        yield everything[start : start + _VARIABLES]

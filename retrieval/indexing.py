@@ -10,17 +10,18 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.catalog import Catalog, CatalogReader, EmbeddingCache, FileRow, text_hash
+from retrieval.catalog import Catalog, CatalogReader, FileRow
 from retrieval.console import Progress, silent
 from retrieval.documents import Document, Skipped, SourceFile, file_hash, read_or_skip, require_documents, walk
 from retrieval.embedders import Embedder, load_embedder
+from retrieval.embedding_cache import encode_missing, open_cache
 from retrieval.errors import DocumentError, IndexingCancelled, IndexingError
 from retrieval.generation import (
     CATALOG,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["IndexReport", "build_generation", "build_index", "encode_cached", "passage_limit", "put_live"]
+__all__ = ["IndexReport", "build_generation", "build_index", "passage_limit", "put_live"]
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ Stop = Callable[[], bool]
 RESERVED_TOKENS = 8
 """Tokens of a model's limit that are left for its special tokens and its document prompt."""
 ENCODE_BATCH = 256
-ENCODE_CHUNK = 512
+ENCODE_BLOCK = 16_384
 EXACT_LEXICAL = 10_000
 """Up to so many passages the lexical index is rewritten at each deletion.
 
@@ -407,23 +408,17 @@ def _write_vectors(path: Path, catalog: Catalog, plan: _Plan) -> tuple[NDArray[n
     if len(gone):
         index.remove(gone)
     embedded = 0
-    cache = plan.workspace.index_dir(plan.corpus) / "embeddings" / f"{plan.embedder.fingerprint[:16]}.sqlite"
-    with EmbeddingCache(cache, plan.embedder.dimension) as vectors:
-        for start in range(0, len(new), ENCODE_BATCH):
-            plan.check_stop()
-            some = new[start : start + ENCODE_BATCH]
-            texts = catalog.texts(some)
-            digests = [text_hash(text) for text in texts]
-            found = vectors.find(digests)
-            missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in found}
-            if missing:
-                encoded = plan.embedder.encode_documents(list(missing.values()))
-                fresh = dict(zip(missing, encoded, strict=True))
-                vectors.keep(fresh)
-                found |= fresh
-                embedded += len(missing)
-            index.add(some, np.stack([found[digest] for digest in digests]))
-            plan.progress("encoding", start + len(some), len(new))
+    with open_cache(plan.workspace, plan.corpus, plan.embedder) as cache:
+        for start in range(0, len(new), ENCODE_BLOCK):
+            some = new[start : start + ENCODE_BLOCK]
+
+            def report(done: int, start: int = start) -> None:
+                plan.check_stop()
+                plan.progress("encoding", start + done, len(new))
+
+            vectors, encoded = encode_missing(cache, plan.embedder, catalog.texts(some), report)
+            index.add(some, vectors)
+            embedded += encoded
     index.write(path)
     return gone, new, embedded
 
@@ -450,28 +445,3 @@ def _write_lexical(folder: Path, catalog: Catalog, plan: _Plan, gone: NDArray[np
 
 def _sorted(skipped: list[Skipped]) -> tuple[Skipped, ...]:
     return tuple(sorted(skipped, key=lambda item: item.path))
-
-
-def encode_cached(
-    workspace: Workspace, corpus: str, embedder: Embedder, texts: Sequence[str], progress: Progress = silent
-) -> NDArray[np.float32]:
-    """Return the vectors of ``texts`` (len(texts), dimension), encoding only what the corpus's cache lacks.
-
-    What is encoded is kept as it goes, so an interrupted run goes on where it stopped.
-    """
-    import numpy as np
-
-    cache = workspace.index_dir(corpus) / "embeddings" / f"{embedder.fingerprint[:16]}.sqlite"
-    digests = [text_hash(text) for text in texts]
-    with EmbeddingCache(cache, embedder.dimension) as vectors:
-        found = vectors.find(set(digests))
-        missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in found}
-        pending = sorted(missing, key=lambda digest: -len(missing[digest]))
-        for start in range(0, len(pending), ENCODE_CHUNK):
-            some = pending[start : start + ENCODE_CHUNK]
-            fresh = dict(zip(some, embedder.encode_documents([missing[digest] for digest in some]), strict=True))
-            vectors.keep(fresh)
-            found |= fresh
-            progress("encoding", start + len(some), len(pending))
-    empty = np.empty((0, embedder.dimension), dtype=np.float32)
-    return np.stack([found[digest] for digest in digests]) if digests else empty

@@ -194,7 +194,7 @@ class Workspace:
         """
         known = ", ".join(sorted(self.corpora))
         if not self.corpora:
-            raise SettingsError(f"{self.root / FILE_NAME} names no corpus; add [corpus.NAME] with paths = [\"FOLDER\"]")
+            raise SettingsError(f'{self.root / FILE_NAME} names no corpus; add [corpus.NAME] with paths = ["FOLDER"]')
         if name:
             if name not in self.corpora:
                 raise SettingsError(f"no corpus named {name!r} in {self.root / FILE_NAME}; known: {known}")

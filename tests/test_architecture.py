@@ -19,7 +19,17 @@ ALLOWED = {
     "server": {"server", "retrieval"},
     "agent": {"agent", "retrieval.workspace", "retrieval.errors", "retrieval.console"},
 }
-HEAVY = {"torch", "sentence_transformers", "transformers", "datasets", "faiss", "tantivy", "sklearn", "mcp", "anthropic"}
+HEAVY = {
+    "torch",
+    "sentence_transformers",
+    "transformers",
+    "datasets",
+    "faiss",
+    "tantivy",
+    "sklearn",
+    "mcp",
+    "anthropic",
+}
 
 
 def imports_of(file: Path) -> set[str]:

@@ -51,7 +51,9 @@ def test_a_wrong_option_is_one_usage_message_and_exit_code_2(tmp_path: Path) -> 
         ("[corpus.docs]\npaths = ['nowhere']\n", "nowhere"),
     ],
 )
-def test_a_broken_workspace_is_one_line_that_names_the_place(tmp_path: Path, settings: str | None, message: str) -> None:
+def test_a_broken_workspace_is_one_line_that_names_the_place(
+    tmp_path: Path, settings: str | None, message: str
+) -> None:
     if settings is not None:
         (tmp_path / "shoptalk.toml").write_text(settings, encoding="utf-8")
     result = run("index", cwd=tmp_path)

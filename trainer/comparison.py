@@ -9,7 +9,8 @@ from typing import Literal
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import load_embedder
-from retrieval.indexing import encode_cached, passage_limit
+from retrieval.embedding_cache import encode_cached
+from retrieval.indexing import passage_limit
 from retrieval.models import resolve, tuned_lexical_weight
 from retrieval.workspace import Workspace
 from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores

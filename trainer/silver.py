@@ -5,6 +5,7 @@ Each step says how many pairs it let through, for the report. A step never adds 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ __all__ = ["MIN_SILVER", "Yield", "balance", "filter_pairs", "silver_scores"]
 # that rest on the document's own structure are trusted: a synonym shares no word with its entry, and
 # a word filter would throw away the very pairs that teach what BM25 cannot know.
 MIN_SILVER: Mapping[str, float] = {"cloze": 0.05, "adjacent": 0.05}
+# Names and questions are what people type; a heading is what an author writes above what they have read.
+TURNS: Mapping[str, int] = {"question": 2, "alias": 2, "cross_reference": 2}
 # An anchor that points to more sections than this names none of them.
 MAX_TARGETS = 3
 
@@ -78,25 +81,33 @@ def silver_scores(pairs: Sequence[Pair], language: str) -> list[float]:
 def balance(pairs: Sequence[Pair], limit: int, seed: int) -> list[Pair]:
     """At most ``limit`` pairs, none of the rules or documents drowning the rest.
 
-    Rules take turns, and within a rule documents take turns, so that what is small is kept whole
-    and what is large is sampled.
+    Rules take turns (`TURNS` of them a round), and within a rule documents take turns, so that what is
+    small is kept whole and what is large is sampled.
     """
     generator = Random(seed)
     by_rule: dict[str, dict[str, list[Pair]]] = defaultdict(lambda: defaultdict(list))
     for pair in pairs:
         by_rule[pair.rule][pair.document_id].append(pair)
-    queues = [_round_robin(list(documents.values()), generator) for _, documents in sorted(by_rule.items())]
-    return _round_robin(queues, generator, shuffle=False)[:limit]
+    queues = {rule: _shuffled_turns(list(documents.values()), generator) for rule, documents in sorted(by_rule.items())}
+    return _take_turns(list(queues.values()), [TURNS.get(rule, 1) for rule in queues])[:limit]
 
 
-def _round_robin(groups: Sequence[Sequence[Pair]], generator: Random, shuffle: bool = True) -> list[Pair]:
-    queues = [list(group) for group in groups]
-    if shuffle:
-        for queue in queues:
-            generator.shuffle(queue)
-        generator.shuffle(queues)
-    longest = max(map(len, queues), default=0)
-    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+def _shuffled_turns(groups: list[list[Pair]], generator: Random) -> list[Pair]:
+    for group in groups:
+        generator.shuffle(group)
+    generator.shuffle(groups)
+    return _take_turns(groups, [1] * len(groups))
+
+
+def _take_turns(groups: Sequence[Sequence[Pair]], turns: Sequence[int]) -> list[Pair]:
+    """Deal from the groups round by round, ``turns`` from each, until all are empty."""
+    rounds = max((math.ceil(len(group) / size) for group, size in zip(groups, turns, strict=True)), default=0)
+    return [
+        pair
+        for turn in range(rounds)
+        for group, size in zip(groups, turns, strict=True)
+        for pair in group[turn * size : (turn + 1) * size]
+    ]
 
 
 def _distinct(material: Material, pairs: Sequence[Pair]) -> list[Pair]:

@@ -70,6 +70,8 @@ def train(
     log.precision = "bfloat16 autocast" if compute.bfloat16 and not is_static(model) else "float32"
     log.steps = math.ceil(len(pairs) / recipe.batch_size) * recipe.epochs
     set_seed(seed)
+    # The card is ours; theirs would draw a progress bar to fill its examples.
+    model.model_card_data.generate_widget_examples = False
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="shoptalk-train-") as folder, _token_limit(model, recipe.max_tokens):
         watcher = _watcher(log, recipe, model, dev_score, progress)
@@ -240,7 +242,9 @@ def _embed(model: SentenceTransformer, columns: list[dict[str, torch.Tensor]]) -
     embeddings = torch.cat(parts)
     back = torch.empty(len(order), dtype=torch.long)
     back[torch.tensor(order)] = torch.arange(len(order))
-    return list(torch.split(embeddings[back.to(embeddings.device)], [len(features["input_ids"]) for features in columns]))
+    return list(
+        torch.split(embeddings[back.to(embeddings.device)], [len(features["input_ids"]) for features in columns])
+    )
 
 
 def _watcher(
@@ -289,12 +293,11 @@ def _watcher(
 
 
 def _silence(trainer: Any) -> None:
-    """Take out what prints: each log line on stdout, and the examples for a model card that is not ours."""
+    """Take out the callbacks that print each log line on stdout."""
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.model.model_card_data.generate_widget_examples = False
 
 
 @contextmanager

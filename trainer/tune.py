@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder, load_embedder
+from retrieval.embedding_cache import encode_cached
 from retrieval.errors import QuestionsError
-from retrieval.indexing import encode_cached, passage_limit
+from retrieval.indexing import passage_limit
 from retrieval.models import ModelVersion, remember_base_fusion, set_current
 from retrieval.workspace import Workspace
 from trainer.evaluation import Candidates, Judge, Scores, choose_weight

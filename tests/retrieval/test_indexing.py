@@ -276,7 +276,7 @@ def test_progress_is_told(workspace: Workspace) -> None:
     put_records(workspace, "a.jsonl", {f"r{number}": f"text number {number}" for number in range(300)})
     told: list[tuple[str, int, int]] = []
     build_index(workspace, embedder=HashEmbedder(), progress=lambda *report: told.append(report))
-    assert told == [("reading", 1, 1), ("encoding", 256, 300), ("encoding", 300, 300)]
+    assert told == [("reading", 1, 1), ("encoding", 0, 300), ("encoding", 256, 300), ("encoding", 300, 300)]
 
 
 def test_a_damaged_generation_is_not_built_upon(workspace: Workspace) -> None:

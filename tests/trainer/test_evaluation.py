@@ -7,9 +7,9 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests_support import passages_of
 
 from retrieval.passages import Passage
-from tests_support import passages_of
 from trainer.evaluation import Judge, choose_weight, dense_candidates, score_ranking
 from trainer.questions import Question, load_questions
 
@@ -37,7 +37,9 @@ def test_metrics_agree_with_trec_eval_on_any_ranking(ranking: list[str], relevan
     assert ours["recall@10"] == pytest.approx(theirs["recall_10"], abs=1e-6)
 
 
-def test_metrics_agree_with_trec_eval_to_four_decimals_on_real_runs(tuned_runs: list[tuple[Question, list[str]]]) -> None:
+def test_metrics_agree_with_trec_eval_to_four_decimals_on_real_runs(
+    tuned_runs: list[tuple[Question, list[str]]],
+) -> None:
     assert len(tuned_runs) > 50
     for question, ranking in tuned_runs:
         ours, theirs = score_ranking(ranking, question.relevant), oracle(ranking, dict(question.relevant))

@@ -102,7 +102,9 @@ def test_a_question_heading_points_to_its_answer(pairs: list[Pair]) -> None:
 
 
 def test_a_question_column_points_to_its_answer(tmp_path: Path) -> None:
-    rows = [{"question": f"Why does light {n} blink?", "answer": f"Battery {n} is low and wants a change."} for n in (1, 2)]
+    rows = [
+        {"question": f"Why does light {n} blink?", "answer": f"Battery {n} is low and wants a change."} for n in (1, 2)
+    ]
     material = material_of(tmp_path, {"faq.jsonl": "\n".join(map(json.dumps, rows))})
     found = of_rule(mine(material, ["question"]), "question")
     assert "Battery 2 is low" in found["Why does light 2 blink?"]
@@ -117,7 +119,10 @@ def test_a_cloze_anchor_is_a_sentence_that_its_positive_lacks(pairs: list[Pair])
 
 
 def test_a_heading_that_stands_in_every_document_gives_way_to_what_encloses_it(tmp_path: Path) -> None:
-    files = {f"{n}.md": f"# Device number {'abcdefgh'[n]}\n\n## Overview\n\nIt is blue and large and old.\n" for n in range(8)}
+    files = {
+        f"{n}.md": f"# Device number {'abcdefgh'[n]}\n\n## Overview\n\nIt is blue and large and old.\n"
+        for n in range(8)
+    }
     material = material_of(tmp_path, files)
     section = next(section for section in material.sections if section.heading[-1] == "Overview")
     assert informative_heading(material, section) == "Device number a"
@@ -157,7 +162,10 @@ def test_an_anchor_that_is_a_test_question_is_never_trained_on(tmp_path: Path, p
 
 
 def test_an_anchor_that_names_many_entries_is_dropped(tmp_path: Path) -> None:
-    files = {f"{n}.md": f"# Thing {'abcdef'[n]}\n\nAlso called: widget; gadget {'abcdef'[n]}\n\nIt is item {n}.\n" for n in range(6)}
+    files = {
+        f"{n}.md": f"# Thing {'abcdef'[n]}\n\nAlso called: widget; gadget {'abcdef'[n]}\n\nIt is item {n}.\n"
+        for n in range(6)
+    }
     material = material_of(tmp_path, files)
     kept, yields, _ = filter_pairs(material, mine(material, ["alias"]), [], "english")
     assert {pair.anchor for pair in kept} == {f"gadget {letter}" for letter in "abcdef"}
@@ -184,7 +192,9 @@ def test_no_rule_and_no_document_drowns_the_rest() -> None:
 
 def test_held_out_documents_give_questions_and_no_training_pair(tmp_path: Path) -> None:
     files = {
-        f"{n}.md": "".join(f"# {a}{n} thing {chr(97 + n)}{a}\n\nAlso called: other{a}{n}\n\nText of {a} {n}.\n\n" for a in "xyz")
+        f"{n}.md": "".join(
+            f"# {a}{n} thing {chr(97 + n)}{a}\n\nAlso called: other{a}{n}\n\nText of {a} {n}.\n\n" for a in "xyz"
+        )
         for n in range(26)
     }
     # A copy of a document must not be trained on when its twin is held out.
@@ -198,7 +208,9 @@ def test_held_out_documents_give_questions_and_no_training_pair(tmp_path: Path) 
     assert not held & {pair.document_id for pair in training}
     assert not ({"7.md", "copy.md"} & held) or not ({"7.md", "copy.md"} & {pair.document_id for pair in training})
     for question in asked:
-        answers = [place for place, passage in enumerate(material.passages) if section_unit(passage) in question.relevant]
+        answers = [
+            place for place, passage in enumerate(material.passages) if section_unit(passage) in question.relevant
+        ]
         assert answers
         for place in answers:
             assert f" {normalise(question.text)} " not in f" {normalise(masks[place])} "

@@ -1,0 +1,138 @@
+"""Vectors kept by text and model: what was encoded once for a corpus is not encoded again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from retrieval.console import Progress, silent
+from retrieval.embedders import Embedder
+from retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["EmbeddingCache", "encode_cached", "encode_missing", "open_cache", "portions", "text_hash"]
+
+_T = TypeVar("_T")
+
+ENCODE_BATCH = 256
+_VARIABLES = 900  # fewer than any SQLite allows in one statement
+
+
+def text_hash(text: str) -> str:
+    """Return the sha256 of what is embedded, as hexadecimal digits."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class EmbeddingCache:
+    """Vectors by the hash of the text they embed, for one embedder; survives kills and full rebuilds.
+
+    It is a cache: a file that is damaged is thrown away.
+    """
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._bytes = 4 * dimension
+        try:
+            self._connection = self._connect(path)
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._connection = self._connect(path)
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS vectors (hash BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+        return connection
+
+    def __enter__(self) -> EmbeddingCache:
+        """Return itself, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors there are for ``hashes``."""
+        import numpy as np
+
+        found = {}
+        for some in portions(hashes):
+            marks = ",".join("?" * len(some))
+            query = f"SELECT hash, vector FROM vectors WHERE hash IN ({marks})"
+            for digest, vector in self._connection.execute(query, [bytes.fromhex(item) for item in some]):
+                if len(vector) == self._bytes:
+                    found[digest.hex()] = np.frombuffer(vector, dtype="<f4")
+        return found
+
+    def keep(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Store vectors by hash; they are on disk when this returns."""
+        rows = [(bytes.fromhex(digest), vector.astype("<f4").tobytes()) for digest, vector in vectors.items()]
+        self._connection.execute("BEGIN")
+        self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        self._connection.execute("COMMIT")
+
+
+def encode_cached(
+    workspace: Workspace, corpus: str, embedder: Embedder, texts: Sequence[str], progress: Progress = silent
+) -> NDArray[np.float32]:
+    """Return the vectors of ``texts`` (len(texts), dimension), encoding only what the corpus's cache lacks.
+
+    What is encoded is kept as it goes, so an interrupted run goes on where it stopped.
+    """
+    with open_cache(workspace, corpus, embedder) as cache:
+        return encode_missing(cache, embedder, texts, lambda done: progress("encoding", done, len(texts)))[0]
+
+
+def open_cache(workspace: Workspace, corpus: str, embedder: Embedder) -> EmbeddingCache:
+    """Open the cache of a corpus for one embedder."""
+    path = workspace.index_dir(corpus) / "embeddings" / f"{embedder.fingerprint[:16]}.sqlite"
+    return EmbeddingCache(path, embedder.dimension)
+
+
+def encode_missing(
+    cache: EmbeddingCache, embedder: Embedder, texts: Sequence[str], report: Callable[[int], None]
+) -> tuple[NDArray[np.float32], int]:
+    """Return the vectors of ``texts``, and how many were not in ``cache`` and had to be encoded.
+
+    ``report`` hears how many texts are done after each batch, which is then on disk; it may raise to stop.
+    """
+    import numpy as np
+
+    digests = [text_hash(text) for text in texts]
+    found = cache.find(set(digests))
+    missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in found}
+    # Longest first, so that batches are of alike lengths and the time left is not underestimated.
+    pending = sorted(missing, key=lambda digest: -len(missing[digest]))
+    report(len(texts) - len(pending))
+    for start in range(0, len(pending), ENCODE_BATCH):
+        some = pending[start : start + ENCODE_BATCH]
+        encoded = embedder.encode_documents([missing[digest] for digest in some])
+        fresh = dict(zip(some, encoded, strict=True))
+        cache.keep(fresh)
+        found |= fresh
+        report(len(texts) - len(pending) + start + len(some))
+    vectors = np.empty((len(texts), embedder.dimension), dtype=np.float32)
+    for row, digest in enumerate(digests):
+        vectors[row] = found[digest]
+    return vectors, len(missing)
+
+
+def portions(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Yield ``items`` in lists short enough for one SQL statement's variables."""
+    everything = list(items)
+    for start in range(0, len(everything), _VARIABLES):
+        yield everything[start : start + _VARIABLES]
