@@ -23,9 +23,11 @@ PASSAGES_A_HEADING = 2
 CLOZE_A_PASSAGE = 1
 CLOZE_WORDS = (8, 45)
 
-_ALIAS_LABEL = re.compile(
-    r"^\W*(?:also (?:called|known as|named|written)|(?:alternative|other|former) (?:names?|terms?)|synonyms?"
-    r"|alias(?:es)?|a\.?k\.?a\.?|abbreviations?|acronyms?)\b\W*?:\s*(?P<list>.*)",
+# The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
+_ALIAS_LIST = re.compile(
+    r"(?:^|(?<=[.;]\s))\W*(?:also (?:called|known as|named|written)|(?:alternative|other|former) (?:names?|terms?)"
+    r"|synonyms?|alias(?:es)?|a\.?k\.?a\.?|abbreviations?|acronyms?)\b\W*?:[ \t*_]*"
+    r"(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 _INLINE_ALIAS = re.compile(
@@ -207,7 +209,7 @@ def masked_text(passage: Passage, remove: str, without_heading: bool) -> str:
 def _listed_aliases(text: str) -> Iterator[str]:
     paragraphs = re.split(r"\n\s*\n", text)
     for number, paragraph in enumerate(paragraphs):
-        match = _ALIAS_LABEL.match(paragraph)
+        match = _ALIAS_LIST.search(paragraph)
         if not match:
             continue
         names = match["list"].strip()

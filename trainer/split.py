@@ -31,12 +31,15 @@ def question_like(pairs: Sequence[Pair]) -> list[Pair]:
     return good if len(good) >= MIN_MINED_QUESTIONS * 4 else list(pairs)
 
 
-def hold_out(material: Material, pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], QuestionSet, dict[int, str]]:
+def hold_out(
+    material: Material, pairs: Sequence[Pair], seed: int
+) -> tuple[frozenset[str], QuestionSet, dict[int, str]]:
     """Hold out document groups as mined questions.
 
     Returns:
-        The pairs left to train on; the questions; and, for each passage that answers one, the text to
-        put in its place when judging (what gives the answer away is masked, as in training).
+        The documents held out, of which nothing may be learned; the questions; and, for each passage
+        that answers one, the text to put in its place when judging (what gives the answer away is
+        masked, as in training).
 
     Raises:
         QuestionsError: too few pairs to hold any out.
@@ -63,10 +66,7 @@ def hold_out(material: Material, pairs: Sequence[Pair], seed: int) -> tuple[list
             f"only {len(questions)} questions could be mined and held out (at least {MIN_MINED_QUESTIONS} are wanted); "
             "give real ones with --questions FOLDER, or add documents with headings, synonym lists or questions"
         )
-    # A held-out anchor may be mined from another document too; learning it would be reading the answers.
-    asked = {normalise(question.text) for question in questions}
-    training = [pair for pair in pairs if pair.document_id not in held and normalise(pair.anchor) not in asked]
-    return training, split_questions(questions, seed, evidence="questions mined from held-out documents"), masks
+    return frozenset(held), split_questions(questions, seed, evidence="questions mined from held-out documents"), masks
 
 
 def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:

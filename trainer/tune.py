@@ -25,7 +25,7 @@ from retrieval.models import ModelVersion, remember_base_fusion, set_current
 from retrieval.workspace import Workspace
 from trainer.evaluation import Candidates, Judge, Scores, choose_weight
 from trainer.material import Material, gather
-from trainer.mining import Pair, mine, seed_chunks
+from trainer.mining import RULES, Pair, mine, seed_chunks
 from trainer.negatives import add_hard_negatives
 from trainer.publishing import register
 from trainer.questions import Question, QuestionSet, check_answers, load_questions
@@ -265,11 +265,8 @@ def mine_corpus(
         question_set, usable = real, mined
     else:
         # The tutorial's chunks are no questions, so what it is judged by is mined by structure.
-        anchors = (
-            mine(material, ("question", "alias", "cross_reference", "heading", "cloze"), seed) if literal else mined
-        )
-        _, question_set, masks = hold_out(material, anchors, seed)
-        held = {passage.document_id for place, passage in enumerate(material.passages) if place in masks}
+        anchors = mine(material, list(RULES), seed) if literal else mined
+        held, question_set, masks = hold_out(material, anchors, seed)
         usable = [pair for pair in mined if pair.document_id not in held]
     forbidden = [question.text for question in (*question_set.dev, *question_set.test)]
     kept, yields, leaks = filter_pairs(material, usable, forbidden, language)
