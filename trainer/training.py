@@ -70,8 +70,8 @@ def train(
     log.precision = "bfloat16 autocast" if compute.bfloat16 and not is_static(model) else "float32"
     log.steps = math.ceil(len(pairs) / recipe.batch_size) * recipe.epochs
     set_seed(seed)
-    # The card is ours; theirs would draw a progress bar to fill its examples.
-    model.model_card_data.generate_widget_examples = False
+    # The card is ours. Theirs, unless it has examples, draws a progress bar while it looks for some.
+    model.model_card_data.widget = [{}]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="shoptalk-train-") as folder, _token_limit(model, recipe.max_tokens):
         watcher = _watcher(log, recipe, model, dev_score, progress)
