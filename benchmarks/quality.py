@@ -86,14 +86,14 @@ def _parts(folder: Path, form: str) -> tuple[Path, Path]:
 def _figures(name: str, reports: list[TuneReport]) -> dict[str, float]:
     count = len(reports)
     return {
-        f"{name}.base_dense": reports[0].dense.before,
-        f"{name}.base_lexical": reports[0].rows[0].means["ndcg@10"],
-        f"{name}.base_hybrid": reports[0].rows[2].means["ndcg@10"],
-        f"{name}.dense_gain": sum(report.dense.mean for report in reports) / count,
-        f"{name}.ci_low": sum(report.dense.low for report in reports) / count,
-        f"{name}.ci_high": sum(report.dense.high for report in reports) / count,
-        f"{name}.product_gain": sum(report.product.mean for report in reports) / count,
-        f"{name}.wins": float(sum(report.verdict == "WIN" for report in reports)),
+        f"{name}.base_dense": reports[0].outcome.dense.before,
+        f"{name}.base_lexical": reports[0].outcome.rows[0].means["ndcg@10"],
+        f"{name}.base_hybrid": reports[0].outcome.rows[2].means["ndcg@10"],
+        f"{name}.dense_gain": sum(report.outcome.dense.mean for report in reports) / count,
+        f"{name}.ci_low": sum(report.outcome.dense.low for report in reports) / count,
+        f"{name}.ci_high": sum(report.outcome.dense.high for report in reports) / count,
+        f"{name}.product_gain": sum(report.outcome.product.mean for report in reports) / count,
+        f"{name}.wins": float(sum(report.outcome.verdict == "WIN" for report in reports)),
     }
 
 
@@ -103,8 +103,8 @@ def _print(name: str, recipe: str, reports: list[TuneReport]) -> None:
         print(f"\n{name}, recipe {recipe}: {report.documents} documents, {report.passages} passages")
         print(f"{report.log.pairs} pairs ({counts}), {report.log.steps} steps, {report.log.seconds:.0f} s of training")
         print("\n".join(f"- {choice}" for choice in report.choices))
-        print(f"{report.test_questions} test questions ({report.evidence}), {report.verdict}:")
-        print("\n".join(result_lines([asdict(row) for row in report.rows])), flush=True)
+        print(f"{report.outcome.test_questions} test questions ({report.outcome.evidence}), {report.outcome.verdict}:")
+        print("\n".join(result_lines([asdict(row) for row in report.outcome.rows])), flush=True)
 
 
 if __name__ == "__main__":

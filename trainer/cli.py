@@ -102,9 +102,10 @@ def tune(
     """
     report = run_tune(invocation, corpus, recipe, questions, seed, not no_promote)
     invocation.emit(tune_value(report), tune_text(report))
-    if report.verdict != "WIN":
+    outcome = report.outcome
+    if outcome.verdict != "WIN":
         raise GateRefused(
-            f"{report.version.name} is no better than {report.base} beyond doubt ({report.verdict}, {report.dense}); "
+            f"{report.version.name} is no better than {report.base} beyond doubt ({outcome.verdict}, {outcome.dense}); "
             f"it is kept in {report.version.path}, and not put to use"
         )
 
@@ -270,14 +271,15 @@ def tune_text(report: TuneReport) -> str:
         lines.append(f"- {len(report.missing)} judged documents are not in the corpus, the first: {report.missing[0]}")
     lines += [
         "",
-        f"{report.test_questions} test questions ({report.evidence}):",
-        *result_lines([asdict(row) for row in report.rows]),
+        f"{report.outcome.test_questions} test questions ({report.outcome.evidence}):",
+        *result_lines([asdict(row) for row in report.outcome.rows]),
     ]
     state = "now in use" if report.promoted else "not put to use"
+    dense, product = report.outcome.dense, report.outcome.product
     lines += [
         "",
-        f"Verdict: {report.verdict}. NDCG@10 dense {report.dense.before:.3f} -> {report.dense.after:.3f}, "
-        f"{report.dense}; as served {report.product.after:.3f}, {report.product}.",
+        f"Verdict: {report.outcome.verdict}. NDCG@10 dense {dense.before:.3f} -> {dense.after:.3f}, {dense}; "
+        f"as served {product.after:.3f}, {product}.",
         f"{report.version.name} is {state}; report: {report.version.path / 'report.html'}",
     ]
     return "\n".join(lines)

@@ -15,9 +15,9 @@ from retrieval.models import resolve, tuned_lexical_weight
 from retrieval.workspace import Workspace
 from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
 from trainer.material import gather
+from trainer.outcome import Row
 from trainer.questions import check_answers, load_questions
 from trainer.statistics import compare
-from trainer.tune import Row
 
 __all__ = ["Comparison", "compare_models"]
 
@@ -49,7 +49,7 @@ def compare_models(
     """
     concrete = list(dict.fromkeys(resolve(workspace, reference).reference for reference in references))
     loaded = load_questions(questions)
-    asked = [*loaded.dev, *loaded.test]
+    asked = loaded.all
     first: Scores | None = None
     missing: list[str] = []
     rows: list[Row] = []
@@ -59,14 +59,7 @@ def compare_models(
         material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
         missing = check_answers(loaded, material.passages)
         texts = [passage.embedded_text for passage in material.passages]
-        judge = Judge(
-            material.passages,
-            texts,
-            asked,
-            language=workspace.passages.language,
-            depth=workspace.search.candidates,
-            method=workspace.search.fusion,
-        )
+        judge = Judge.of(workspace, material.passages, texts, asked)
         weight = workspace.search.lexical_weight
         if weight is None:
             tuned = tuned_lexical_weight(workspace, reference)

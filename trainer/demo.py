@@ -25,7 +25,8 @@ from retrieval.workspace import FILE_NAME, Workspace
 from trainer.questions import Question
 
 if TYPE_CHECKING:
-    from trainer.tune import Example, TuneReport
+    from trainer.outcome import Example
+    from trainer.tune import TuneReport
 
 __all__ = ["BASE_MODEL", "CHAPTERS", "DemoCorpus", "run_demo", "write_corpus"]
 
@@ -204,13 +205,17 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
     found = _search_again(workspace, report)
     lines = [tune_text(report), "", *_searches(report, found), "", *_next_steps(root, index.generation, index.passages)]
     invocation.emit({**tune_value(report), "generation": index.generation, "searches": found}, "\n".join(lines))
-    if report.verdict != "WIN":
-        raise GateRefused(f"the demo's model is no better than its base beyond doubt ({report.verdict})")
+    if report.outcome.verdict != "WIN":
+        raise GateRefused(f"the demo's model is no better than its base beyond doubt ({report.outcome.verdict})")
 
 
 def _shown(report: TuneReport) -> list[Example]:
     """The test question that gained most, the one in the middle, and the one that lost most."""
-    return [report.examples[0], report.examples[len(report.examples) // 2], report.examples[-1]]
+    return [
+        report.outcome.examples[0],
+        report.outcome.examples[len(report.outcome.examples) // 2],
+        report.outcome.examples[-1],
+    ]
 
 
 def _search_again(workspace: Workspace, report: TuneReport) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from retrieval.fusion import Method, fuse
 from retrieval.lexical import LexicalIndex
 from retrieval.passages import Passage
+from retrieval.workspace import Workspace
 from trainer.questions import HEADING_MARK, Question, Unit, section_unit, unit_of
 
 __all__ = ["METRICS", "WEIGHTS", "Candidates", "Judge", "Scores", "choose_weight", "dense_candidates", "score_ranking"]
@@ -115,6 +116,14 @@ class Judge:
             for unit in {self._documents[number], self._sections[number]}:
                 self._numbers[unit].append(number)
         self.lexical = self._lexical_candidates(texts, language)
+
+    @classmethod
+    def of(
+        cls, workspace: Workspace, passages: Sequence[Passage], texts: Sequence[str], questions: Sequence[Question]
+    ) -> Judge:
+        """A judge that ranks as the workspace's search does."""
+        language, search = workspace.passages.language, workspace.search
+        return cls(passages, texts, questions, language=language, depth=search.candidates, method=search.fusion)
 
     def answers(self, place: int) -> list[int]:
         """The numbers of the passages that answer the question at ``place``."""

@@ -38,6 +38,15 @@ class QuestionSet:
     test: tuple[Question, ...]
     evidence: str
 
+    @property
+    def all(self) -> tuple[Question, ...]:
+        """The dev questions, then the test questions."""
+        return (*self.dev, *self.test)
+
+    def places(self) -> tuple[range, range]:
+        """The places of the dev and of the test questions in `all`."""
+        return range(len(self.dev)), range(len(self.dev), len(self.dev) + len(self.test))
+
 
 def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
     """Read ``queries.jsonl`` with ``qrels.tsv``, or with ``qrels/test.tsv`` and ``qrels/dev.tsv``.
@@ -88,7 +97,7 @@ def check_answers(questions: QuestionSet, passages: Iterable[Passage]) -> list[s
         known.add(passage.document_id)
         if passage.heading:
             known.add(section_unit(passage))
-    wanted = list(dict.fromkeys(unit for question in (*questions.dev, *questions.test) for unit in question.relevant))
+    wanted = list(dict.fromkeys(unit for question in questions.all for unit in question.relevant))
     missing = [unit for unit in wanted if unit not in known]
     if len(missing) == len(wanted):
         raise QuestionsError(

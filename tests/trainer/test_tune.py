@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 def test_structure_pairs_make_a_better_model_of_real_documents(tuned: Tuned) -> None:
     report = tuned.report
-    assert report.verdict == "WIN" and report.promoted
-    assert report.dense.mean >= 0.02 and report.dense.low > 0
-    assert report.test_questions > report.dev_questions > 10
+    assert report.outcome.verdict == "WIN" and report.promoted
+    assert report.outcome.dense.mean >= 0.02 and report.outcome.dense.low > 0
+    assert report.outcome.test_questions > report.outcome.dev_questions > 10
 
 
 def test_the_version_holds_model_records_report_and_card(tuned: Tuned) -> None:
@@ -47,12 +47,12 @@ def test_the_registered_model_gives_the_scores_it_was_registered_with(tuned: Tun
     result = compare_models(tuned.workspace, "icd", ["base", "v1"], tuned.corpus.questions, "dense")
     base, version = result.rows
     assert version.change is not None and version.change.low > 0
-    assert base.means["ndcg@10"] == pytest.approx(tuned.report.dense.before, abs=0.06)
+    assert base.means["ndcg@10"] == pytest.approx(tuned.report.outcome.dense.before, abs=0.06)
 
 
 def test_a_win_is_put_to_use_with_its_own_fusion_weight(tuned: Tuned) -> None:
     assert current_reference(tuned.workspace) == "v1"
-    assert tuned_lexical_weight(tuned.workspace, "v1") == tuned.report.rows[-1].lexical_weight
+    assert tuned_lexical_weight(tuned.workspace, "v1") == tuned.report.outcome.rows[-1].lexical_weight
 
 
 def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
@@ -81,7 +81,7 @@ def test_the_gate_refuses_a_model_trained_on_shuffled_pairs(
     workspace = copy_of(tuned, tmp_path)
     recipe = replace(find_recipe("structure"), hard_negatives=0, averages=(1.0,))
     report = tuning.tune(workspace, "icd", recipe, questions=tuned.corpus.questions)
-    assert report.verdict != "WIN" and not report.promoted
+    assert report.outcome.verdict != "WIN" and not report.promoted
     assert current_reference(workspace) == workspace.model.base
     assert len(list_versions(workspace)) == 1
 
@@ -89,8 +89,8 @@ def test_the_gate_refuses_a_model_trained_on_shuffled_pairs(
 def test_without_questions_some_documents_are_held_out_and_the_evidence_says_so(tuned: Tuned, tmp_path: Path) -> None:
     workspace = copy_of(tuned, tmp_path)
     report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=None)
-    assert report.evidence == "questions mined from held-out documents"
-    assert report.test_questions >= 20
+    assert report.outcome.evidence == "questions mined from held-out documents"
+    assert report.outcome.test_questions >= 20
     assert "mined" in (report.version.path / "report.html").read_text()
 
 
