@@ -66,10 +66,11 @@ def _remember(name: str) -> Any:
         from retrieval.console import Invocation
 
         invocation = context.ensure_object(Invocation)
-        if name == "root" and value is None and context.parent is None:
-            value = Path(os.environ.get("SHOPTALK_WORKSPACE") or ".")
+        if name == "root" and value is None and context.parent is None and "SHOPTALK_WORKSPACE" in os.environ:
+            value = Path(os.environ["SHOPTALK_WORKSPACE"] or ".")
         if value is not None:
             setattr(invocation, name, value)
+            invocation.named |= name == "root"
 
     return callback
 
@@ -126,6 +127,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"retrieval", "trainer", "server", "agent"}:
+            raise
+        click.echo(f"Error: {error.name} is not installed; pip install 'shoptalk[cpu]' (or [gpu])", err=True)
         sys.exit(1)
     except Exception as error:
         from retrieval.errors import ShoptalkError

@@ -31,6 +31,8 @@ class Invocation:
     root: Path = Path(".")
     json: bool = False
     quiet: bool = False
+    named: bool = False
+    """Whether -w or SHOPTALK_WORKSPACE named the root."""
 
     def workspace(self) -> Workspace:
         """Open the workspace of this call."""

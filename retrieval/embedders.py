@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 UNLIMITED_TOKENS = 512
 # Small batches of alike lengths waste the least on padding; measured on CPU, benchmarks/encode.py.
 CPU_BATCH = 16
-ENCODE_CHUNK = 4096
 
 
 class Embedder(Protocol):
@@ -104,6 +103,8 @@ def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransforme
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise ModelError("embedding needs the engine: pip install 'shoptalk[cpu]' (or [gpu])") from None
+    import torch
+
     compute = choose_compute(workspace.model.device)
     with _quiet_loading():
         try:
@@ -111,7 +112,8 @@ def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransforme
                 resolved.location,
                 device=compute.device,
                 trust_remote_code=workspace.model.trust_remote_code,
-                model_kwargs={"use_safetensors": True},
+                # Some checkpoints say float16, in which a CPU is a hundred times slower and nothing trains.
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )
         except Exception as error:  # transformers, huggingface_hub and safetensors raise without a common base
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

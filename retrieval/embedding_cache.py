@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import Embedder
+from retrieval.errors import IndexingError
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["EmbeddingCache", "encode_cached", "encode_missing", "open_cache", "portions", "text_hash"]
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -37,13 +41,21 @@ class EmbeddingCache:
 
     def __init__(self, path: Path, dimension: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._bytes = 4 * dimension
         try:
             self._connection = self._connect(path)
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            self._connection = self._connect(path)
+        except sqlite3.DatabaseError as error:
+            self._connection = self._anew(error)
+
+    def _anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+        """Throw a damaged file away and begin another; a locked or unreadable one is not damaged."""
+        if isinstance(error, sqlite3.OperationalError):
+            raise IndexingError(f"{self._path} cannot be used ({error}); is another process writing it?") from error
+        log.warning("%s is damaged (%s); its vectors are encoded again", self._path, error)
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        return self._connect(self._path)
 
     @staticmethod
     def _connect(path: Path) -> sqlite3.Connection:
@@ -67,6 +79,14 @@ class EmbeddingCache:
 
     def find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors there are for ``hashes``."""
+        try:
+            return self._find(hashes)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            self._connection = self._anew(error)
+            return {}
+
+    def _find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
         import numpy as np
 
         found = {}

@@ -214,7 +214,7 @@ class Workspace:
 
 def _read_settings_file(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SettingsError(
             f"{file.parent} is not a workspace: it has no {FILE_NAME}; make one with `shoptalk init --corpus FOLDER`"

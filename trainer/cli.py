@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,7 +28,9 @@ def _folder(help_text: str) -> Callable[[_Command], _Command]:
 
 
 _corpus = click.option("--corpus", default="", help="The corpus, where the workspace has several.")
-_recipe = click.option("--recipe", default=None, help="structure (default) or seed.")
+_recipe = click.option(
+    "--recipe", type=click.Choice(["structure", "seed"]), help="How to mine and train (default: trainer.recipe)."
+)
 
 
 @click.command()
@@ -52,6 +53,8 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
 
     workspace = invocation.workspace()
     chosen = find_recipe(recipe or workspace.trainer.recipe)
+    if out and not out.parent.is_dir():
+        raise click.UsageError(f"--out: {out.parent} is no folder")
     with invocation.progress() as progress:
         mined = mine_corpus(
             workspace,
@@ -60,6 +63,7 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
             load_embedder("base", workspace),
             questions=questions,
             seed=workspace.trainer.seed,
+            judged=False,
             progress=progress,
         )
     if out:
@@ -243,7 +247,7 @@ def demo(context: click.Context, invocation: Invocation, seed: int | None) -> No
     """
     from trainer.demo import run_demo
 
-    if invocation.root == Path(os.environ.get("SHOPTALK_WORKSPACE") or "."):
+    if not invocation.named:
         invocation.root = Path("demo-workspace")
     run_demo(invocation, seed)
 
@@ -279,7 +283,7 @@ def tune_text(report: TuneReport) -> str:
     lines += [
         "",
         f"Verdict: {report.outcome.verdict}. NDCG@10 dense {dense.before:.3f} -> {dense.after:.3f}, {dense}; "
-        f"as served {product.after:.3f}, {product}.",
+        f"as served (hybrid) {product.before:.3f} -> {product.after:.3f}, {product}.",
         f"{report.version.name} is {state}; report: {report.version.path / 'report.html'}",
     ]
     return "\n".join(lines)
@@ -309,8 +313,6 @@ def _mined_text(mined: Mined, recipe: str) -> str:
 def _advice(pairs: int) -> str:
     if pairs < 1_000:
         return "Fewer than 1,000 pairs: synonym lists, question-and-answer pages and more headings would give more."
-    if pairs > 50_000:
-        return "More than 50,000 pairs: returns diminish; fewer train faster and hardly worse."
     return "Enough pairs to tune on."
 
 

@@ -54,6 +54,8 @@ def compare_models(
     missing: list[str] = []
     rows: list[Row] = []
     for place, reference in enumerate(concrete):
+        if not (modes := _modes(mode, place)):
+            continue
         embedder = load_embedder(reference, workspace)
         # Passages are measured in a model's own tokens, so each model is judged over its own.
         material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
@@ -64,9 +66,11 @@ def compare_models(
         if weight is None:
             tuned = tuned_lexical_weight(workspace, reference)
             weight = UNTUNED_WEIGHT if tuned is None else tuned
-        vectors = encode_cached(workspace, corpus, embedder, texts, progress)
-        dense = judge.dense(embedder.encode_queries([question.text for question in asked]), vectors)
-        for name in _modes(mode, place):
+        dense = None
+        if modes != ("lexical",):
+            vectors = encode_cached(workspace, corpus, embedder, texts, progress)
+            dense = judge.dense(embedder.encode_queries([question.text for question in asked]), vectors)
+        for name in modes:
             scores = judge.score(name, dense, weight)
             change = None if first is None else compare(first.ndcg, scores.ndcg)
             first = first or scores

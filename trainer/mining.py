@@ -202,7 +202,8 @@ def masked_text(passage: Passage, remove: str, without_heading: bool) -> str:
         # A title that repeats the heading would come back as context.
         title="" if normalise(passage.title) == leaf else passage.title,
         heading=passage.heading[:-1],
-        context=None if passage.context is None else passage.context[:-1],
+        # The first of a trimmed context leads the text; here it is the heading, which goes.
+        context=None if passage.context is None else ("", *passage.context[1:]),
     ).embedded_text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainer.material import Material, normalise
 from trainer.mining import Pair
 
-__all__ = ["add_hard_negatives", "related_sections"]
+__all__ = ["add_hard_negatives"]
 
 # The base model's best so many are looked at; the sample is drawn from the first that pass.
 LOOKED_AT = 40
@@ -30,6 +30,7 @@ def add_hard_negatives(
     positives: NDArray[np.float32],
     passages: NDArray[np.float32],
     *,
+    held: Collection[int] = frozenset(),
     count: int = 1,
     seed: int = 13,
 ) -> list[Pair]:
@@ -41,6 +42,7 @@ def add_hard_negatives(
         anchors: (n, d) unit vectors of the anchors.
         positives: (n, d) unit vectors of the positives.
         passages: (p, d) unit vectors of all passages.
+        held: passages held out for judging, of which nothing may be learned.
         count: negatives a pair.
         seed: of the sampling.
 
@@ -57,13 +59,12 @@ def add_hard_negatives(
         nearest = np.argpartition(-similarity, looked_at - 1, axis=1)[:, :looked_at]
         for row, pair in enumerate(pairs[start : start + BLOCK]):
             limit = MAX_SHARE_OF_POSITIVE * float(anchors[start + row] @ positives[start + row])
-            related = related_sections(material, pair)
             anchor = f" {normalise(pair.anchor)} "
             fitting: list[int] = []
             for place in sorted(map(int, nearest[row]), key=lambda place: -similarity[row, place]):
-                if similarity[row, place] >= limit or material.section_of[place] in related:
+                if similarity[row, place] >= limit or material.related(pair.section, material.section_of[place]):
                     continue
-                if anchor in f" {texts[place]} ":
+                if anchor in f" {texts[place]} " or place in held:
                     continue
                 fitting.append(place)
                 if len(fitting) == SAMPLED_FROM:
@@ -78,8 +79,3 @@ def add_hard_negatives(
                     )
                 )
     return result
-
-
-def related_sections(material: Material, pair: Pair) -> frozenset[int]:
-    """The sections that may answer the anchor too: the positive's own, its ancestors, descendants and copies."""
-    return material.families[pair.section]

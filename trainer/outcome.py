@@ -41,9 +41,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Base and tuned model on the test questions. ``product`` is what would be served: tuned, hybrid.
+    """Base and tuned model on the test questions, and the verdict.
 
-    ``dense``, ``product`` and ``dev`` (dense, on the dev questions) are changes against the base's dense search.
+    ``dense`` and ``dev`` (on the dev questions) are the tuned model's dense search against the base's;
+    ``product`` is what would be served, tuned hybrid, against what would be served without: base hybrid.
     """
 
     evidence: str
@@ -57,8 +58,9 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the dense change."""
-        return verdict(self.dense)
+        """The verdict on the dense change; but what makes the served ranking worse is never a WIN."""
+        dense = verdict(self.dense)
+        return "TIE" if dense == "WIN" and verdict(self.product) == "REGRESSION" else dense
 
     def record(self) -> dict[str, Any]:
         """What ``evaluation.json`` holds."""
@@ -76,6 +78,7 @@ def score_test(
     dev, test = questions.places()
     base_scores = judge.score("dense", base, only=test)
     tuned_scores = judge.score("dense", tuned, only=test)
+    base_product = judge.score("hybrid", base, base_weight, test)
     product = judge.score("hybrid", tuned, tuned_weight, test)
 
     def row(system: str, mode: str, weight: float | None, scores: Scores) -> Row:
@@ -85,7 +88,7 @@ def score_test(
     rows = [
         row("base", "lexical", None, judge.score("lexical", only=test)),
         row("base", "dense", None, base_scores),
-        row("base", "hybrid", base_weight, judge.score("hybrid", base, base_weight, test)),
+        row("base", "hybrid", base_weight, base_product),
         row("tuned", "dense", None, tuned_scores),
         row("tuned", "hybrid", tuned_weight, product),
     ]
@@ -96,7 +99,7 @@ def score_test(
         rows=rows,
         examples=_examples(questions.test, base_scores, tuned_scores),
         dense=compare(base_scores.ndcg, tuned_scores.ndcg),
-        product=compare(base_scores.ndcg, product.ndcg),
+        product=compare(base_product.ndcg, product.ndcg),
         dev=compare(judge.score("dense", base, only=dev).ndcg, judge.score("dense", tuned, only=dev).ndcg),
     )
 

@@ -38,7 +38,8 @@ class Probe:
     @classmethod
     def choose(cls, judge: Judge, base: Candidates, dev: range, texts: Sequence[str]) -> Probe:
         """Take up to 100 dev questions, evenly, and for each the first passages of either side beside its answers."""
-        chosen = tuple(dev[:: max(1, len(dev) // PROBE_QUESTIONS)])[:PROBE_QUESTIONS]
+        evenly = np.linspace(0, len(dev) - 1, min(len(dev), PROBE_QUESTIONS)).round().astype(int)
+        chosen = tuple(dev[place] for place in evenly.tolist())
         pool: set[int] = set()
         for place in chosen:
             pool.update(judge.answers(place))
@@ -68,7 +69,7 @@ def choose_average(
     choices: list[str],
 ) -> float:
     """Leave in the model the mix of tuned and base weights that is best on the probe; return the tuned share."""
-    if len(recipe.averages) == 1:
+    if recipe.averages == (1.0,):
         return 1.0
     tuned = copy_weights(embedder.model)
     scores: dict[float, float] = {}
@@ -78,6 +79,6 @@ def choose_average(
     best = max(scores, key=lambda share: (round(scores[share], 4), share))
     load_weights(embedder.model, average_weights(base, tuned, best))
     tried = ", ".join(f"{share:g}: {score:.3f}" for share, score in scores.items())
-    choices.append(f"{best:g} of the tuned weights, the rest the base's: best NDCG@10 on dev ({tried})")
+    choices.append(f"{best:g} of the tuned weights, the rest the base's: best on a sample of dev ({tried})")
     training.dev.append((training.steps, scores[best]))
     return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +72,16 @@ def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
 
 
 def split_questions(questions: Sequence[Question], seed: int = 13, evidence: str = "real questions") -> QuestionSet:
-    """Split into dev (about 30 %) and test; questions that share a relevant unit stay together."""
+    """Split into dev (about 30 %) and test; questions that share a relevant unit stay together.
+
+    A group too large for what dev still lacks goes to test.
+    """
     groups = _groups(questions)
     Random(seed).shuffle(groups)
     dev: set[str] = set()
     for group in groups:
-        if len(dev) >= DEV_SHARE * len(questions):
-            break
-        dev.update(group)
+        if len(dev) + len(group) <= math.ceil(DEV_SHARE * len(questions)):
+            dev.update(group)
     return QuestionSet(
         tuple(question for question in questions if question.id in dev),
         tuple(question for question in questions if question.id not in dev),
@@ -128,7 +131,7 @@ def _read_queries(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise QuestionsError(f"{file} is missing; questions need queries.jsonl with _id and text on each line")
     texts: dict[str, str] = {}
-    for number, line in enumerate(_read_text(file).splitlines(), 1):
+    for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         try:
@@ -146,7 +149,7 @@ def _read_queries(file: Path) -> dict[str, str]:
 
 def _join(texts: Mapping[str, str], file: Path) -> list[Question]:
     relevant: dict[str, dict[Unit, int]] = {}
-    for number, row in enumerate(csv.reader(_read_text(file).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+    for number, row in enumerate(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
         if not row or (number == 1 and row[0] == "query-id"):
             continue
         try:
@@ -164,9 +167,10 @@ def _join(texts: Mapping[str, str], file: Path) -> list[Question]:
     return [Question(query, texts[query], relevant[query]) for query in texts if query in relevant]
 
 
-def _read_text(file: Path) -> str:
+def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        # Not splitlines(): a question may hold U+2028 and the like.
+        return file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise QuestionsError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:

@@ -72,7 +72,8 @@ are against the base model's dense search, paired by question, with a 95 % boots
 
 {table}
 
-Recipe `{recipe["name"]}`, seed {training["seed"]}, {training["log"]["pairs"]} pairs, learning rate
+Recipe `{recipe["name"]}` ({recipe["description"]}), seed {training["seed"]},
+{training["log"]["pairs"]} pairs, learning rate
 {training["log"]["learning_rate"]:g}, {recipe["epochs"]} epoch(s) of batches of {recipe["batch_size"]}.
 
 ```python

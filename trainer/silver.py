@@ -113,5 +113,5 @@ def _take_turns(groups: Sequence[Sequence[Pair]], turns: Sequence[int]) -> list[
 def _distinct(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
     targets: dict[str, set[int]] = defaultdict(set)
     for pair in pairs:
-        targets[normalise(pair.anchor)].add(min(material.families[pair.section]))
+        targets[normalise(pair.anchor)].add(material.copies_of(pair.section)[0])
     return [pair for pair in pairs if len(targets[normalise(pair.anchor)]) <= MAX_TARGETS]

@@ -14,7 +14,7 @@ from random import Random
 from retrieval.errors import QuestionsError
 from trainer.material import Material, normalise
 from trainer.mining import HEADING_RULES, Pair, masked_text
-from trainer.questions import Question, QuestionSet, split_questions
+from trainer.questions import Question, QuestionSet, section_unit, split_questions
 
 __all__ = ["hold_out", "question_like"]
 
@@ -32,7 +32,7 @@ def question_like(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def hold_out(
-    material: Material, pairs: Sequence[Pair], seed: int
+    material: Material, pairs: Sequence[Pair], seed: int = 13
 ) -> tuple[frozenset[str], QuestionSet, dict[int, str]]:
     """Hold out document groups as mined questions.
 
@@ -70,16 +70,16 @@ def hold_out(
 
 
 def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:
-    """One question a passage, since each masks its own answer's text."""
+    """One question a section, its copies included, since each masks its own answer's text."""
     questions: dict[str, Question] = {}
     masks: dict[int, str] = {}
     for pair in pairs:
         if pair.passage in masks or pair.anchor in questions:
             continue
-        passage = material.passages[pair.passage]
-        unit = f"{passage.document_id}#{passage.heading[-1]}" if passage.heading else passage.document_id
-        questions[pair.anchor] = Question(f"mined-{len(questions)}", pair.anchor, {unit: 1})
-        for place in material.passages_of[pair.section]:
+        copies = [place for copy in material.copies_of(pair.section) for place in material.passages_of[copy]]
+        units = {section_unit(material.passages[place]): 1 for place in copies}
+        questions[pair.anchor] = Question(f"mined-{len(questions)}", pair.anchor, units)
+        for place in copies:
             masks[place] = masked_text(material.passages[place], pair.anchor, pair.rule in HEADING_RULES)
         if len(questions) == MAX_MINED_QUESTIONS:
             break

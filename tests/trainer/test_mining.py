@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from retrieval.passages import Passage
 from retrieval.workspace import Workspace
 from trainer.material import (
     Material,
@@ -14,7 +15,7 @@ from trainer.material import (
     normalise,
     strip_identifiers,
 )
-from trainer.mining import RULES, Pair, mine, seed_chunks
+from trainer.mining import RULES, Pair, masked_text, mine, seed_chunks
 from trainer.questions import section_unit
 from trainer.silver import balance, filter_pairs, silver_scores
 from trainer.split import hold_out
@@ -104,6 +105,13 @@ def test_a_heading_points_to_its_text_which_no_longer_holds_it(pairs: list[Pair]
     assert "Two years from the day of purchase." in headings["Warranty"]
     assert "Warranty" not in headings["Warranty"]
     assert "Cholera due to Vibrio cholerae" in headings and "A00.0" not in "".join(headings)
+
+
+def test_a_heading_that_leads_a_trimmed_context_is_left_out_too() -> None:
+    passage = Passage(
+        "1", "a.md", "", ("Manual", "Part", "Very long leaf"), "the text", 1, 1, ("Very long leaf", "Part")
+    )
+    assert masked_text(passage, "", True) == "the text\nPart"
 
 
 def test_a_question_heading_points_to_its_answer(pairs: list[Pair]) -> None:
@@ -200,18 +208,17 @@ def test_no_rule_and_no_document_drowns_the_rest() -> None:
     assert sum(pair.document_id == "small.md" for pair in chosen) == 20
 
 
-def test_held_out_documents_give_questions_and_no_training_pair(tmp_path: Path) -> None:
+def test_held_out_documents_give_questions_that_their_masked_passages_do_not_hold(tmp_path: Path) -> None:
     files = {
         f"{n}.md": "".join(
             f"# {a}{n} thing {chr(97 + n)}{a}\n\nAlso called: other{a}{n}\n\nText of {a} {n}.\n\n" for a in "xyz"
         )
-        for n in range(26)
+        for n in range(40)
     }
     # A copy of a document must not be trained on when its twin is held out.
     files["copy.md"] = files["7.md"]
     material = material_of(tmp_path, files)
-    pairs = mine(material, ["alias", "heading"])
-    held, questions, masks = hold_out(material, pairs, seed=3)
+    held, questions, masks = hold_out(material, mine(material, ["alias", "heading"]), seed=3)
     asked = [*questions.dev, *questions.test]
     assert "mined" in questions.evidence and len(asked) >= 20
     assert {unit.partition("#")[0] for question in asked for unit in question.relevant} <= held

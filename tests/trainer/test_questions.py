@@ -38,6 +38,20 @@ def test_questions_that_share_an_answer_are_never_on_both_sides() -> None:
     assert split.dev and split.test and not answers[0] & answers[1]
 
 
+def test_many_questions_about_one_document_do_not_swallow_the_test_part() -> None:
+    questions = [Question(f"q{n}", f"text {n}", {"big.md" if n < 180 else f"d{n}.md": 1}) for n in range(200)]
+    for seed in range(8):
+        split = split_questions(questions, seed)
+        assert len(split.dev) == 20 and len(split.test) == 180
+
+
+def test_a_question_may_hold_characters_that_end_lines_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "queries.jsonl").write_text('{"_id": "a", "text": "one\u2028two"}\n', encoding="utf-8")
+    (tmp_path / "qrels.tsv").write_text("a\tx.md\t1\n", encoding="utf-8")
+    split = load_questions(tmp_path)
+    assert [question.text for question in (*split.dev, *split.test)] == ["one\u2028two"]
+
+
 def test_a_dev_part_of_ones_own_is_kept(tmp_path: Path) -> None:
     write(tmp_path, many(4), "q0\ta.md\t1\n", "qrels/dev.tsv")
     write(tmp_path, many(4), "q1\ta.md\t1\nq2\tb.md\t2\n", "qrels/test.tsv")

@@ -54,6 +54,12 @@ def test_randomization_finds_no_signal_in_symmetric_noise_and_finds_a_real_shift
     assert compare([0.0] * 300, (noise - noise.mean() + 0.1).tolist()).p < 0.001
 
 
+def test_a_handful_of_questions_is_never_a_win_however_large_the_gain() -> None:
+    for count in range(1, 6):
+        assert verdict(compare([0.0] * count, [0.9] * count)) == "TIE"
+    assert verdict(compare([0.0] * 12, [0.9] * 12)) == "WIN"
+
+
 @pytest.mark.parametrize(("before", "after"), [([], []), ([0.1], [0.1, 0.2])])
 def test_unpaired_scores_are_refused(before: list[float], after: list[float]) -> None:
     with pytest.raises(ValueError, match="paired scores wanted"):

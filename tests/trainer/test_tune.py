@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from retrieval.models import current_reference, list_versions, set_current, tune
 from retrieval.workspace import Workspace
 from trainer import tune as tuning
 from trainer.mining import Pair
+from trainer.questions import load_questions
 from trainer.recipes import find_recipe
 from trainer.training import average_weights, copy_weights, train
 
@@ -41,13 +42,18 @@ def test_the_version_holds_model_records_report_and_card(tuned: Tuned) -> None:
     assert "base_model" in (folder / "README.md").read_text()
 
 
-def test_the_registered_model_gives_the_scores_it_was_registered_with(tuned: Tuned) -> None:
+def test_the_registered_model_gives_the_scores_it_was_registered_with(tuned: Tuned, tmp_path: Path) -> None:
     from trainer.comparison import compare_models
 
-    result = compare_models(tuned.workspace, "icd", ["base", "v1"], tuned.corpus.questions, "dense")
-    base, version = result.rows
-    assert version.change is not None and version.change.low > 0
-    assert base.means["ndcg@10"] == pytest.approx(tuned.report.outcome.dense.before, abs=0.06)
+    test = load_questions(tuned.corpus.questions).test
+    queries = "".join(json.dumps({"_id": item.id, "text": item.text}) + "\n" for item in test)
+    judged = "".join(f"{item.id}\t{unit}\t{grade}\n" for item in test for unit, grade in item.relevant.items())
+    (tmp_path / "queries.jsonl").write_text(queries)
+    (tmp_path / "qrels.tsv").write_text(judged)
+    result = compare_models(tuned.workspace, "icd", ["base", "v1"], tmp_path, "dense")
+    base, version = (row.means["ndcg@10"] for row in result.rows)
+    assert base == pytest.approx(tuned.report.outcome.dense.before, abs=2e-3)
+    assert version == pytest.approx(tuned.report.outcome.dense.after, abs=2e-3)
 
 
 def test_a_win_is_put_to_use_with_its_own_fusion_weight(tuned: Tuned) -> None:
@@ -86,9 +92,26 @@ def test_the_gate_refuses_a_model_trained_on_shuffled_pairs(
     assert len(list_versions(workspace)) == 1
 
 
-def test_without_questions_some_documents_are_held_out_and_the_evidence_says_so(tuned: Tuned, tmp_path: Path) -> None:
+def test_without_questions_some_documents_are_held_out_and_nothing_of_them_is_learned(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = copy_of(tuned, tmp_path)
+    seen: list[tuple[tuning.Mined, list[Pair]]] = []
+    with_negatives = tuning._with_negatives
+
+    def watched(mined: tuning.Mined, *arguments: Any) -> list[Pair]:
+        pairs = with_negatives(mined, *arguments)
+        seen.append((mined, pairs))
+        return pairs
+
+    monkeypatch.setattr(tuning, "_with_negatives", watched)
     report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=None)
+    mined, pairs = seen[0]
+    learned = {pair.document_id for pair in pairs}
+    learned |= {mined.material.sections[place].document_id for pair in pairs for place in pair.negative_sections}
+    assert pairs and any(pair.negatives for pair in pairs)
+    assert mined.held and not mined.held & learned
+    assert mined.masks and not set(mined.masks) & {pair.passage for pair in pairs}
     assert report.outcome.evidence == "questions mined from held-out documents"
     assert report.outcome.test_questions >= 20
     assert "mined" in (report.version.path / "report.html").read_text()
@@ -149,3 +172,16 @@ def test_promoting_and_rolling_back_keep_an_index_that_fits_the_model(tuned: Tun
     finally:
         engine.close()
         set_current(workspace, "v1")
+
+
+def test_a_result_that_cannot_be_put_to_use_is_still_reported(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> str:
+        raise ShoptalkError("another process is indexing corpus 'icd'")
+
+    monkeypatch.setattr(tuning, "put_to_use", busy)
+    workspace = copy_of(tuned, tmp_path)
+    report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions)
+    assert report.outcome.verdict == "WIN" and not report.promoted
+    assert "shoptalk models promote v1" in report.choices[-1]
