@@ -125,8 +125,12 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
+    except OSError as error:
+        # Whoever read us is gone, or the disk is full; what is still buffered must not fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(error, BrokenPipeError):
+            place = f" ({error.filename})" if error.filename else ""
+            click.echo(f"Error: {error.strerror or error}{place}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"retrieval", "trainer", "server", "agent"}:

@@ -65,8 +65,7 @@ def ask(invocation: Invocation, question: str | None, model: str | None, max_tur
 
 
 def _read_question() -> str:
-    stream = sys.stdin.buffer
-    if stream.isatty():
+    if sys.stdin is None or (stream := sys.stdin.buffer).isatty():
         raise click.UsageError("Give a QUESTION, or pipe one in.")
     data = stream.read(_MOST_STDIN_BYTES + 1)
     try:

@@ -211,7 +211,9 @@ def _hits_text(result: SearchResult) -> str:
         snippet = " ".join(hit.text.split())
         if len(snippet) > SNIPPET_CHARS:
             snippet = snippet[:SNIPPET_CHARS].rsplit(" ", 1)[0] + " …"
-        place = f"{hit.rank}. {hit.document_id}:{lines}  ({hit.score:.3f})"
+        # A record's id names no file; a reader wants both.
+        named = "" if hit.document_id.startswith(hit.path) else f" {hit.document_id}"
+        place = f"{hit.rank}. {hit.path}:{lines}{named}  ({hit.score:.3f})"
         entries.append("\n   ".join([place, " › ".join(hit.heading) or hit.title, snippet]))
     return "\n\n".join(entries)
 

@@ -281,7 +281,8 @@ def _validate(
         if problem["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             raise SettingsError(f"{place}: unknown key {section}.{key}; known: {known}") from None
-        raise SettingsError(f"{place}: {section}.{key}: {problem['msg'].lower()}") from None
+        wanted = 'wants a list, ["…"]' if problem["type"] == "tuple_type" else problem["msg"].lower()
+        raise SettingsError(f"{place}: {section}.{key}: {wanted}") from None
     for field in model.model_fields:
         variable = f"SHOPTALK_{section}_{field}".upper()
         origin = f"${variable}" if field in overrides else FILE_NAME if field in values else "default"

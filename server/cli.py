@@ -9,7 +9,7 @@ import sys
 import click
 
 from retrieval.console import Invocation, pass_invocation
-from retrieval.errors import SettingsError
+from retrieval.errors import SettingsError, ShoptalkError
 
 __all__ = ["serve"]
 
@@ -27,6 +27,8 @@ def serve(invocation: Invocation, read_only: bool) -> None:
         raise SettingsError(
             f'{workspace.root / "shoptalk.toml"} names no corpus; add [corpus.NAME] with paths = ["FOLDER"]'
         )
+    if sys.stdin is None or sys.stdout is None:
+        raise ShoptalkError("serve speaks MCP on standard input and output, and one of them is closed")
     if sys.stdin.isatty():
         invocation.note("Serving MCP on stdin and stdout; a client is meant to start this. Ctrl-C ends it.")
     # Nothing here needs tidying up: indexes are only read, and jobs are processes of their own. The default

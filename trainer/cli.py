@@ -48,6 +48,7 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
     gone, past the silver filter, and taken for training.
     """
     from retrieval.embedders import load_embedder
+    from trainer.questions import load_questions
     from trainer.recipes import find_recipe
     from trainer.tune import mine_corpus
 
@@ -55,13 +56,14 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
     chosen = find_recipe(recipe or workspace.trainer.recipe)
     if out and not out.parent.is_dir():
         raise click.UsageError(f"--out: {out.parent} is no folder")
+    asked = load_questions(questions) if questions else None
     with invocation.progress() as progress:
         mined = mine_corpus(
             workspace,
             workspace.corpus_name(corpus),
             chosen,
             load_embedder("base", workspace),
-            questions=questions,
+            questions=asked,
             seed=workspace.trainer.seed,
             judged=False,
             progress=progress,
@@ -75,6 +77,7 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
             for p in mined.pairs
         )
         out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        invocation.note(f"Wrote {len(mined.pairs)} pairs to {out}")
     value = {
         "recipe": chosen.name,
         "documents": len(mined.material.documents),
@@ -106,6 +109,9 @@ def tune(
     """
     report = run_tune(invocation, corpus, recipe, questions, seed, not no_promote)
     invocation.emit(tune_value(report), tune_text(report))
+    workspace = invocation.workspace()
+    if report.promoted and not workspace.index_dir(workspace.corpus_name(corpus)).joinpath("CURRENT").exists():
+        invocation.note("Next: shoptalk index, then shoptalk search")
     outcome = report.outcome
     if outcome.verdict != "WIN":
         raise GateRefused(
@@ -184,7 +190,10 @@ def list_models(invocation: Invocation) -> None:
     """List the versions; * marks the one in use."""
     workspace = invocation.workspace()
     versions = list_versions(workspace)
-    lines = [_version_line(version) for version in versions] or ["no versions yet: `shoptalk tune` makes one"]
+    base_line = f"{' ' if any(version.current for version in versions) else '*'} base  {workspace.model.base}"
+    lines = [base_line, *(_version_line(version) for version in versions)]
+    if not versions:
+        lines.append("no versions yet: `shoptalk tune` makes one")
     invocation.emit(
         {"base": workspace.model.base, "versions": [_version_value(item) for item in versions]}, "\n".join(lines)
     )

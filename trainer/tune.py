@@ -34,7 +34,7 @@ from trainer.questions import QuestionSet, check_answers, load_questions
 from trainer.recipes import Recipe
 from trainer.silver import Yield, balance, filter_pairs
 from trainer.split import hold_out
-from trainer.training import TrainingLog, copy_weights, train
+from trainer.training import TrainingLog, copy_weights, is_static, train
 
 __all__ = ["Mined", "TuneReport", "mine_corpus", "tune"]
 
@@ -98,11 +98,13 @@ def tune(
         ModelError: the base model cannot be loaded.
     """
     started = time.monotonic()
+    real = load_questions(questions) if questions else None
     embedder = load_embedder("base", workspace)
     compute = embedder.compute
-    choices = [f"runs on {compute.device} in {'bfloat16' if compute.bfloat16 else 'float32'}: {compute.reason}"]
+    precision = "bfloat16" if compute.bfloat16 and not is_static(embedder.model) else "float32"
+    choices = [f"runs on {compute.device} in {precision}: {compute.reason}"]
 
-    mined = mine_corpus(workspace, corpus, recipe, embedder, questions=questions, seed=seed, progress=progress)
+    mined = mine_corpus(workspace, corpus, recipe, embedder, questions=real, seed=seed, progress=progress)
     _require_enough(workspace, mined)
     material, asked = mined.material, mined.questions
     texts = [mined.masks.get(place, passage.embedded_text) for place, passage in enumerate(material.passages)]
@@ -191,7 +193,7 @@ def mine_corpus(
     recipe: Recipe,
     embedder: LocalEmbedder,
     *,
-    questions: Path | None,
+    questions: QuestionSet | None,
     seed: int,
     judged: bool = True,
     progress: Progress = silent,
@@ -201,20 +203,17 @@ def mine_corpus(
     Without ``questions`` some documents are held out to be judged by, unless ``judged`` is false.
 
     Raises:
-        QuestionsError: ``questions`` cannot be read or are not about this corpus, or none were given
-            and too few could be mined.
+        QuestionsError: ``questions`` are not about this corpus, or none were given and too few could be mined.
     """
-    # Which questions judge must not hang on the run's seed: else one run's dev is another's test.
-    real = load_questions(questions) if questions else None
     material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
-    missing = check_answers(real, material.passages) if real else []
+    missing = check_answers(questions, material.passages) if questions else []
     language = workspace.passages.language
     literal = "seed_chunks" in recipe.rules
     mined = seed_chunks(material) if literal else mine(material, [*recipe.rules, *recipe.filler_rules], seed)
     masks: dict[int, str] = {}
     held: frozenset[str] = frozenset()
-    if real:
-        question_set, usable = real, mined
+    if questions:
+        question_set, usable = questions, mined
     elif not judged:
         question_set, usable = QuestionSet((), (), "none"), mined
     else:
@@ -265,7 +264,16 @@ def _with_negatives(
         return pairs
     anchors = embedder.encode_queries([pair.anchor for pair in pairs])
     positives = passages[[pair.passage for pair in pairs]]
-    found = add_hard_negatives(material, pairs, anchors, positives, passages, count=recipe.hard_negatives, seed=seed)
+    found = add_hard_negatives(
+        material,
+        pairs,
+        anchors,
+        positives,
+        passages,
+        held=mined.held_passages(),
+        count=recipe.hard_negatives,
+        seed=seed,
+    )
     # Where hard negatives are scarce the pairs are worth more than the negatives.
     used = len(found) >= len(pairs) // 2
     choices.append(

@@ -64,7 +64,12 @@ def test_a_win_is_put_to_use_with_its_own_fusion_weight(tuned: Tuned) -> None:
 def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
     embedder = load_embedder("base", tuned.workspace)
     mined = tuning.mine_corpus(
-        tuned.workspace, "icd", find_recipe("structure"), embedder, questions=tuned.corpus.questions, seed=13
+        tuned.workspace,
+        "icd",
+        find_recipe("structure"),
+        embedder,
+        questions=load_questions(tuned.corpus.questions),
+        seed=13,
     )
     asked = {question.text.casefold() for question in (*mined.questions.dev, *mined.questions.test)}
     assert not asked & {pair.anchor.casefold() for pair in mined.pairs}
@@ -136,7 +141,12 @@ def test_too_few_pairs_say_how_many_and_what_would_give_more(static_model: Path,
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tuned) -> None:
     embedder = load_embedder("base", tuned.workspace)
     mined = tuning.mine_corpus(
-        tuned.workspace, "icd", find_recipe("structure"), embedder, questions=tuned.corpus.questions, seed=13
+        tuned.workspace,
+        "icd",
+        find_recipe("structure"),
+        embedder,
+        questions=load_questions(tuned.corpus.questions),
+        seed=13,
     )
     before = copy_weights(embedder.model)
     broken = replace(find_recipe("structure"), static_learning_rate=float("inf"), hard_negatives=0)
