@@ -40,6 +40,19 @@ def test_make_targets_named_in_the_readme_exist() -> None:
     assert {"demo", "test"} <= named <= targets
 
 
+def test_the_readmes_words_about_the_demo_are_what_it_writes(tmp_path: Path) -> None:
+    from trainer.demo import CHAPTERS, write_corpus
+
+    corpus = write_corpus(tmp_path)
+    counts = (
+        f"{corpus.codes:,} diagnosis codes",
+        f"{corpus.files} Markdown files",
+        f"{corpus.asked} alternative names",
+    )
+    assert all(count in README for count in counts), counts
+    assert len(CHAPTERS) == 6 and "six of the 22 chapters" in README
+
+
 def commands(name: str) -> list[list[str]]:
     """The commands of the README's block marked ``run: name``."""
     match = re.search(rf"<!-- run: {name} -->\n```console\n(.*?)```", README, re.DOTALL)
