@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from anthropic.types import Message
 
 __all__ = ["Reader", "Turn", "take_turn"]
+
+_END_SECONDS = 1.0
+"""How long the end of a stream is waited for once its message is complete; servers close it at once."""
 
 
 class Reader(Protocol):
@@ -98,11 +102,23 @@ async def _read_stream(client: AsyncAnthropic, request: Mapping[str, Any], reade
             elif event.type == "content_block_stop":
                 reader.block(_as_param(event.content_block))
             elif event.type == "message_stop":
-                return _turn(event.message, arguments)
+                turn = _turn(event.message, arguments)
+                await _read_out(events)
+                return turn
         kind = stream.response.headers.get("content-type", "").partition(";")[0]
     if kind != "text/event-stream":
         raise BrokenStream(f"it came as {kind or 'nothing'} and not as an event stream; check ANTHROPIC_BASE_URL")
     raise BrokenStream("the stream ended before message_stop")
+
+
+async def _read_out(events: AsyncIterator[Any]) -> None:
+    """Read a stream that is complete to its end: left half read, the garbage collector closes it, from any thread."""
+    import httpx2
+
+    with suppress(BrokenStream, httpx2.TransportError, TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            while await _next_event(events) is not None:
+                pass
 
 
 async def _next_event(events: AsyncIterator[Any]) -> Any:
