@@ -28,6 +28,7 @@ __all__ = [
     "list_versions",
     "previous_reference",
     "remember_base_fusion",
+    "remove_staging",
     "resolve",
     "roll_back",
     "set_current",
@@ -137,8 +138,15 @@ def find_version(workspace: Workspace, name: str) -> ModelVersion:
 
 
 def staging_folder(workspace: Workspace) -> Path:
-    """Make and return an empty folder in which a version can be put together before `add_version`."""
+    """Make and return an empty folder in which a version can be put together before `add_version`.
+
+    What a killed process left of its own is thrown away.
+    """
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    for left in workspace.models_dir.glob(".staging-*"):
+        owner = left.name.split("-")[1]
+        if owner.isdigit() and not _alive(int(owner)):
+            remove_staging(left)
     folder = workspace.models_dir / f".staging-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     return folder
@@ -213,6 +221,16 @@ def remember_base_fusion(workspace: Workspace, reference: str, lexical_weight: f
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
     file = workspace.models_dir / BASE_FUSION
     _replace(file, json.dumps({**_read_json(file), reference: {"lexical_weight": lexical_weight}}, indent=2) + "\n")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, and alive
+    return True
 
 
 def _history(workspace: Workspace) -> list[str]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,15 @@ def test_a_package_and_a_folder_resolve_to_where_they_are(workspace: Workspace) 
     (workspace.root / "mine").mkdir()
     (workspace.root / "mine" / "modules.json").write_text("[]")
     assert resolve(workspace, "mine").location == str(workspace.root / "mine")
+
+
+def test_what_a_killed_process_staged_is_thrown_away_and_a_living_ones_is_kept(workspace: Workspace) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    mine, dead = staging_folder(workspace), workspace.models_dir / f".staging-{process.pid}-abc"
+    dead.mkdir()
+    staging_folder(workspace)
+    assert mine.is_dir() and not dead.exists()
 
 
 def test_a_damaged_record_names_its_file(workspace: Workspace) -> None:

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import shoptalk
 from retrieval.embedders import load_embedder
 from retrieval.errors import QuestionsError, ShoptalkError
-from retrieval.models import current_reference, list_versions, set_current, tuned_lexical_weight
+from retrieval.models import (
+    add_version,
+    current_reference,
+    list_versions,
+    set_current,
+    staging_folder,
+    tuned_lexical_weight,
+)
 from retrieval.workspace import Workspace
 from trainer import tune as tuning
 from trainer.mining import Pair
@@ -195,3 +203,24 @@ def test_a_result_that_cannot_be_put_to_use_is_still_reported(
     report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions)
     assert report.outcome.verdict == "WIN" and not report.promoted
     assert "shoptalk models promote v1" in report.choices[-1]
+
+
+def test_a_version_that_cannot_be_written_leaves_nothing_behind(tuned: Tuned, tmp_path: Path) -> None:
+    from trainer.publishing import register
+
+    workspace = copy_of(tuned, tmp_path)
+    model = load_embedder("base", workspace).model
+    with pytest.raises(KeyError):
+        register(workspace, model, {"recipe": {}}, {})
+    assert list(workspace.models_dir.iterdir()) == []
+
+
+def test_a_refused_model_ends_the_command_with_exit_code_3(tuned: Tuned, tmp_path: Path) -> None:
+    workspace = copy_of(tuned, tmp_path)
+    staged = staging_folder(workspace)
+    (staged / "evaluation.json").write_text('{"verdict": "REGRESSION"}')
+    add_version(workspace, staged)
+    with pytest.raises(SystemExit) as ended:
+        shoptalk.main(["-w", str(tmp_path), "models", "promote", "v1"])
+    assert ended.value.code == 3
+    assert current_reference(workspace) == workspace.model.base
