@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import shoptalk
-from retrieval.embedders import load_embedder
+from retrieval.embedders import LocalEmbedder, load_embedder
 from retrieval.errors import QuestionsError, ShoptalkError
 from retrieval.models import (
     add_version,
@@ -69,17 +69,15 @@ def test_a_win_is_put_to_use_with_its_own_fusion_weight(tuned: Tuned) -> None:
     assert tuned_lexical_weight(tuned.workspace, "v1") == tuned.report.outcome.rows[-1].lexical_weight
 
 
+def mined_with(tuned: Tuned, embedder: LocalEmbedder) -> tuning.Mined:
+    questions = load_questions(tuned.corpus.questions)
+    return tuning.mine_corpus(tuned.workspace, "icd", find_recipe("structure"), embedder, questions=questions, seed=13)
+
+
 def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
     embedder = load_embedder("base", tuned.workspace)
-    mined = tuning.mine_corpus(
-        tuned.workspace,
-        "icd",
-        find_recipe("structure"),
-        embedder,
-        questions=load_questions(tuned.corpus.questions),
-        seed=13,
-    )
-    asked = {question.text.casefold() for question in (*mined.questions.dev, *mined.questions.test)}
+    mined = mined_with(tuned, embedder)
+    asked = {question.text.casefold() for question in mined.questions.all}
     assert not asked & {pair.anchor.casefold() for pair in mined.pairs}
 
 
@@ -148,14 +146,7 @@ def test_too_few_pairs_say_how_many_and_what_would_give_more(static_model: Path,
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tuned) -> None:
     embedder = load_embedder("base", tuned.workspace)
-    mined = tuning.mine_corpus(
-        tuned.workspace,
-        "icd",
-        find_recipe("structure"),
-        embedder,
-        questions=load_questions(tuned.corpus.questions),
-        seed=13,
-    )
+    mined = mined_with(tuned, embedder)
     before = copy_weights(embedder.model)
     broken = replace(find_recipe("structure"), static_learning_rate=float("inf"), hard_negatives=0)
     with pytest.raises(ShoptalkError, match="training went astray"):
