@@ -9,7 +9,7 @@ import codecs
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +20,7 @@ from retrieval.records import RecordError, csv_records, json_records, tsv_record
 if TYPE_CHECKING:
     from retrieval.console import Progress
     from retrieval.records import Record
+    from retrieval.structure import Block, Heading
     from retrieval.workspace import Workspace
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
     "walk",
 ]
 
-Format = Literal["markdown", "rst", "html", "text"]
+Format = Literal["markdown", "rst", "html", "text", "outlined"]
 TITLE_LINE_LIMIT = 100
 """A plain text file's first line is its title when it has at most so many characters."""
 
@@ -58,6 +59,8 @@ class Document:
     ``id`` is the file's path relative to the corpus root, or the record's own id. ``text`` has
     line feeds as line ends. ``first_line`` and ``last_line`` are set for records: the 1-based lines of
     ``path`` that hold the record; for a whole file they are None and the lines of ``text`` count.
+    ``outline`` is set where ``format`` is outlined: headings and blocks that the reader found itself, as
+    formats have them whose structure is not in their text (PDF, DOCX, source code).
     """
 
     id: str
@@ -68,11 +71,14 @@ class Document:
     first_line: int | None = None
     last_line: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    outline: tuple[Heading | Block, ...] = ()
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of what passages are made of: title, text, format and line span."""
-        content = [self.title, self.text, self.format, self.first_line, self.last_line]
+        """SHA-256 (hex) of what passages are made of: title, text, format, line span and outline."""
+        content: list[object] = [self.title, self.text, self.format, self.first_line, self.last_line]
+        if self.outline:
+            content.append([astuple(item) for item in self.outline])
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -80,6 +80,8 @@ def sections(document: Document) -> list[Section]:
     """
     if document.first_line is not None:
         return _record_sections(document)
+    if document.format == "outlined":
+        return _assemble(document.id, document.outline)
     return _assemble(document.id, _outline(document.text, document.format, document.id))
 
 
