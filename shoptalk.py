@@ -26,6 +26,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "index": ("retrieval.cli:index", "Bring the search index up to date with the documents."),
     "search": ("retrieval.cli:search", "Search a corpus and print the best passages."),
     "status": ("retrieval.cli:status", "Show the workspace: corpora, models, indexes, settings."),
+    "doctor": (
+        "retrieval.cli:doctor",
+        "Check the installation, the machine and the workspace, and say how to mend what is wrong.",
+    ),
     "serve": ("server.cli:serve", "Serve the corpora to Claude and other MCP clients."),
     "ask": ("agent.cli:ask", "Have Claude search the corpora and answer one question, with citations."),
     "demo": ("trainer.cli:demo", "Run the whole loop on a real medical coding corpus, offline."),

@@ -10,7 +10,9 @@ import json
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from retrieval.documents import Document, Skipped, SourceFile
 from retrieval.embedding_cache import portions, text_hash
 from retrieval.errors import IndexingError
-from retrieval.passages import Passage
+from retrieval.passages import Passage, passage_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,15 +32,16 @@ _SCHEMA = """
 CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
 CREATE TABLE skipped (file TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE documents (
-    id TEXT PRIMARY KEY, path TEXT NOT NULL, title TEXT NOT NULL, hash TEXT NOT NULL);
+    id TEXT PRIMARY KEY, path TEXT NOT NULL, title TEXT NOT NULL, hash TEXT NOT NULL, pages TEXT);
 CREATE INDEX documents_by_path ON documents (path);
 CREATE TABLE passages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, document_id TEXT NOT NULL,
-    heading TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL,
+    position INTEGER NOT NULL, heading TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL,
     first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, context TEXT, hash TEXT NOT NULL);
-CREATE INDEX passages_by_document ON passages (document_id);
+CREATE INDEX passages_by_document ON passages (document_id, position);
 """
 _T = TypeVar("_T")
+_MAPPED_BYTES = 1 << 30  # read without a system call a page
 _VARIABLES = 900  # fewer than any SQLite allows in one statement
 
 
@@ -64,11 +67,17 @@ class DocumentRow:
 
 @dataclass(frozen=True, slots=True)
 class PassageRow:
-    """A passage, its number, and the path of its document's file."""
+    """A passage, its number, the path of its document's file, and its pages (from 1) where that has pages.
+
+    ``position`` counts the document's passages, in their order, from 0.
+    """
 
     number: int
     passage: Passage
     path: str
+    position: int
+    first_page: int | None = None
+    last_page: int | None = None
 
 
 class CatalogReader:
@@ -88,6 +97,7 @@ class CatalogReader:
                 # Sealed files never change: no locks are needed, and no journal beside them.
                 uri = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
                 connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+                connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
                 self._local.connection = connection
                 self._opened.append(connection)
             return connection.execute(query, values).fetchall()
@@ -105,35 +115,74 @@ class CatalogReader:
         return [Skipped(*row) for row in self._rows("SELECT path, reason FROM skipped ORDER BY rowid")]
 
     def passages(self, numbers: Sequence[int]) -> dict[int, PassageRow]:
-        """Return the passages ``numbers``, by number."""
+        """Return the passages ``numbers``, by number.
+
+        Raises:
+            IndexingError: one of them is not there, or the file is damaged.
+        """
         found: dict[int, PassageRow] = {}
         for some in portions(numbers):
             marks = ",".join("?" * len(some))
-            for row in self._rows(f"{_PASSAGES} WHERE passages.number IN ({marks})", some):
-                found[row[0]] = _passage_row(row)
+            try:
+                for row in self._rows(f"{_PASSAGES} WHERE passages.number IN ({marks})", some):
+                    found[row[0]] = _passage_row(row)
+            except (ValueError, TypeError) as error:
+                raise IndexingError(
+                    f"{self._path} is damaged ({error}); rebuild it with `shoptalk index --full`"
+                ) from None
+        missing = next((number for number in numbers if number not in found), None)
+        if missing is not None:
+            raise IndexingError(
+                f"{self._path} has no passage {missing}, which another part of the index names; "
+                "rebuild it with `shoptalk index --full`"
+            )
         return found
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many documents and passages there are."""
+        ((documents, passages),) = self._rows(
+            "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages)"
+        )
+        return documents, passages
+
+    def neighbours(self, row: PassageRow, reach: int) -> list[PassageRow]:
+        """Return the passages at most ``reach`` before or after ``row`` in its document, and itself, in order."""
+        rows = self._rows(
+            f"{_PASSAGES} WHERE document_id = ? AND position BETWEEN ? AND ? ORDER BY position",
+            (row.passage.document_id, row.position - reach, row.position + reach),
+        )
+        return [_passage_row(found) for found in rows]
 
     def numbers_under(self, prefix: str) -> NDArray[np.int64]:
         """Return the numbers of passages whose document's id, or file's path, starts with ``prefix``."""
         import numpy as np
 
         rows = self._rows(
-            "SELECT number FROM passages JOIN documents ON documents.id = passages.document_id"
-            " WHERE substr(documents.id, 1, ?1) = ?2 OR substr(documents.path, 1, ?1) = ?2 ORDER BY number",
-            (len(prefix), prefix),
+            "SELECT number FROM passages WHERE document_id IN (SELECT id FROM documents WHERE id >= ?1 AND id < ?2"
+            " UNION SELECT id FROM documents WHERE path >= ?1 AND path < ?2)",
+            (prefix, _after(prefix)),
         )
         return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
 
 
+def _after(prefix: str) -> str | bytes:
+    """Return the least value after every text that starts with ``prefix``: SQLite goes by code points."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return b""  # a blob comes after every text
+    last = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # what lies between are surrogates
+
+
 _PASSAGES = (
     "SELECT passages.number, passages.id, document_id, passages.title, heading, text,"
-    " passages.first_line, passages.last_line, context, documents.path"
+    " passages.first_line, passages.last_line, context, position, documents.path, documents.pages"
     " FROM passages LEFT JOIN documents ON documents.id = passages.document_id"
 )
 
 
 def _passage_row(row: tuple[Any, ...]) -> PassageRow:
-    number, passage_id, document_id, title, heading, text, first_line, last_line, context, path = row
+    number, passage_id, document_id, title, heading, text, first_line, last_line, context, position, path, pages = row
     passage = Passage(
         id=passage_id,
         document_id=document_id,
@@ -144,7 +193,11 @@ def _passage_row(row: tuple[Any, ...]) -> PassageRow:
         last_line=last_line,
         context=None if context is None else tuple(json.loads(context)),
     )
-    return PassageRow(number, passage, path)
+    if pages is None:
+        return PassageRow(number, passage, path, position)
+    starts: list[int] = json.loads(pages)
+    first_page, last_page = bisect_right(starts, first_line), bisect_right(starts, last_line)
+    return PassageRow(number, passage, path, position, first_page, last_page)
 
 
 def _close_all(connections: list[sqlite3.Connection]) -> None:
@@ -201,17 +254,71 @@ class Catalog:
 
     def document(self, document_id: str) -> DocumentRow | None:
         """Return the document ``document_id``, if there is one."""
-        row = self._connection.execute("SELECT * FROM documents WHERE id = ?", (document_id,)).fetchone()
+        query = "SELECT id, path, title, hash FROM documents WHERE id = ?"
+        row = self._connection.execute(query, (document_id,)).fetchone()
         return DocumentRow(*row) if row else None
 
     def document_ids(self, path: str) -> list[str]:
         """Return the ids of the documents of the file ``path``."""
         return [row[0] for row in self._connection.execute("SELECT id FROM documents WHERE path = ?", (path,))]
 
+    def documents_of(self, path: str) -> list[DocumentRow]:
+        """Return the documents of the file ``path``."""
+        query = "SELECT id, path, title, hash FROM documents WHERE path = ?"
+        return [DocumentRow(*row) for row in self._connection.execute(query, (path,))]
+
+    def has_skipped(self, relative: str) -> bool:
+        """Whether something was left out of the file ``relative``."""
+        query = "SELECT EXISTS (SELECT 1 FROM skipped WHERE file = ?)"
+        return bool(self._connection.execute(query, (relative,)).fetchone()[0])
+
+    def move_files(self, moves: Mapping[str, str]) -> None:
+        """Give the documents of files their new paths, old → new, as if all files were renamed at once.
+
+        A document whose id is its file's path gets another id, and so do its passages, which keep their
+        numbers. What else was known of the old and the new paths is forgotten.
+        """
+        run = self._connection.execute
+        taken = [(path, run("SELECT * FROM documents WHERE path = ?", (path,)).fetchall()) for path in moves]
+        # Only a whole file's document has the path for its id.
+        whole = [path for path, documents in taken if any(row[0] == path for row in documents)]
+        passages = {path: self._lift_passages(path) for path in whole}
+        for path in moves:
+            run("DELETE FROM documents WHERE path = ?", (path,))
+        for path in {*moves, *moves.values()}:
+            for document_id in self.document_ids(path):
+                self.remove_document(document_id)
+            self.forget_file(path)
+        for old, documents in taken:
+            for id, _, *rest in documents:
+                row = (moves[old] if id == old else id, moves[old], *rest)
+                run(f"INSERT INTO documents VALUES ({','.join('?' * len(row))})", row)
+            self._lower_passages(moves[old], passages.get(old, ()))
+
+    def _lift_passages(self, document_id: str) -> list[tuple[int, str, str]]:
+        """Take the passages from their document, and their ids; return number, heading (JSON) and text of each."""
+        query = "SELECT number, heading, text FROM passages WHERE document_id = ? ORDER BY position"
+        rows = self._connection.execute(query, (document_id,)).fetchall()
+        self._connection.execute(
+            "UPDATE passages SET id = 'moving ' || number, document_id = '' WHERE document_id = ?", (document_id,)
+        )
+        return rows
+
+    def _lower_passages(self, document_id: str, passages: Sequence[tuple[int, str, str]]) -> None:
+        seen: Counter[tuple[str, str]] = Counter()
+        for number, heading, text in passages:
+            occurrence = seen[heading, text]
+            seen[heading, text] += 1
+            id = passage_id(document_id, json.loads(heading), text, occurrence)
+            self._connection.execute(
+                "UPDATE passages SET id = ?, document_id = ? WHERE number = ?", (id, document_id, number)
+            )
+
     def put_document(self, document: Document) -> None:
         """Add or replace a document."""
-        values = (document.id, document.path, document.title, document.content_hash)
-        self._connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", values)
+        pages = json.dumps(document.pages) if document.pages else None
+        values = (document.id, document.path, document.title, document.content_hash, pages)
+        self._connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", values)
 
     def remove_document(self, document_id: str) -> None:
         """Remove a document and its passages."""
@@ -228,10 +335,11 @@ class Catalog:
         before = {row[0]: (row[1], row[2]) for row in rows}
         kept: list[tuple[object, ...]] = []
         added: list[tuple[object, ...]] = []
-        for passage in passages:
+        for position, passage in enumerate(passages):
             digest = text_hash(passage.embedded_text)
             number, old_digest = before.get(passage.id, (None, ""))
             shared = (
+                position,
                 json.dumps(passage.heading, ensure_ascii=False),
                 passage.title,
                 passage.text,
@@ -247,13 +355,14 @@ class Catalog:
         gone = ((number,) for number, _ in before.values())
         self._connection.executemany("DELETE FROM passages WHERE number = ?", gone)
         self._connection.executemany(
-            "UPDATE passages SET heading = ?, title = ?, text = ?, first_line = ?, last_line = ?, context = ?"
-            " WHERE number = ?",
+            "UPDATE passages SET position = ?, heading = ?, title = ?, text = ?, first_line = ?, last_line = ?,"
+            " context = ? WHERE number = ?",
             kept,
         )
         self._connection.executemany(
-            "INSERT INTO passages (id, document_id, heading, title, text, first_line, last_line, context, hash)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO passages"
+            " (id, document_id, position, heading, title, text, first_line, last_line, context, hash)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             added,
         )
 

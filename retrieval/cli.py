@@ -1,7 +1,8 @@
-"""The verbs init, index, search and status."""
+"""The verbs init, index, search, status and doctor."""
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -19,12 +20,13 @@ from retrieval.workspace import DEFAULT_BASE_MODEL, Workspace
 if TYPE_CHECKING:
     from retrieval.documents import Skipped
     from retrieval.indexing import IndexReport
-    from retrieval.search import Mode, SearchResult
+    from retrieval.search import Hit, Mode, SearchResult, Source
 
-__all__ = ["index", "init", "search", "status"]
+__all__ = ["doctor", "index", "init", "search", "status"]
 
 SHOWN_SKIPPED = 20
 SNIPPET_CHARS = 280
+SHOWN_SOURCES = 3
 
 
 @click.command()
@@ -69,25 +71,34 @@ def init(invocation: Invocation, paths: tuple[Path, ...], base_model: str) -> No
 @click.command()
 @click.argument("corpus", default="")
 @click.option("--full", is_flag=True, help="Read and cut every document anew.")
+@click.option("--verify", is_flag=True, help="Change nothing; check every byte of the indexes there are.")
+@click.option("--watch", is_flag=True, help="Go on: index each change of the documents, until Ctrl-C.")
 @pass_invocation
-def index(invocation: Invocation, corpus: str, full: bool) -> None:
+def index(invocation: Invocation, corpus: str, full: bool, verify: bool, watch: bool) -> int:
     """Bring the search index up to date with the documents.
 
     Without CORPUS, every corpus of the workspace.
     """
-    from retrieval.embedders import load_embedder
+    if verify and watch:
+        raise click.UsageError("--verify changes nothing, and --watch indexes; give one of them")
+    from retrieval.embedders import open_embedder
     from retrieval.indexing import build_index
     from retrieval.models import current_reference
 
     workspace = invocation.workspace()
     names = [workspace.corpus_name(corpus)] if corpus or len(workspace.corpora) < 2 else list(workspace.corpora)
-    embedder = load_embedder(current_reference(workspace), workspace) if len(names) > 1 else None
+    if verify:
+        return _verify(invocation, workspace, names)
+    if watch:
+        _watch(invocation, workspace, names, full)
+    embedder = open_embedder(current_reference(workspace), workspace) if len(names) > 1 else None
     reports = []
     for name in names:
         with invocation.progress() as progress:
             reports.append(build_index(workspace, name, embedder=embedder, full=full, progress=progress))
     value = {"corpora": [asdict(report) for report in reports]}
     invocation.emit(value, "\n".join(line for report in reports for line in _report_lines(report)))
+    return 0
 
 
 @click.command()
@@ -121,6 +132,7 @@ def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, co
 @pass_invocation
 def status(invocation: Invocation, settings: bool) -> None:
     """Show the workspace: corpora, models, indexes, settings."""
+    from retrieval.doctor import model_problems
     from retrieval.models import current_reference
 
     workspace = invocation.workspace()
@@ -129,12 +141,76 @@ def status(invocation: Invocation, settings: bool) -> None:
         width = max(len(row["name"]) for row in rows)
         lines = [f"{row['name']:<{width}}  {_setting_text(row['value'])}  ({row['origin']})" for row in rows]
         return invocation.emit({"settings": rows}, "\n".join(lines))
-    model = {"reference": current_reference(workspace), "base": workspace.model.base}
+    problems = model_problems(workspace)
+    model = {"reference": current_reference(workspace), "base": workspace.model.base, "problems": problems}
     corpora = [_corpus_status(workspace, name) for name in workspace.corpora]
     lines = [f"workspace  {workspace.root}", f"model      {model['reference']} (base: {model['base']})"]
+    lines += [f"           problem: {problem}" for problem in problems]
     for corpus in corpora:
         lines += _corpus_lines(corpus)
     return invocation.emit({"workspace": str(workspace.root), "model": model, "corpora": corpora}, "\n".join(lines))
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Also read every byte of the indexes, and load the model (seconds).")
+@pass_invocation
+def doctor(invocation: Invocation, deep: bool) -> int:
+    """Check the installation, the machine and the workspace, and say how to mend what is wrong.
+
+    The exit code is 1 if something is wrong; what is only noted does not count.
+    """
+    from retrieval.doctor import examine
+
+    checks = list(examine(invocation.root, deep=deep))
+    wrong = any(check.state == "wrong" for check in checks)
+    width = max(len(check.name) for check in checks)
+    lines = [
+        f"{check.state:<5}  {check.name:<{width}}  {check.message}" + (f"  -> {check.mend}" if check.mend else "")
+        for check in checks
+    ]
+    invocation.emit({"wrong": wrong, "checks": [asdict(check) for check in checks]}, "\n".join(lines))
+    return int(wrong)
+
+
+def _watch(invocation: Invocation, workspace: Workspace, names: Sequence[str], full: bool) -> None:
+    """Follow the documents: one line a generation on stdout, what is wrong on stderr. Ctrl-C ends it."""
+    from retrieval.watching import watch
+
+    seen: set[str] = set()
+    left_out: dict[str, set[Skipped]] = {}
+
+    def done(report: IndexReport) -> None:
+        if report.changed or report.corpus not in seen:
+            line = json.dumps(asdict(report), ensure_ascii=False) if invocation.json else _report_lines(report)[0]
+            click.echo(line)
+        seen.add(report.corpus)
+        for item in sorted(set(report.skipped) - left_out.get(report.corpus, set()), key=lambda item: item.path):
+            invocation.note(f"Left out: {item.path}: {item.reason}")
+        left_out[report.corpus] = set(report.skipped)
+
+    watch(
+        workspace,
+        names,
+        done=done,
+        problem=lambda message: click.echo(f"Error: {message}", err=True),
+        ready=lambda: invocation.note("Watching; Ctrl-C ends it."),
+        full=full,
+        progress=invocation.progress,
+    )
+
+
+def _verify(invocation: Invocation, workspace: Workspace, names: Sequence[str]) -> int:
+    """Examine the indexes of the corpora ``names``; the exit code is 1 if one is not whole."""
+    from retrieval.integrity import examine_index
+
+    found = [item for name in names for item in examine_index(workspace, name)]
+    lines = []
+    for item in found:
+        told = item.problem or f"whole: {item.files} files, {item.bytes:,} bytes, {_count(item.passages, 'passage')}"
+        named = f"{item.corpus} {item.generation}".rstrip() + (", live" if item.live else "")
+        lines.append(f"{named}: {told}")
+    invocation.emit({"generations": [asdict(item) for item in found]}, "\n".join(lines))
+    return int(any(item.problem for item in found))
 
 
 def _corpus_name(path: Path, taken: dict[str, str]) -> str:
@@ -207,38 +283,51 @@ def _hits_text(result: SearchResult) -> str:
         return "Nothing found."
     entries = []
     for hit in result.hits:
-        lines = f"{hit.first_line}-{hit.last_line}"
         snippet = " ".join(hit.text.split())
         if len(snippet) > SNIPPET_CHARS:
             snippet = snippet[:SNIPPET_CHARS].rsplit(" ", 1)[0] + " …"
-        # A record's id names no file; a reader wants both.
-        named = "" if hit.document_id.startswith(hit.path) else f" {hit.document_id}"
-        place = f"{hit.rank}. {hit.path}:{lines}{named}  ({hit.score:.3f})"
-        entries.append("\n   ".join([place, " › ".join(hit.heading) or hit.title, snippet]))
+        lines = [f"{hit.rank}. {_place(hit)}  ({hit.score:.3f})", " › ".join(hit.heading) or hit.title, snippet]
+        if hit.also:
+            more = len(hit.also) - SHOWN_SOURCES
+            shown = ", ".join(map(_place, hit.also[:SHOWN_SOURCES]))
+            lines.append(f"also in {shown}" + (f" and {more} more" if more > 0 else ""))
+        entries.append("\n   ".join(lines))
     return "\n\n".join(entries)
 
 
+def _place(found: Hit | Source) -> str:
+    """Where a passage stands: its file with lines or pages, and its document where the file has several."""
+    place = f"{found.first_line}-{found.last_line}"
+    if found.first_page is not None:
+        one = found.first_page == found.last_page
+        place = f"p. {found.first_page}" if one else f"p. {found.first_page}-{found.last_page}"
+    # A record's id names no file; a reader wants both.
+    named = "" if found.document_id.startswith(found.path) else f" {found.document_id}"
+    return f"{found.path}:{place}{named}"
+
+
 def _corpus_status(workspace: Workspace, name: str) -> dict[str, Any]:
+    from retrieval.doctor import corpus_problem, index_problem
     from retrieval.search import SearchEngine
 
     paths = [str(path) for path in workspace.corpus_paths(name)]
+    problems = [problem for problem in (corpus_problem(workspace, name), index_problem(workspace, name)) if problem]
     try:
         info = asdict(SearchEngine(workspace, name).info())
     except IndexingError as error:
-        return {"corpus": name, "paths": paths, "problem": str(error)}
-    return {**info, "paths": paths, "problem": ""}
+        return {"corpus": name, "paths": paths, "problems": list(dict.fromkeys([*problems, str(error)]))}
+    return {**info, "paths": paths, "problems": problems}
 
 
 def _corpus_lines(corpus: dict[str, Any]) -> list[str]:
     lines = [f"corpus     {corpus['corpus']}: {', '.join(corpus['paths'])}"]
-    if corpus["problem"]:
-        return [*lines, f"           {corpus['problem']}"]
+    problems = [f"           problem: {problem}" for problem in corpus["problems"]]
+    if "generation" not in corpus:
+        return [*lines, *problems]
     counts = f"{_count(corpus['documents'], 'document')}, {_count(corpus['passages'], 'passage')}"
     lines.append(f"           {counts}, generation {corpus['generation']}, {_age(corpus['created'])} old")
     lines.append(f"           by {corpus['reference']}, {corpus['dimension']} dimensions")
-    if corpus["stale"]:
-        lines.append("           another model is in use now; `shoptalk index` builds it anew")
-    return lines
+    return [*lines, *problems]
 
 
 def _setting_text(value: object) -> str:

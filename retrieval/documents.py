@@ -5,22 +5,25 @@ A new format is one line in ``READERS``: a function from the file and its bytes 
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from retrieval.columns import Columns
+from retrieval.decoding import NotTextError, decode
 from retrieval.errors import DocumentError
-from retrieval.records import RecordError, csv_records, json_records, tsv_records
+from retrieval.records import RecordError, csv_records, json_records, jsonl_records, tsv_records
 
 if TYPE_CHECKING:
     from retrieval.console import Progress
     from retrieval.records import Record
-    from retrieval.structure import Block, Heading
+    from retrieval.structure import Block, Heading, Outlined
     from retrieval.workspace import Workspace
 
 __all__ = [
@@ -30,26 +33,38 @@ __all__ = [
     "Skipped",
     "SourceFile",
     "file_hash",
+    "name_title",
     "read",
     "read_all",
     "read_or_skip",
+    "reading",
     "require_documents",
     "walk",
 ]
 
 Format = Literal["markdown", "rst", "html", "text", "outlined"]
+CODE = (
+    ".py .pyi .js .mjs .cjs .jsx .ts .mts .cts .tsx .go .java .kt .kts .scala .swift .c .h .cc .cpp .cxx .hh .hpp .hxx "
+    ".cs .rs .rb .php .lua .sh .bash .sql"
+).split()
+READING_VERSION = 1
+"""Counted up where readers or ``structure`` find other documents or sections in the same files."""
 TITLE_LINE_LIMIT = 100
 """A plain text file's first line is its title when it has at most so many characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of a corpus: where it is, and its path relative to the corpus root (``/`` separated)."""
+    """A file of a corpus: where it is, and its path relative to the corpus root (``/`` separated).
+
+    ``columns``: what the corpus's settings say of the columns of its tables.
+    """
 
     path: Path
     relative: str
     size: int
     modified_ns: int
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,8 @@ class Document:
     line feeds as line ends. ``first_line`` and ``last_line`` are set for records: the 1-based lines of
     ``path`` that hold the record; for a whole file they are None and the lines of ``text`` count.
     ``outline`` is set where ``format`` is outlined: headings and blocks that the reader found itself, as
-    formats have them whose structure is not in their text (PDF, DOCX, source code).
+    formats have them whose structure is not in their text (PDF, DOCX, source code). ``pages`` has the
+    first line of ``text`` on each page, in formats that have pages (PDF).
     """
 
     id: str
@@ -72,13 +88,16 @@ class Document:
     last_line: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     outline: tuple[Heading | Block, ...] = ()
+    pages: tuple[int, ...] = ()
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of what passages are made of: title, text, format, line span and outline."""
+        """SHA-256 (hex) of what passages are made of: title, text, format, line span, outline and pages."""
         content: list[object] = [self.title, self.text, self.format, self.first_line, self.last_line]
         if self.outline:
             content.append([astuple(item) for item in self.outline])
+        if self.pages:
+            content.append(self.pages)
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -129,6 +148,16 @@ def read_or_skip(file: SourceFile) -> Found:
         return read(file)
     except DocumentError as error:
         return [], [Skipped(file.relative, str(error).removeprefix(f"{file.relative}: "))]
+
+
+def reading(workspace: Workspace, corpus: str) -> str:
+    """Return what decides, beside its bytes, which documents a file of ``corpus`` gives; compare for equality."""
+    settings = workspace.corpora[corpus]
+    grammars = find_spec("tree_sitter") is not None
+    return json.dumps(
+        [READING_VERSION, settings.text_columns, settings.title_column, settings.id_column, grammars],
+        ensure_ascii=False,
+    )
 
 
 def read_all(workspace: Workspace, corpus: str, progress: Progress | None = None) -> Found:
@@ -187,73 +216,96 @@ def _place(document: Document) -> str:
     return document.path if document.first_line is None else f"{document.path} line {document.first_line}"
 
 
-def _decode(file: SourceFile, data: bytes) -> str:
-    """Return the text of ``data`` with line feeds as line ends: UTF-8, or UTF-16 that starts with its mark."""
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+def _decode(file: SourceFile, data: bytes, *, markup: bool = False) -> tuple[str, dict[str, str]]:
+    """Return the text of ``data`` with line feeds as line ends, and as metadata its encoding if not UTF-8."""
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        if b"\0" in data and not wide:
-            raise DocumentError(f"{file.relative}: binary file") from None
-        name = "UTF-16" if wide else "UTF-8"
-        raise DocumentError(f"{file.relative}: not {name} (byte {error.start}); save it as UTF-8") from None
-    if "\0" in text:
-        raise DocumentError(f"{file.relative}: binary file")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        text, encoding = decode(data, markup=markup)
+    except NotTextError as error:
+        raise DocumentError(f"{file.relative}: {error}") from None
+    return text, {} if encoding == "utf-8" else {"encoding": encoding}
 
 
 def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
-    text = _decode(file, data)
+    text, metadata = _decode(file, data, markup=format == "html")
     if not text.strip():
         return [], [Skipped(file.relative, "no text")]
-    return [Document(file.relative, file.relative, _title(file, text, format), text, format)], []
+    title = ""
+    if format == "markdown":
+        from retrieval.front_matter import front_matter
+
+        matter, _ = front_matter(text)
+        # A record's question is asked by its text; that of a page would be asked by every section.
+        question = matter.pop("question", "")
+        title = matter.get("title") or question
+        metadata.update(matter)
+    title = title or _title(file, text, format)
+    return [Document(file.relative, file.relative, title, text, format, metadata=metadata)], []
 
 
 def _title(file: SourceFile, text: str, format: Format) -> str:
     if format == "text":
+        from retrieval.structure_text import subject
+
         line = next(line for line in text.split("\n") if line.strip()).strip()
-        title = line if len(line) <= TITLE_LINE_LIMIT else ""
+        title = subject(text) or (line if len(line) <= TITLE_LINE_LIMIT else "")
     else:
         from retrieval.structure import first_heading
 
         title = first_heading(text, format)
-    return title or _readable(Path(file.relative).stem)
+    return title or name_title(file.relative)
 
 
-def _readable(stem: str) -> str:
+def name_title(relative: str) -> str:
+    """Return the title of a document that has none of its own: its file's name, made readable."""
+    stem = Path(relative).stem
     words = stem.replace("_", " ").replace("-", " ").strip()
     return words[:1].upper() + words[1:] if words else stem
 
 
-def _read_records(file: SourceFile, data: bytes, *, parse: Callable[[str], list[Record | RecordError]]) -> Found:
+def _read_records(
+    file: SourceFile, data: bytes, *, parse: Callable[[str, Columns], list[Record | RecordError]]
+) -> Found:
     documents: dict[str, Document] = {}
     skipped = []
+    text, encoding = _decode(file, data)
     try:
-        records = parse(_decode(file, data))
+        records = parse(text, file.columns)
     except RecordError as error:
         raise DocumentError(f"{file.relative}: {error.reason}") from None
     for record in records:
         if isinstance(record, RecordError):
             skipped.append(Skipped(file.relative, f"line {record.line}: {record.reason}"))
             continue
-        id = record.id or f"{file.relative}#{record.row}"
+        id = record.id
+        if not id or record.own_id:
+            id = f"{file.relative}#{id or record.row}"
         if id in documents:
             reason = f"line {record.first_line}: id {id!r} is taken by line {documents[id].first_line}"
             skipped.append(Skipped(file.relative, reason))
             continue
-        documents[id] = Document(
-            id, file.relative, record.title, record.text, "text", record.first_line, record.last_line, record.metadata
-        )
+        lines, metadata = (record.first_line, record.last_line), {**record.metadata, **encoding}
+        documents[id] = Document(id, file.relative, record.title, record.text, "text", *lines, metadata)
     if not records:
         skipped.append(Skipped(file.relative, "no records"))
     return list(documents.values()), skipped
+
+
+def _read_outlined(file: SourceFile, data: bytes, *, module: str) -> Found:
+    """The document that ``module``'s function ``read`` makes of the file's bytes (see ``structure.Outlined``)."""
+    found: Outlined = import_module(module).read(file.relative, data)
+    title = found.title or name_title(file.relative)
+    document = Document(
+        file.relative, file.relative, title, found.text, "outlined", outline=found.outline, pages=found.pages
+    )
+    return [document], [Skipped(file.relative, reason) for reason in found.left_out]
 
 
 _markdown = partial(_read_whole, format="markdown")
 _rst = partial(_read_whole, format="rst")
 _html = partial(_read_whole, format="html")
 _text = partial(_read_whole, format="text")
-_json = partial(_read_records, parse=json_records)
+_jsonl = partial(_read_records, parse=jsonl_records)
+_code = partial(_read_outlined, module="retrieval.structure_code")
 
 READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
     ".md": _markdown,
@@ -266,9 +318,13 @@ READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
     ".txt": _text,
     ".text": _text,
     "": _text,
-    ".jsonl": _json,
-    ".ndjson": _json,
+    ".pdf": partial(_read_outlined, module="retrieval.structure_pdf"),
+    ".docx": partial(_read_outlined, module="retrieval.structure_docx"),
+    ".json": partial(_read_records, parse=json_records),
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
     ".csv": partial(_read_records, parse=csv_records),
     ".tsv": partial(_read_records, parse=tsv_records),
+    **dict.fromkeys(CODE, _code),
 }
 """How a file is read, by its lower-case extension ("": none, as in LICENSE)."""

@@ -1,47 +1,61 @@
-"""Encode queries and documents; the fingerprint that says which embedder did."""
+"""Encode queries and documents: which embedder for which settings.
+
+``model.endpoint`` names a server: `remote_embedder`. Otherwise the model runs here: through torch
+(`local_embedder`), or as an int8 graph where ``model.backend`` says so (`onnx_embedder`).
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from retrieval.compute import Compute, choose_compute
 from retrieval.console import Progress, silent
 from retrieval.errors import ModelError
+from retrieval.local_embedder import LocalEmbedder, fingerprint, load_local, load_model
+from retrieval.model_identity import Identity, model_folder, recall, remember, tokenizer_file
 from retrieval.models import resolve
+from retrieval.token_counting import TokenCounter
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
-    from sentence_transformers import SentenceTransformer
 
-__all__ = ["Compute", "Embedder", "LocalEmbedder", "choose_compute", "fingerprint", "load_embedder", "load_model"]
-
-log = logging.getLogger(__name__)
-
-# A static model has no limit of its own; passages still want one.
-UNLIMITED_TOKENS = 512
-# Small batches of alike lengths waste the least on padding; measured on CPU, benchmarks/encode.py.
-CPU_BATCH = 16
+__all__ = [
+    "Compute",
+    "Embedder",
+    "LazyEmbedder",
+    "LocalEmbedder",
+    "choose_compute",
+    "device_in_use",
+    "fingerprint",
+    "load_embedder",
+    "load_local",
+    "load_model",
+    "open_embedder",
+]
 
 
 class Embedder(Protocol):
     """Text in, unit-length float32 vectors out."""
 
-    reference: str
-    """The concrete model reference this was loaded from (a registry version, a Hub id, a folder, package:…)."""
-    fingerprint: str
-    dimension: int
-    max_tokens: int
+    @property
+    def reference(self) -> str:
+        """The concrete model reference: a registry version, a Hub id, a folder, package:…, or an endpoint's address."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What identifies its vectors; only vectors of one fingerprint may be compared."""
+
+    @property
+    def dimension(self) -> int:
+        """The length of its vectors."""
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a text it reads, special tokens included."""
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return an array (len(texts), dimension), rows of length 1."""
@@ -53,249 +67,110 @@ class Embedder(Protocol):
         """Return how many tokens of the embedder each text has, special tokens left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """Where and how a model runs, and why it was chosen."""
+def load_embedder(reference: str, workspace: Workspace) -> Embedder:
+    """Load the embedder that ``reference`` names (``current`` and ``base`` included), ready to encode.
 
-    device: str
-    bfloat16: bool
-    reason: str
-
-
-def choose_compute(device: str = "auto") -> Compute:
-    """Choose device and precision. On a CPU, bfloat16 only where it has instructions for it.
-
-    Raises:
-        ModelError: the device asked for is not there.
-    """
-    import torch
-
-    if device == "auto":
-        if torch.cuda.is_available():
-            return Compute("cuda", torch.cuda.is_bf16_supported(), f"CUDA device {torch.cuda.get_device_name(0)}")
-        if torch.backends.mps.is_available():
-            return Compute("mps", False, "Apple GPU; no CUDA device")
-        device = "cpu"
-    if device == "cpu":
-        able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        if able.get("avx512_bf16") or able.get("amx_bf16"):
-            return Compute("cpu", True, "no GPU; this CPU has bfloat16 instructions")
-        return Compute("cpu", False, "no GPU; this CPU has no bfloat16 instructions")
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ModelError(f"model.device = {device!r} is not usable here ({first_line}); use auto or cpu") from None
-    return Compute(device, device.startswith("cuda") and torch.cuda.is_bf16_supported(), "asked for")
-
-
-def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransformer, str, Compute]:
-    """Load ``reference`` as a SentenceTransformer; return it, its concrete reference, and where it runs.
-
-    Weights come from safetensors files only, and code that a model brings along runs only where
-    ``model.trust_remote_code`` says so.
+    What it is, is written down, for `open_embedder`.
 
     Raises:
         ModelError: the reference is unknown, or what it names cannot be loaded.
+        EndpointError: the endpoint does not answer, or not as it should.
     """
     resolved = resolve(workspace, reference)
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise ModelError("embedding needs the engine: pip install 'shoptalk[cpu]' (or [gpu])") from None
-    import torch
+    if _is_address(resolved.reference):
+        return _connect(workspace, resolved.reference)
+    if workspace.model.backend == "torch":
+        return load_local(reference, workspace)
+    from retrieval.onnx_embedder import load_onnx
 
-    compute = choose_compute(workspace.model.device)
-    with _quiet_loading():
-        try:
-            model = SentenceTransformer(
-                resolved.location,
-                device=compute.device,
-                trust_remote_code=workspace.model.trust_remote_code,
-                # Some checkpoints say float16, in which a CPU is a hundred times slower and nothing trains.
-                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-            )
-        except Exception as error:  # transformers, huggingface_hub and safetensors raise without a common base
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            hint = "" if resolved.is_folder else "; is the Hub reachable, and the name right?"
-            raise ModelError(f"model {resolved.reference} could not be loaded: {reason}{hint}") from error
-    model.eval()
-    log.info("model %s on %s, %s: %s", resolved.reference, compute.device, _precision(compute), compute.reason)
-    return model, resolved.reference, compute
+    embedder = load_onnx(reference, workspace)
+    # It counts by the tokenizer of its export, and loads quickly.
+    remember(workspace, resolved, Identity(embedder.fingerprint, embedder.dimension, embedder.max_tokens, False))
+    return embedder
 
 
-def load_embedder(reference: str, workspace: Workspace) -> LocalEmbedder:
-    """Load the embedder that ``reference`` names (``current`` and ``base`` included).
+def open_embedder(reference: str, workspace: Workspace) -> Embedder:
+    """Like `load_embedder`, but a model whose files are as they were when it was last loaded is not loaded yet.
+
+    Its fingerprint, dimension and limit are known from `model_identity`, and its tokens are counted by
+    its tokenizer alone; it loads when something is first encoded.
 
     Raises:
-        ModelError: the reference is unknown, or what it names cannot be loaded.
+        ModelError: the reference is unknown, or what it names had to be loaded and could not be.
     """
-    model, concrete, compute = load_model(workspace, reference)
-    return LocalEmbedder(model, concrete, compute, workspace.model.batch_size)
+    resolved = resolve(workspace, reference)
+    identity = None if _is_address(resolved.reference) else recall(workspace, resolved)
+    if identity is None:
+        return load_embedder(reference, workspace)
+    return LazyEmbedder(workspace, resolved.reference, identity)
 
 
-def fingerprint(model: SentenceTransformer) -> str:
-    """sha256 over weights, tokenizer, modules with their settings, prompts, maximum length and dimension."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().to("cpu").contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(memoryview(values.view(-1).view(torch.uint8).numpy()))
-    modules = []
-    for module in model:
-        settings: dict[str, Any] = getattr(module, "get_config_dict", dict)()
-        modules.append([type(module).__name__, {key: str(value) for key, value in sorted(settings.items())}])
-    identity = {
-        "modules": modules,
-        "prompts": model.prompts,
-        "default_prompt": model.default_prompt_name,
-        "max_length": str(model.max_seq_length),
-        "dimension": model.get_embedding_dimension(),
-    }
-    digest.update(json.dumps(identity, sort_keys=True).encode())
-    digest.update(_tokenizer_identity(model.tokenizer).encode())
-    return digest.hexdigest()
+def device_in_use(workspace: Workspace) -> str:
+    """Where an embedder of these settings runs: ``cuda``, ``cpu`` and so on, or ``remote``. May import torch."""
+    if workspace.model.endpoint:
+        return "remote"
+    return "cpu" if workspace.model.backend == "onnx-int8" else choose_compute(workspace.model.device).device
 
 
-class LocalEmbedder:
-    """A SentenceTransformer in this process. Thread-safe for encoding."""
+class LazyEmbedder:
+    """An embedder that is known, and loads at the first text to encode. Thread-safe."""
 
-    def __init__(self, model: SentenceTransformer, reference: str, compute: Compute, batch_size: int = 32) -> None:
-        self.model = model
+    def __init__(self, workspace: Workspace, reference: str, identity: Identity) -> None:
         self.reference = reference
-        self.compute = compute
-        self.batch_size = batch_size
-        self.fingerprint = fingerprint(model)
-        self.dimension = int(model.get_embedding_dimension() or 0)
-        limit = model.max_seq_length
-        self.max_tokens = UNLIMITED_TOKENS if limit is None or limit == float("inf") else int(limit)
-        # A tokenizer's truncation is set by whoever encodes; counting must not race with that.
-        self._tokenizer_lock = threading.Lock()
+        self.fingerprint = identity.fingerprint
+        self.dimension = identity.dimension
+        self.max_tokens = identity.max_tokens
+        self._workspace = workspace
+        self._countable = identity.countable
+        self._lock = threading.Lock()
+        self._embedder: Embedder | None = None
+        self._counter: Callable[[Sequence[str]], list[int]] | None = None
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return an array (len(texts), dimension), rows of length 1, with the model's query prompt."""
-        return self._encode(texts, self._prompt("query"), silent)
+        """Return an array (len(texts), dimension), rows of length 1.
+
+        Raises:
+            ModelError: it cannot be loaded, or proves to be another model than was known.
+        """
+        return self._loaded().encode_queries(texts)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
-        """Return an array (len(texts), dimension), rows of length 1, in the order given."""
-        return self._encode(texts, self._prompt("document", "passage"), progress)
+        """Return an array (len(texts), dimension), rows of length 1, in the order given.
+
+        Raises:
+            ModelError: as for queries.
+        """
+        return self._loaded().encode_documents(texts, progress)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens of the embedder each text has, special tokens left out."""
-        if not texts:
-            return []
-        tokenizer = getattr(self.model.tokenizer, "backend_tokenizer", self.model.tokenizer)
-        if not hasattr(tokenizer, "encode_batch_fast"):
-            return [len(ids) for ids in self.model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
-        with self._tokenizer_lock, _untruncated(tokenizer):
-            return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if self._counter is None:
+            folder = model_folder(resolve(self._workspace, self.reference)) if self._countable else None
+            file = tokenizer_file(folder) if folder else None
+            self._counter = TokenCounter(file) if file else self._loaded().count_tokens
+        return self._counter(texts)
 
-    def _prompt(self, *names: str) -> str:
-        for name in names:
-            if self.model.prompts.get(name):
-                return str(self.model.prompts[name])
-        return ""
-
-    def _encode(self, texts: Sequence[str], prompt: str, progress: Progress) -> NDArray[np.float32]:
-        import numpy as np
-
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        if not texts:
-            return vectors
-        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        workers = (os.cpu_count() or 1) if self.compute.device == "cpu" else 1
-        size = CPU_BATCH if self.compute.device == "cpu" else self.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        done = 0
-        with _workers(min(workers, len(batches))) as run:
-            for rows, encoded in run(lambda rows: self._forward([prompt + texts[row] for row in rows]), batches):
-                vectors[rows] = encoded
-                done += len(rows)
-                progress("encoding", done, len(texts))
-        if not np.isfinite(vectors).all():
-            raise ModelError(f"model {self.reference} gave vectors that are not finite; its weights are damaged")
-        return vectors
-
-    def _forward(self, texts: list[str]) -> NDArray[np.float32]:
-        import torch
-
-        with torch.inference_mode(), self._autocast(torch):
-            with self._tokenizer_lock:
-                features = self.model.preprocess(texts)
-            features = {key: _to(value, self.compute.device) for key, value in features.items()}
-            embedding: torch.Tensor = self.model.forward(features)["sentence_embedding"]
-        unit = torch.nn.functional.normalize(embedding.float(), dim=1)
-        return unit.cpu().numpy()
-
-    def _autocast(self, torch: Any) -> Any:
-        if not self.compute.bfloat16:
-            return nullcontext()
-        return torch.autocast(self.compute.device.partition(":")[0], dtype=torch.bfloat16)
+    def _loaded(self) -> Embedder:
+        with self._lock:
+            if self._embedder is None:
+                embedder = load_embedder(self.reference, self._workspace)
+                if embedder.fingerprint != self.fingerprint:
+                    # Vectors of two models must not meet, and the old name may be in a manifest by now.
+                    raise ModelError(
+                        f"model {self.reference} is not the one it was, though its files looked the same; "
+                        "that is known now: run the command again"
+                    )
+                self._embedder = embedder
+            return self._embedder
 
 
-@contextmanager
-def _workers(count: int) -> Iterator[Any]:
-    """Yield ``run(function, items)``, which yields (item, result) in order.
-
-    On a CPU, one thread a core with one-threaded kernels beats one batch spread over all cores:
-    PyTorch lets go of the interpreter lock inside its kernels, so the threads really run at once.
-    """
-    if count <= 1:
-        yield lambda function, items: ((item, function(item)) for item in items)
-        return
-    import torch
-
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield lambda function, items: zip(items, pool.map(function, items), strict=True)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)
+def _is_address(reference: str) -> bool:
+    return reference.startswith(("http://", "https://"))
 
 
-@contextmanager
-def _untruncated(tokenizer: Any) -> Iterator[None]:
-    truncation, padding = tokenizer.truncation, tokenizer.padding
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    try:
-        yield
-    finally:
-        if truncation is not None:
-            tokenizer.enable_truncation(**truncation)
-        if padding is not None:
-            tokenizer.enable_padding(**padding)
+def _connect(workspace: Workspace, address: str) -> Embedder:
+    from retrieval.remote_embedder import connect
 
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keep transformers' progress bars and advice off the terminal while a model loads."""
-    from transformers.utils import logging as transformers_logging
-
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-
-
-def _tokenizer_identity(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    if not hasattr(backend, "to_str"):
-        return json.dumps(sorted(tokenizer.get_vocab().items()))
-    # Truncation and padding change with use; the vocabulary and the rules do not.
-    described = json.loads(backend.to_str())
-    return json.dumps({**described, "truncation": None, "padding": None}, sort_keys=True)
-
-
-def _to(value: Any, device: str) -> Any:
-    return value.to(device) if hasattr(value, "to") else value
-
-
-def _precision(compute: Compute) -> str:
-    return "bfloat16" if compute.bfloat16 else "float32"
+    if address != workspace.model.endpoint:
+        raise ModelError(f"{address} is not model.endpoint (any more); set it, or run `shoptalk index`")
+    return connect(workspace)

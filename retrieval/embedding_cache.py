@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EmbeddingCache", "encode_cached", "encode_missing", "open_cache", "portions", "text_hash"]
+__all__ = ["EmbeddingCache", "encode_cached", "encode_missing", "open_cache", "portions", "prune_caches", "text_hash"]
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 ENCODE_BATCH = 256
+OTHER_CACHES = 4
+"""How many caches of models that made no generation on disk are kept, by when they were last of use."""
+_NAMED_BY = 16  # digits of the fingerprint
 _VARIABLES = 900  # fewer than any SQLite allows in one statement
 
 
@@ -53,8 +57,7 @@ class EmbeddingCache:
         if isinstance(error, sqlite3.OperationalError):
             raise IndexingError(f"{self._path} cannot be used ({error}); is another process writing it?") from error
         log.warning("%s is damaged (%s); its vectors are encoded again", self._path, error)
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        _remove(self._path)
         return self._connect(self._path)
 
     @staticmethod
@@ -119,8 +122,33 @@ def encode_cached(
 
 def open_cache(workspace: Workspace, corpus: str, embedder: Embedder) -> EmbeddingCache:
     """Open the cache of a corpus for one embedder."""
-    path = workspace.index_dir(corpus) / "embeddings" / f"{embedder.fingerprint[:16]}.sqlite"
-    return EmbeddingCache(path, embedder.dimension)
+    path = _folder(workspace, corpus) / f"{embedder.fingerprint[:_NAMED_BY]}.sqlite"
+    cache = EmbeddingCache(path, embedder.dimension)
+    os.utime(path)  # when it was last of use; see prune_caches
+    return cache
+
+
+def prune_caches(workspace: Workspace, corpus: str, fingerprints: Collection[str]) -> list[Path]:
+    """Delete the caches that ``corpus`` can do without, and return them.
+
+    Kept are those of ``fingerprints``, and of the others the few that were of use last: a tuning
+    run has some, and whoever promotes or rolls back finds the vectors there.
+    """
+    kept = {fingerprint[:_NAMED_BY] for fingerprint in fingerprints}
+    others = [path for path in _folder(workspace, corpus).glob("*.sqlite") if path.stem not in kept]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in others[OTHER_CACHES:]:
+        _remove(path)
+    return others[OTHER_CACHES:]
+
+
+def _folder(workspace: Workspace, corpus: str) -> Path:
+    return workspace.index_dir(corpus) / "embeddings"
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def encode_missing(

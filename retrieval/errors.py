@@ -4,8 +4,10 @@
   * SettingsError          shoptalk.toml or a SHOPTALK_* variable is wrong
   * DocumentError          a corpus, or one file of it, cannot be read
   * ModelError             a model reference does not resolve, load or fit
+    * EndpointError        the server that embeds does not answer, or not as it should
   * IndexingError          an index is missing, damaged, locked or of another model
     * IndexingCancelled    an indexing run was asked to stop, and did
+    * NewerFormat          a later version of Shoptalk wrote the index
   * QuestionsError         questions, qrels or mined pairs do not suffice
   * GateRefused            exit code 3: a verdict said no
 
@@ -16,10 +18,12 @@ from __future__ import annotations
 
 __all__ = [
     "DocumentError",
+    "EndpointError",
     "GateRefused",
     "IndexingCancelled",
     "IndexingError",
     "ModelError",
+    "NewerFormat",
     "QuestionsError",
     "SettingsError",
     "ShoptalkError",
@@ -44,12 +48,20 @@ class ModelError(ShoptalkError):
     """A model reference does not resolve, does not load, or does not fit what it is used for."""
 
 
+class EndpointError(ModelError):
+    """The server that embeds (``model.endpoint``) does not answer, or not as it should."""
+
+
 class IndexingError(ShoptalkError):
     """An index is missing, damaged, held by another writer, or built by another model."""
 
 
 class IndexingCancelled(IndexingError):
     """An indexing run was asked to stop, and did; the old index stays."""
+
+
+class NewerFormat(IndexingError):
+    """A later version of Shoptalk wrote the index: this one can neither read it nor may replace it."""
 
 
 class QuestionsError(ShoptalkError):

@@ -12,17 +12,19 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.catalog import Catalog, CatalogReader, FileRow
+from retrieval.catalog import Catalog, CatalogReader
 from retrieval.console import Progress, silent
-from retrieval.documents import Document, Skipped, SourceFile, file_hash, read_or_skip, require_documents, walk
-from retrieval.embedders import Embedder, load_embedder
-from retrieval.embedding_cache import encode_missing, open_cache
-from retrieval.errors import DocumentError, IndexingCancelled, IndexingError
+from retrieval.documents import Skipped, SourceFile, reading, require_documents, walk
+from retrieval.embedders import Embedder, open_embedder
+from retrieval.embedding_cache import encode_missing, open_cache, prune_caches
+from retrieval.errors import IndexingCancelled, IndexingError, NewerFormat
+from retrieval.full_disk import full_disk_told
 from retrieval.generation import (
     CATALOG,
     FORMAT,
@@ -31,6 +33,7 @@ from retrieval.generation import (
     Generation,
     Manifest,
     current_name,
+    generation_folders,
     open_current,
     seal,
     stage,
@@ -38,11 +41,11 @@ from retrieval.generation import (
     verify,
     writing,
 )
-from retrieval.lexical import TOKENIZER_VERSION, LexicalIndex
-from retrieval.models import current_reference, tuned_lexical_weight
-from retrieval.passages import Passage, cut
-from retrieval.structure import sections
-from retrieval.vectors import VectorIndex
+from retrieval.lexical import TOKENIZER_VERSION
+from retrieval.lexical_writing import write_lexical
+from retrieval.models import current_reference, tuned_lexical_weight, verify_version
+from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
+from retrieval.vector_writing import Blocks, VectorFacts, write_vectors
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,14 +60,7 @@ Stop = Callable[[], bool]
 
 RESERVED_TOKENS = 8
 """Tokens of a model's limit that are left for its special tokens and its document prompt."""
-ENCODE_BATCH = 256
 ENCODE_BLOCK = 16_384
-EXACT_LEXICAL = 10_000
-"""Up to so many passages the lexical index is rewritten at each deletion.
-
-tantivy counts a deleted passage in its word statistics until it merges it away; above this size
-that is borne until a tenth of the passages are such ghosts, so that a small change stays cheap.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +111,11 @@ def build_index(
     """
     corpus = workspace.corpus_name(corpus)
     index_dir = workspace.index_dir(corpus)
-    with writing(index_dir, corpus):
+    with full_disk_told(index_dir), writing(index_dir, corpus):
         generation, report = _build(workspace, corpus, embedder, full, progress, stop)
         if report.changed:
             switch(index_dir, generation)
+            prune_caches(workspace, corpus, _fingerprints(index_dir))
     return report
 
 
@@ -136,7 +133,8 @@ def build_generation(
     Where everything is up to date it is the live generation itself.
     """
     corpus = workspace.corpus_name(corpus)
-    with writing(workspace.index_dir(corpus), corpus):
+    index_dir = workspace.index_dir(corpus)
+    with full_disk_told(index_dir), writing(index_dir, corpus):
         return _build(workspace, corpus, embedder, full, progress, stop)
 
 
@@ -147,7 +145,7 @@ def put_live(workspace: Workspace, corpus: str, generation: Generation) -> None:
         IndexingError: another process is indexing, or a later generation went live meanwhile.
     """
     index_dir = workspace.index_dir(corpus)
-    with writing(index_dir, corpus):
+    with full_disk_told(index_dir), writing(index_dir, corpus):
         if current_name(index_dir) != generation.name:
             switch(index_dir, generation)
 
@@ -172,6 +170,7 @@ class _Plan:
     progress: Progress
     stop: Stop
     started: float
+    digest: Digest = field(default_factory=lambda: cache(digest_or_nothing))
 
     def check_stop(self) -> None:
         if self.stop():
@@ -207,11 +206,14 @@ def _build(
     workspace: Workspace, corpus: str, embedder: Embedder | None, full: bool, progress: Progress, stop: Stop
 ) -> tuple[Generation, IndexReport]:
     plan = _plan(workspace, corpus, embedder, full, progress, stop)
-    if plan.base and _as_before(plan.base, plan.files) and _same_model(plan.base.manifest, plan.made_by):
+    if plan.base and _as_before(plan, plan.base) and _same_model(plan.base.manifest, plan.made_by):
         skipped = CatalogReader(plan.base.catalog_file).skipped()
         return plan.base, plan.report(plan.base, (0, 0, 0, plan.base.manifest.documents), skipped)
     if plan.live and not _sound(plan.live):
         plan = replace(plan, live=None, base=None)
+    if plan.base is None:
+        # A version that was damaged since has another fingerprint, and would be taken for another model.
+        verify_version(workspace, plan.embedder.reference)
     with stage(workspace.index_dir(corpus)) as folder:
         return _write(plan, folder)
 
@@ -224,7 +226,7 @@ def _plan(
     if not files:
         require_documents(workspace, corpus, 0, left_out)
     live = _open_live(workspace, corpus)
-    embedder = embedder or load_embedder(current_reference(workspace), workspace)
+    embedder = embedder or open_embedder(current_reference(workspace), workspace)
     made_by = Manifest(
         format=FORMAT,
         corpus=corpus,
@@ -241,9 +243,21 @@ def _plan(
         lexical_dead=0,
         skipped=(),
         files={},
+        reading=reading(workspace, corpus),
     )
     base = live if live and not full and _same_making(live.manifest, made_by) else None
     return _Plan(workspace, corpus, files, left_out, live, base, embedder, made_by, progress, stop, started)
+
+
+def _fingerprints(index_dir: Path) -> set[str]:
+    """Those of the embedders that made the generations on disk."""
+    found = set()
+    for folder in generation_folders(index_dir):
+        try:
+            found.add(Generation(folder).manifest.fingerprint)
+        except (FileNotFoundError, IndexingError):  # swept just now, or of no use
+            continue
+    return found
 
 
 def _open_live(workspace: Workspace, corpus: str) -> Generation | None:
@@ -252,6 +266,8 @@ def _open_live(workspace: Workspace, corpus: str) -> Generation | None:
         return None
     try:
         return open_current(index_dir, corpus)
+    except NewerFormat:
+        raise  # whoever went back to an earlier version decides what becomes of it
     except IndexingError as error:
         log.warning("%s; it is built anew", error)
         return None
@@ -268,7 +284,7 @@ def _sound(generation: Generation) -> bool:
 
 
 def _same_making(old: Manifest, new: Manifest) -> bool:
-    names = ("fingerprint", "dimension", "max_tokens", "tokenizer", "language")
+    names = ("fingerprint", "dimension", "max_tokens", "tokenizer", "language", "reading")
     return all(getattr(old, name) == getattr(new, name) for name in names)
 
 
@@ -276,30 +292,12 @@ def _same_model(old: Manifest, new: Manifest) -> bool:
     return (old.reference, old.lexical_weight) == (new.reference, new.lexical_weight)
 
 
-def _as_before(generation: Generation, files: list[SourceFile]) -> bool:
+def _as_before(plan: _Plan, generation: Generation) -> bool:
     try:
         known = CatalogReader(generation.catalog_file).files()
     except IndexingError:
         return False  # the check of every byte, which comes next, will tell
-    if known.keys() != {file.relative for file in files}:
-        return False
-    return all(_untouched(known[file.relative], file) or _same_bytes(known[file.relative], file) for file in files)
-
-
-def _untouched(known: FileRow, file: SourceFile) -> bool:
-    return (known.size, known.modified_ns) == (file.size, file.modified_ns)
-
-
-def _same_bytes(known: FileRow, file: SourceFile) -> bool:
-    return known.size == file.size and known.sha256 == _digest(file)
-
-
-def _digest(file: SourceFile) -> str:
-    """The sha256 of the file's bytes, "" where it cannot be read (which reading it will report)."""
-    try:
-        return file_hash(file)
-    except DocumentError:
-        return ""
+    return same_files(known, plan.files, plan.digest)
 
 
 def _write(plan: _Plan, folder: Path) -> tuple[Generation, IndexReport]:
@@ -307,140 +305,62 @@ def _write(plan: _Plan, folder: Path) -> tuple[Generation, IndexReport]:
     if plan.base:
         shutil.copyfile(plan.base.catalog_file, folder / CATALOG)
     with closing(Catalog(folder / CATALOG)) as catalog:
-        moved = _read_changed(catalog, plan)
+        moved = _sync(catalog, plan)
         skipped = catalog.skipped()
         documents, passages = catalog.counts()
         require_documents(plan.workspace, plan.corpus, documents, _sorted([*plan.left_out, *skipped]))
         changes = catalog.compare(plan.live.catalog_file) if plan.live else (documents, 0, 0, 0)
         if plan.base and not moved and not any(changes[:3]) and _same_model(plan.base.manifest, plan.made_by):
             return plan.base, plan.report(plan.base, changes, skipped)
-        gone, new, embedded = _write_vectors(folder / VECTORS, catalog, plan)
-        dead = _write_lexical(folder / LEXICAL, catalog, plan, gone, new)
+        gone, new, facts, embedded = _write_vectors(folder / VECTORS, catalog, plan)
+        old = (plan.base.lexical_folder, plan.base.manifest.lexical_dead) if plan.base else None
+        numbers, language = catalog.numbers(), plan.made_by.language
+        dead = write_lexical(folder / LEXICAL, language, numbers, gone, new, catalog.texts, plan.check_stop, old)
     manifest = replace(
         plan.made_by,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         documents=documents,
         passages=passages,
         lexical_dead=dead,
+        vectors=facts,
         skipped=_sorted([*plan.left_out, *skipped]),
     )
     plan.check_stop()
-    generation = seal(folder, manifest)
+    generation = seal(folder, manifest, plan.base)
     return generation, plan.report(generation, changes, skipped, embedded=embedded)
 
 
-def _read_changed(catalog: Catalog, plan: _Plan) -> bool:
-    """Bring the catalogue up to date with the files; return whether a document only changed its file.
-
-    Of two documents with one id that of the earlier file counts. A file that lost one that way is
-    not remembered, so that the next run reads it again and finds out should the id become free.
-    """
-    places = {file.relative: place for place, file in enumerate(plan.files)}
-    known = catalog.files()
-    displaced: set[str] = set()
-    moved = False
-    for done, file in enumerate(plan.files, 1):
+def _sync(catalog: Catalog, plan: _Plan) -> bool:
+    def report(done: int) -> None:
         plan.check_stop()
-        old = known.get(file.relative)
-        if old is None or file.relative in displaced or not _untouched(old, file):
-            digest = _digest(file)
-            if old is not None and file.relative not in displaced and digest == old.sha256:
-                catalog.put_file(file, digest)
-            else:
-                moved |= _read_file(catalog, plan, file, digest, places, displaced)
         plan.progress("reading", done, len(plan.files))
-    for path in catalog.paths():
-        if path not in places:
-            catalog.forget_file(path)
-            for document_id in catalog.document_ids(path):
-                catalog.remove_document(document_id)
-    return moved
+
+    return sync(catalog, plan.files, plan.embedder.count_tokens, plan.made_by.max_tokens, plan.digest, report)
 
 
-def _read_file(
-    catalog: Catalog, plan: _Plan, file: SourceFile, digest: str, places: dict[str, int], displaced: set[str]
-) -> bool:
-    found, skipped = read_or_skip(file)
-    gone = set(catalog.document_ids(file.relative))
-    whole, moved = bool(digest), False
-    for document in found:
-        owner = catalog.document(document.id)
-        if owner is not None and owner.path != file.relative and owner.path in places:
-            if places[owner.path] < places[file.relative]:
-                skipped.append(Skipped(file.relative, f"document id {document.id!r} is taken by {owner.path}"))
-                whole = False
-                continue
-            displaced.add(owner.path)
-        if owner is None or owner.hash != document.content_hash:
-            try:
-                passages = _passages(document, plan)
-            except DocumentError as error:
-                skipped.append(Skipped(file.relative, str(error).removeprefix(f"{file.relative}: ")))
-                continue
-            catalog.put_document(document)
-            catalog.put_passages(document.id, passages)
-        elif owner.path != document.path:
-            catalog.put_document(document)
-            moved = True
-        gone.discard(document.id)
-    for document_id in gone:
-        catalog.remove_document(document_id)
-    catalog.forget_file(file.relative)
-    catalog.put_skipped(file.relative, skipped)
-    if whole:
-        catalog.put_file(file, digest)
-    return moved
-
-
-def _passages(document: Document, plan: _Plan) -> list[Passage]:
-    return cut(document.title, sections(document), plan.embedder.count_tokens, plan.made_by.max_tokens)
-
-
-def _write_vectors(path: Path, catalog: Catalog, plan: _Plan) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Write the vectors; return the passages that went, those that came, and how many were encoded."""
-    import numpy as np
-
-    index = VectorIndex.empty(plan.embedder.dimension)
-    if plan.base:
-        index = VectorIndex.read(plan.base.vectors_file, mapped=False)
-    numbers = catalog.numbers()
-    gone, new = np.setdiff1d(index.ids, numbers), np.setdiff1d(numbers, index.ids)
-    if len(gone):
-        index.remove(gone)
+def _write_vectors(
+    path: Path, catalog: Catalog, plan: _Plan
+) -> tuple[NDArray[np.int64], NDArray[np.int64], VectorFacts, int]:
+    """Write the vectors; return the passages that went, those that came, the facts, and how many were encoded."""
     embedded = 0
-    with open_cache(plan.workspace, plan.corpus, plan.embedder) as cache:
-        for start in range(0, len(new), ENCODE_BLOCK):
-            some = new[start : start + ENCODE_BLOCK]
+    base = (plan.base.vectors_file, plan.base.manifest.vectors) if plan.base else None
+    with open_cache(plan.workspace, plan.corpus, plan.embedder) as kept:
 
-            def report(done: int, start: int = start) -> None:
-                plan.check_stop()
-                plan.progress("encoding", start + done, len(new))
+        def encode(numbers: NDArray[np.int64]) -> Blocks:
+            nonlocal embedded
+            for start in range(0, len(numbers), ENCODE_BLOCK):
+                some = numbers[start : start + ENCODE_BLOCK]
 
-            vectors, encoded = encode_missing(cache, plan.embedder, catalog.texts(some), report)
-            index.add(some, vectors)
-            embedded += encoded
-    index.write(path)
-    return gone, new, embedded
+                def report(done: int, start: int = start) -> None:
+                    plan.check_stop()
+                    plan.progress("encoding", start + done, len(numbers))
 
+                vectors, encoded = encode_missing(kept, plan.embedder, catalog.texts(some), report)
+                embedded += encoded
+                yield some, vectors
 
-def _write_lexical(folder: Path, catalog: Catalog, plan: _Plan, gone: NDArray[np.int64], new: NDArray[np.int64]) -> int:
-    """Write the lexical index; return how many deleted passages it still counts."""
-    language, added = plan.made_by.language, new
-    dead = len(gone) + (plan.base.manifest.lexical_dead if plan.base else 0)
-    live = catalog.counts()[1]
-    if plan.base is None or (dead and (live <= EXACT_LEXICAL or dead > live // 10)):
-        dead, added = 0, catalog.numbers()
-        index = LexicalIndex.create(folder, language)
-    else:
-        shutil.copytree(plan.base.lexical_folder, folder, ignore=shutil.ignore_patterns("*.lock"))
-        index = LexicalIndex.open(folder, language, writable=True)
-        index.delete(gone.tolist())
-    for start in range(0, len(added), ENCODE_BATCH):
-        plan.check_stop()
-        some = added[start : start + ENCODE_BATCH].tolist()
-        index.add(zip(some, catalog.texts(some), strict=True))
-    index.commit()
-    return dead
+        gone, new, facts = write_vectors(path, catalog.numbers(), plan.embedder.dimension, encode, base)
+    return gone, new, facts, embedded
 
 
 def _sorted(skipped: list[Skipped]) -> tuple[Skipped, ...]:

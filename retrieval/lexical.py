@@ -1,24 +1,20 @@
-"""One tokenizer for every lexical use; the tantivy index; BM25 scores for given pairs.
+"""BM25 two ways: the tantivy index that answers queries, and the scores of given pairs for the trainer.
 
-Whatever compares words (the index, the silver filter of the trainer, an oracle in a test) calls
-:func:`tokenize`: two tokenizers in one system make two notions of what a word is, and the
-agreement of their top-10 lists falls by a quarter.
+Both see the words that :func:`retrieval.tokens.tokenize` finds.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
-import threading
-import unicodedata
-from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from retrieval.errors import IndexingError, SettingsError, ShoptalkError
+from retrieval.errors import IndexingError
+from retrieval.tokens import TOKENIZER_VERSION, engine_module, query_terms, tokenize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,119 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["TOKENIZER_VERSION", "Bm25Scorer", "LexicalIndex", "query_terms", "tokenize"]
 
-TOKENIZER_VERSION = 1
-"""Raised whenever :func:`tokenize` may answer differently; indexes of another version are rebuilt."""
-
-MAX_TOKEN_CHARS = 128
 MAX_QUERY_TERMS = 64
-_CACHED_WORDS = 500_000
+MAX_QUERY_CHARS = 32_768
 _WRITER_BYTES = 64_000_000
-
-# \w leaves out combining marks, without which the words of many scripts fall to pieces.
-_MARKS = "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)).startswith("M"))
-# A run of letters and digits; further ones joined to it as in 2.1, foo-bar, 12(b); C++ and C#.
-_PATTERN = r"§?{w}+(?:[.\-/:+&@#=]{w}+|\({w}+\)?)*(?:\+\+|#)?"
-_ASCII_WORD = re.compile(_PATTERN.format(w=r"\w"), re.ASCII)
-_WORD = re.compile(_PATTERN.format(w=rf"[\w{_MARKS}]"))
-_LOOSE = re.compile(r"[\-/:+&@#=()]+")
-_TIGHT = re.compile(r"[._§]+")
-_CJK = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]+)")
-
-
-def tokenize(text: str, language: str = "english") -> list[str]:
-    """Return the tokens of ``text``, in order, for indexing or for a query.
-
-    NFKC and case folding; compounds and identifiers both whole and in parts (``E11.9`` gives
-    e11.9, e11, 9); Snowball stems of plain words; overlapping bigrams of Chinese, Japanese and
-    Korean runs. Nothing is left out as a stop word: BM25 weighs those down by itself.
-
-    Args:
-        text: anything.
-        language: a Snowball language, or ``none`` for no stemming.
-
-    Raises:
-        SettingsError: there is no stemmer for ``language``.
-    """
-    analyzer = _analyzer(language)
-    if text.isascii():
-        words = _ASCII_WORD.findall(text)
-    else:
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).replace("\u00ad", ""))
-    tokens: list[str] = []
-    for word in words:
-        tokens += analyzer.tokens(word)
-    return tokens
-
-
-def query_terms(query: str, language: str = "english") -> list[str]:
-    """Return the distinct tokens of ``query``, in order."""
-    return list(dict.fromkeys(tokenize(query, language)))
-
-
-class _Analyzer:
-    """The tokens of single words, remembered: a text of a million words has few distinct ones."""
-
-    def __init__(self, language: str) -> None:
-        self._language = language
-        self._local = threading.local()
-        self._known: dict[str, tuple[str, ...]] = {}
-        self._stem("")
-
-    def tokens(self, word: str) -> tuple[str, ...]:
-        tokens = self._known.get(word)
-        if tokens is None:
-            if len(self._known) >= _CACHED_WORDS:
-                self._known = {}
-            tokens = tuple(token[:MAX_TOKEN_CHARS] for token in self._split(word.casefold()))
-            self._known[word] = tokens
-        return tokens
-
-    def _split(self, word: str) -> Iterable[str]:
-        if word.isascii() and word.isalnum():
-            yield self._stem(word)
-            return
-        for separator in (_LOOSE, _TIGHT):
-            parts = [part for part in separator.split(word) if part]
-            if parts != [word]:
-                yield word
-                for part in parts:
-                    yield from self._split(part)
-                return
-        for index, run in enumerate(_CJK.split(word)):
-            if index % 2:
-                yield from (run[i : i + 2] for i in range(max(1, len(run) - 1)))
-            elif run:
-                yield self._stem(run)
-
-    def _stem(self, word: str) -> str:
-        if self._language == "none":
-            return word
-        # A Snowball stemmer keeps its state in itself: one a thread.
-        stemmer = getattr(self._local, "stemmer", None)
-        if stemmer is None:
-            stemmer = self._local.stemmer = _stemmer(self._language)
-        return str(stemmer.stemWord(word))
-
-
-@lru_cache(maxsize=8)
-def _analyzer(language: str) -> _Analyzer:
-    return _Analyzer(language)
-
-
-def _stemmer(language: str) -> Any:
-    Stemmer = _engine_module("Stemmer")
-    if language not in Stemmer.algorithms():
-        known = ", ".join(["none", *Stemmer.algorithms()])
-        raise SettingsError(f"passages.language: no stemmer for {language!r}; known: {known}")
-    # The words are remembered above, so the stemmer's own cache would only keep them twice.
-    return Stemmer.Stemmer(language, 0)
-
-
-def _engine_module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ShoptalkError(f"{name} is not installed; install the engine with `pip install 'shoptalk[cpu]'`") from None
+# To look up one id costs tantivy about as much as to return so many hits.
+_HITS_AN_ID = 4
+# A range of ids is searched as such where it is at most one such part of the index.
+_WIDE_RANGE = 4
+# rank-bm25's BM25Okapi.
+_K1, _B, _EPSILON = 1.5, 0.75, 0.25
 
 
 class LexicalIndex:
@@ -153,13 +45,13 @@ class LexicalIndex:
         self._index = index
         self._language = language
         self._writer = writer
-        self._tantivy = _engine_module("tantivy")
+        self._tantivy = engine_module("tantivy")
         self._searcher = index.searcher()
 
     @classmethod
     def create(cls, folder: Path, language: str) -> LexicalIndex:
         """Make an empty index in the new folder ``folder``, open for writing."""
-        tantivy = _engine_module("tantivy")
+        tantivy = engine_module("tantivy")
         folder.mkdir(parents=True)
         schema = (
             tantivy.SchemaBuilder()
@@ -177,14 +69,12 @@ class LexicalIndex:
         Raises:
             IndexingError: there is no readable index there.
         """
-        tantivy = _engine_module("tantivy")
-        try:
+        tantivy = engine_module("tantivy")
+        with _damage_told(folder):
             index = tantivy.Index.open(str(folder))
             # Without this, tantivy keeps a thread that watches a folder which never changes.
             index.config_reader("manual")
             index.reload()
-        except (ValueError, OSError) as error:
-            raise IndexingError(f"{folder} is damaged ({error}); rebuild it with `shoptalk index --full`") from None
         return cls(folder, index, language, _writer(index) if writable else None)
 
     def __len__(self) -> int:
@@ -207,6 +97,15 @@ class LexicalIndex:
             query = self._tantivy.Query.term_set_query(self._index.schema, "id", list(numbers))
             self._writer.delete_documents_by_query(query)
 
+    @property
+    def segments(self) -> int:
+        """Into how many segments the passages that can be found are divided."""
+        return int(self._searcher.num_segments)
+
+    def end_segment(self) -> None:
+        """Write what was added as a segment of its own, and go on writing."""
+        self._writer.commit()
+
     def commit(self) -> None:
         """Write everything and end writing."""
         self._writer.commit()
@@ -215,32 +114,86 @@ class LexicalIndex:
         self._index.reload()
         self._searcher = self._index.searcher()
 
-    def search(self, query: str, limit: int, allowed: Collection[int] | None = None) -> list[tuple[int, float]]:
+    def search(self, query: str, limit: int, allowed: NDArray[np.int64] | None = None) -> list[tuple[int, float]]:
         """Return up to ``limit`` ``(id, BM25 score)``, best first, equal scores by id.
 
-        A passage matches with any one of the query's terms. Of a long query the rarest terms
-        count, as they bear most of the score. ``allowed`` limits the answer to those ids.
+        A passage matches with any one of the query's terms; the parts of a compound count half. Of a
+        long query the rarest terms count, as they bear most of the score, and of an endless one its
+        beginning. ``allowed`` limits the answer to those ids.
+
+        Raises:
+            IndexingError: the index is damaged.
         """
-        searcher = self._searcher
-        terms = [(searcher.doc_freq("body", term), term) for term in query_terms(query, self._language)]
-        terms = [(frequency, term) for frequency, term in terms if frequency]
-        if len(terms) > MAX_QUERY_TERMS:
-            terms = sorted(terms)[:MAX_QUERY_TERMS]
-        if not terms or limit < 1 or (allowed is not None and not allowed):
-            return []
-        hits = searcher.search(self._query([term for _, term in terms], allowed), limit, False).hits
-        numbers = searcher.fast_field_values("id", [address for _, address in hits])
+        wanted = query_terms(query[:MAX_QUERY_CHARS], self._language)
+        with _damage_told(self._folder):
+            terms = [(self._searcher.doc_freq("body", term), term) for term in wanted]
+            terms = [(frequency, term) for frequency, term in terms if frequency]
+            if len(terms) > MAX_QUERY_TERMS:
+                terms = sorted(terms)[:MAX_QUERY_TERMS]
+            if not terms or limit < 1 or (allowed is not None and not len(allowed)):
+                return []
+            words = self._any_of({term: wanted[term] for _, term in terms})
+            return self._top(words, limit) if allowed is None else self._within(words, limit, allowed)
+
+    def _any_of(self, terms: Mapping[str, float]) -> Any:
+        # Built term by term: tantivy's parser refuses what people type.
+        query, occur, schema = self._tantivy.Query, self._tantivy.Occur, self._index.schema
+        clauses = []
+        for term, weight in terms.items():
+            clause = query.term_query(schema, "body", term, "freq")
+            clauses.append((occur.Should, clause if weight == 1 else query.boost_query(clause, weight)))
+        return query.boolean_query(clauses)
+
+    def _top(self, query: Any, limit: int) -> list[tuple[int, float]]:
+        hits = self._searcher.search(query, limit, False).hits
+        numbers = self._searcher.fast_field_values("id", [address for _, address in hits])
         found = [(int(number), float(score)) for number, (score, _) in zip(numbers, hits, strict=True)]
         return sorted(found, key=lambda hit: (-hit[1], hit[0]))
 
-    def _query(self, terms: Sequence[str], allowed: Collection[int] | None) -> Any:
-        # Built term by term: tantivy's parser refuses what people type.
-        query, occur, schema = self._tantivy.Query, self._tantivy.Occur, self._index.schema
-        words = query.boolean_query([(occur.Should, query.term_query(schema, "body", term, "freq")) for term in terms])
-        if allowed is None:
-            return words
-        within = query.const_score_query(query.term_set_query(schema, "id", list(allowed)), 0.0)
-        return query.boolean_query([(occur.Must, words), (occur.Must, within)])
+    def _within(self, words: Any, limit: int, allowed: NDArray[np.int64]) -> list[tuple[int, float]]:
+        """The best hits among ``allowed``.
+
+        tantivy takes long to look up thousands of ids, and next to nothing to return a thousand hits more or to
+        search a small range of ids: so more hits are asked for, and those that are not allowed are left out.
+        """
+        import numpy as np
+
+        query, schema = self._tantivy.Query, self._index.schema
+        allowed = np.sort(allowed)
+        first, last = int(allowed[0]), int(allowed[-1])
+        searched, among = len(self), words
+        # A filter keeps tantivy from passing over what cannot be among the best: a wide one costs more than it saves.
+        if last - first < searched // _WIDE_RANGE:
+            searched = last - first + 1
+            kind = self._tantivy.FieldType.Unsigned
+            among = self._filtered(words, query.range_query(schema, "id", kind, first, last))
+        asked = limit * (1 + math.ceil(2 * max(0, searched - len(allowed)) / len(allowed)))
+        while asked < _HITS_AN_ID * len(allowed):
+            hits = self._top(among, asked)
+            numbers = np.array([number for number, _ in hits], dtype=np.int64)
+            places = np.minimum(np.searchsorted(allowed, numbers), len(allowed) - 1)
+            kept = [hit for hit, good in zip(hits, (allowed[places] == numbers).tolist(), strict=True) if good]
+            if len(kept) >= limit or len(hits) < asked:
+                return kept[:limit]
+            asked *= 4
+        return self._top(self._filtered(words, query.term_set_query(schema, "id", allowed.tolist())), limit)
+
+    def _filtered(self, words: Any, where: Any) -> Any:
+        query, must = self._tantivy.Query, self._tantivy.Occur.Must
+        return query.boolean_query([(must, words), (must, query.const_score_query(where, 0.0))])
+
+    def numbers(self) -> list[int]:
+        """Return the ids of all passages, in no order.
+
+        Raises:
+            IndexingError: the index is damaged.
+        """
+        if not len(self):
+            return []
+        with _damage_told(self._folder):
+            hits = self._searcher.search(self._tantivy.Query.all_query(), len(self), False).hits
+            found = self._searcher.fast_field_values("id", [address for _, address in hits])
+            return [int(number) for number in found]
 
 
 def _writer(index: Any) -> Any:
@@ -248,37 +201,54 @@ def _writer(index: Any) -> Any:
     return index.writer(_WRITER_BYTES, 1)
 
 
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    """Turn what tantivy raises over damaged files into one line; it panics over some."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic is no Exception, and its class (pyo3's) cannot be imported.
+        if not isinstance(error, (ValueError, TypeError, OSError)) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise IndexingError(f"{folder} is damaged ({reason}); rebuild it with `shoptalk index --full`") from None
+
+
 class Bm25Scorer:
     """How well does this text match this query: rank-bm25's BM25Okapi over a list of texts.
 
-    The statistics are rank-bm25's own and the scores equal its ``get_scores``; they are summed
-    over the texts that hold a term instead of over all texts, which a mining run needs.
+    The scores equal its ``get_scores``; but they are summed over the texts that hold a term instead
+    of over all texts, which a mining run needs.
 
-    k1 = 1.5, b = 0.75 (Trotman, Jia and Crane, Towards an Efficient and Effective Search Engine).
+    k1 = 1.5, b = 0.75 (Trotman, Jia and Crane, Towards an Efficient and Effective Search Engine); a
+    term in more than half of the texts is given a quarter of the mean idf.
     """
 
     def __init__(self, texts: Sequence[str], language: str = "english") -> None:
         import numpy as np
-        from rank_bm25 import BM25Okapi
 
         self._language = language
         self._size = len(texts)
-        # Interned, a term is held once, not once a text.
-        tokens = [[sys.intern(token) for token in tokenize(text, language)] for text in texts]
-        self._postings: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-        if not any(tokens):
-            return  # BM25Okapi divides by the number of texts, and by that of terms
-        bm25 = BM25Okapi(tokens)
-        places: dict[str, list[int]] = {}
-        for place, frequencies in enumerate(bm25.doc_freqs):
-            for term in frequencies:
-                places.setdefault(term, []).append(place)
-        penalty = bm25.k1 * (1 - bm25.b + bm25.b * np.asarray(bm25.doc_len) / bm25.avgdl)
-        for term, found in places.items():
-            where = np.asarray(found, dtype=np.int64)
-            counts = np.asarray([bm25.doc_freqs[place][term] for place in found])
-            gain = bm25.idf[term] * counts * (bm25.k1 + 1) / (counts + penalty[where])
-            self._postings[term] = (where, gain)
+        terms: defaultdict[str, int] = defaultdict()
+        terms.default_factory = terms.__len__
+        tokens, lengths = array("q"), array("q")
+        for text in texts:
+            found = tokenize(text, language)
+            lengths.append(len(found))
+            tokens.extend(map(terms.__getitem__, found))
+        self._terms = dict(terms)
+        # One number a token, its term and its text: sorted, they are the postings, term by term.
+        places = np.repeat(np.arange(self._size), lengths)
+        postings, counts = np.unique(np.array(tokens) * self._size + places, return_counts=True)
+        term, self._where = np.divmod(postings, max(1, self._size))
+        self._starts = np.searchsorted(term, np.arange(len(terms) + 1)).tolist()
+        size = np.array(lengths)
+        penalty = _K1 * (1 - _B + _B * size / size.mean()) if tokens else np.zeros(self._size)
+        held = np.diff(self._starts)
+        idf = np.log(self._size - held + 0.5) - np.log(held + 0.5)
+        if tokens:
+            idf[idf < 0] = _EPSILON * idf.mean()
+        self._gains = idf[term] * counts * (_K1 + 1) / (counts + penalty[self._where])
 
     def __len__(self) -> int:
         """How many texts there are."""
@@ -288,12 +258,12 @@ class Bm25Scorer:
         """Return an array (number of texts,): the BM25 score of each text, 0 where none matches."""
         import numpy as np
 
-        totals = np.zeros(self._size)
-        for term in tokenize(query, self._language):
-            if term in self._postings:
-                where, gain = self._postings[term]
-                totals[where] += gain
-        return totals
+        postings = self._postings(query)
+        if not postings:
+            return np.zeros(self._size)
+        where = np.concatenate([self._where[posting] for posting in postings])
+        gains = np.concatenate([self._gains[posting] for posting in postings])
+        return np.bincount(where, gains, self._size).astype(np.float64, copy=False)
 
     def score(self, query: str, index: int) -> float:
         """Return the BM25 score of the one text at ``index``.
@@ -304,10 +274,13 @@ class Bm25Scorer:
         if not 0 <= index < self._size:
             raise IndexError(f"no text {index}; there are {self._size}")
         total = 0.0
-        for term in tokenize(query, self._language):
-            if term in self._postings:
-                where, gain = self._postings[term]
-                at = int(where.searchsorted(index))
-                if at < len(where) and where[at] == index:
-                    total += float(gain[at])
+        for posting in self._postings(query):
+            place = posting.start + int(self._where[posting].searchsorted(index))
+            if place < posting.stop and self._where[place] == index:
+                total += float(self._gains[place])
         return total
+
+    def _postings(self, query: str) -> list[slice]:
+        """For each token of the query that is known, where its postings are."""
+        known = (self._terms.get(token) for token in tokenize(query, self._language))
+        return [slice(self._starts[term], self._starts[term + 1]) for term in known if term is not None]

@@ -1,7 +1,8 @@
 """Model versions on disk: resolve a reference, add, promote, roll back.
 
 ``models/CURRENT`` holds one reference a line: the first is in use, those below are what was in use
-before it, newest first. A version's folder never changes once it has its name.
+before it, newest first. A version's folder never changes once it has its name. A record whose
+``format`` is later than `RECORD_FORMAT` is refused, and so is never overwritten.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,9 +26,12 @@ from retrieval.workspace import Workspace
 __all__ = [
     "ModelVersion",
     "ResolvedModel",
+    "abandoned",
     "add_version",
+    "changing_models",
     "current_reference",
     "find_version",
+    "history",
     "list_versions",
     "previous_reference",
     "remember_base_fusion",
@@ -34,11 +41,17 @@ __all__ = [
     "set_current",
     "staging_folder",
     "tuned_lexical_weight",
+    "verify_version",
 ]
 
 TRAINING_RECORD = "training.json"
 EVALUATION_RECORD = "evaluation.json"
 BASE_FUSION = "base.json"
+CHECKSUMS = "checksums.json"
+RECORD_FORMAT = 1
+"""The format of the JSON records; one that names none is of this."""
+
+_STAGING = ".staging-"
 _VERSION_FOLDER = re.compile(r"v(\d{4,})")
 _VERSION_NAME = re.compile(r"v0*(\d+)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -94,6 +107,8 @@ def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
         reference = current_reference(workspace)
     if reference == "base":
         reference = workspace.model.base
+    if reference.startswith(("http://", "https://")):
+        return ResolvedModel(reference, reference, False)
     if _VERSION_NAME.fullmatch(reference):
         version = find_version(workspace, reference)
         return ResolvedModel(version.name, str(version.path), True)
@@ -113,8 +128,25 @@ def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
 
 
 def current_reference(workspace: Workspace) -> str:
-    """The concrete reference of the model in use: a version such as ``v3``, or the base model's."""
-    return _history(workspace)[0]
+    """The concrete reference of the model in use: ``model.endpoint``, else a version such as ``v3``, or the base's."""
+    return workspace.model.endpoint or history(workspace)[0]
+
+
+def history(workspace: Workspace) -> list[str]:
+    """The models that were in use, newest first: the one in use, then those before it, the base model last.
+
+    Raises:
+        ModelError: ``models/CURRENT`` cannot be read.
+    """
+    file = workspace.models_dir / "CURRENT"
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        lines = []
+    except ValueError:
+        raise ModelError(f"{file} is damaged; write the reference of the model to use into it, such as v1") from None
+    kept = [line.strip() for line in lines if line.strip()]
+    return kept if kept and kept[-1] == workspace.model.base else [*kept, workspace.model.base]
 
 
 def list_versions(workspace: Workspace) -> list[ModelVersion]:
@@ -143,17 +175,51 @@ def staging_folder(workspace: Workspace) -> Path:
     What a killed process left of its own is thrown away.
     """
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
-    for left in workspace.models_dir.glob(".staging-*"):
-        owner = left.name.split("-")[1]
-        if owner.isdigit() and not _alive(int(owner)):
-            remove_staging(left)
-    folder = workspace.models_dir / f".staging-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    _sweep(workspace)
+    folder = _own_name(workspace.models_dir)
     folder.mkdir()
     return folder
 
 
+def abandoned(workspace: Workspace) -> list[Path]:
+    """What killed processes left in ``models/``; the next one that adds or promotes a version sweeps it."""
+    left = []
+    for path in sorted(workspace.models_dir.glob(f"{_STAGING}*")):
+        owner = path.name.split("-")[1]
+        if owner.isdigit() and not _alive(int(owner)):
+            left.append(path)
+    return left
+
+
+@contextmanager
+def changing_models(workspace: Workspace) -> Iterator[None]:
+    """Be the one process that changes which model is in use, for the length of the block.
+
+    Raises:
+        ModelError: another process is.
+    """
+    from filelock import FileLock, Timeout
+
+    workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(workspace.models_dir / "LOCK", timeout=0):
+            _sweep(workspace)
+            yield
+    except Timeout:
+        raise ModelError("another process is putting a model to use; wait for it, then try again") from None
+
+
 def add_version(workspace: Workspace, staged: Path) -> ModelVersion:
-    """Give the finished folder ``staged`` the next version number; after this it never changes."""
+    """Give the finished folder ``staged`` the next version number; after this it never changes.
+
+    The size and sha256 of each of its files are written beside them, for `verify_version`.
+    """
+    files = {
+        path.relative_to(staged).as_posix(): (path.stat().st_size, _digest(path))
+        for path in sorted(staged.rglob("*"))
+        if path.is_file()
+    }
+    (staged / CHECKSUMS).write_text(json.dumps({"format": RECORD_FORMAT, "files": files}, indent=2) + "\n")
     _sync_folder(staged)
     taken = [number for number, _ in _version_folders(workspace)]
     number = max(taken, default=0) + 1
@@ -170,11 +236,32 @@ def add_version(workspace: Workspace, staged: Path) -> ModelVersion:
     return _read_version(workspace, number, target)
 
 
+def verify_version(workspace: Workspace, name: str) -> None:
+    """Compare every file of a version with its sha256 as it was registered; reads everything.
+
+    What is no version (a Hub id, a folder) has no checksums and passes.
+
+    Raises:
+        ModelError: there is no such version, or a file of it is missing or damaged; the message names it.
+    """
+    if not _VERSION_NAME.fullmatch(name):
+        return
+    folder = find_version(workspace, name).path
+    for file, (size, digest) in _read_json(folder / CHECKSUMS).get("files", {}).items():
+        path = folder / file
+        if not path.is_file():
+            state = "missing"
+        elif path.stat().st_size != size or _digest(path) != digest:
+            state = "damaged: its checksum is wrong"
+        else:
+            continue
+        raise ModelError(f"{path} is {state}; restore it, or use another model: `shoptalk models promote base`")
+
+
 def set_current(workspace: Workspace, reference: str) -> None:
     """Put ``reference`` (a version, or the base model) to use for all that follows."""
     concrete = resolve(workspace, reference).reference
-    history = [line for line in _history(workspace) if line != concrete]
-    _write_history(workspace, [concrete, *history])
+    _write_history(workspace, [concrete, *(line for line in history(workspace) if line != concrete)])
 
 
 def previous_reference(workspace: Workspace) -> str:
@@ -183,10 +270,10 @@ def previous_reference(workspace: Workspace) -> str:
     Raises:
         ModelError: nothing was in use before.
     """
-    history = _history(workspace)
-    if len(history) < 2:
-        raise ModelError(f"nothing to roll back to: {history[0]} is the first model this workspace used")
-    return history[1]
+    used = history(workspace)
+    if len(used) < 2:
+        raise ModelError(f"nothing to roll back to: {used[0]} is the first model this workspace used")
+    return used[1]
 
 
 def roll_back(workspace: Workspace) -> str:
@@ -196,13 +283,26 @@ def roll_back(workspace: Workspace) -> str:
         ModelError: nothing was in use before.
     """
     reference = previous_reference(workspace)
-    _write_history(workspace, _history(workspace)[1:])
+    _write_history(workspace, history(workspace)[1:])
     return reference
 
 
 def remove_staging(folder: Path) -> None:
     """Throw away a folder made by `staging_folder`."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_name(parent: Path) -> Path:
+    """A new name in ``parent`` that shows whose it is."""
+    return parent / f"{_STAGING}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _sweep(workspace: Workspace) -> None:
+    for path in abandoned(workspace):
+        if path.is_dir():
+            remove_staging(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def tuned_lexical_weight(workspace: Workspace, reference: str) -> float | None:
@@ -233,16 +333,6 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _history(workspace: Workspace) -> list[str]:
-    file = workspace.models_dir / "CURRENT"
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        lines = []
-    kept = [line.strip() for line in lines if line.strip()]
-    return kept if kept and kept[-1] == workspace.model.base else [*kept, workspace.model.base]
-
-
 def _write_history(workspace: Workspace, lines: list[str]) -> None:
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
     _replace(workspace.models_dir / "CURRENT", "\n".join(lines) + "\n")
@@ -266,7 +356,7 @@ def _read_version(workspace: Workspace, number: int, path: Path) -> ModelVersion
         path=path,
         training=_read_json(path / TRAINING_RECORD),
         evaluation=_read_json(path / EVALUATION_RECORD),
-        current=_history(workspace)[0] == name,
+        current=history(workspace)[0] == name,
     )
 
 
@@ -279,6 +369,11 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise ModelError(f"{file} cannot be read ({error}); restore it, or remove that version") from None
     if not isinstance(value, dict):
         raise ModelError(f"{file} must hold a JSON object; restore it, or remove that version")
+    written = value.get("format", RECORD_FORMAT)
+    if not isinstance(written, int) or written > RECORD_FORMAT:
+        raise ModelError(
+            f"{file} is of format {written}, this version of Shoptalk knows {RECORD_FORMAT}; update Shoptalk"
+        )
     return value
 
 
@@ -298,13 +393,18 @@ def _package_folder(reference: str) -> Path:
 
 def _replace(file: Path, text: str) -> None:
     """Write ``text`` to ``file`` so that a kill at any instant leaves the old content or the new."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    temporary = _own_name(file.parent)
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
     _sync(file.parent)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from retrieval.slicing import STEPS, Slicer
 from retrieval.structure import Block, Section
 
-__all__ = ["Passage", "TokenCounter", "cut"]
+__all__ = ["Passage", "TokenCounter", "cut", "cut_all", "passage_id"]
 
 LONGEST_TOKEN = 40
 """Characters. A text with more of them a token (base64 may be one unknown word) counts as if it had not."""
@@ -52,21 +52,37 @@ class Passage:
 
 
 def cut(title: str, sections: Sequence[Section], count_tokens: TokenCounter, max_tokens: int) -> list[Passage]:
-    """Cut ``sections`` of one document into passages of at most ``max_tokens`` tokens each.
+    """Cut ``sections`` of one document into passages; see :func:`cut_all`."""
+    return cut_all([(title, sections)], count_tokens, max_tokens)[0]
 
-    The limit is on ``embedded_text``, context included. ``count_tokens`` is called a few times a
-    document, with many texts at once.
+
+def cut_all(
+    documents: Sequence[tuple[str, Sequence[Section]]], count_tokens: TokenCounter, max_tokens: int
+) -> list[list[Passage]]:
+    """Cut documents, each a title and its sections, into passages of at most ``max_tokens`` tokens each.
+
+    The limit is on ``embedded_text``, context included. ``count_tokens`` is called a few times in all,
+    with the texts of all documents at once. Returns each document's passages, in the order given.
     """
-    jobs = [_Job.of(title, section) for section in sections]
+    cuts = [[_Job.of(title, section) for section in sections] for title, sections in documents]
     cutter = _Cutter(count_tokens, max_tokens)
-    pending = cutter.too_long(jobs)
+    pending = cutter.too_long([job for jobs in cuts for job in jobs])
     cutter.trim_contexts(pending)
     while pending:
         cutter.split(pending)
         pending = [job for job in cutter.too_long(pending) if job.budget > 1]
         cutter.shrink(pending)
-    seen: Counter[tuple[str, ...]] = Counter()
-    return [passage for job in jobs for passage in job.passages(title, seen)]
+    found = []
+    for (title, _), jobs in zip(documents, cuts, strict=True):
+        seen: Counter[tuple[str, ...]] = Counter()
+        found.append([passage for job in jobs for passage in job.passages(title, seen)])
+    return found
+
+
+def passage_id(document_id: str, heading: Sequence[str], text: str, occurrence: int) -> str:
+    """Return the id of a passage; ``occurrence`` counts, from 0, those of its document alike in heading and text."""
+    identity = json.dumps([document_id, heading, text, occurrence], ensure_ascii=False)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _context(title: str, heading: Sequence[str]) -> tuple[str, ...]:
@@ -114,16 +130,11 @@ class _Job:
         for units in self.slicer.slices:
             text = self.slicer.text(units)
             key = (*section.heading, text)
-            id = _passage_id(section, text, seen[key])
+            id = passage_id(section.document_id, section.heading, text, seen[key])
             seen[key] += 1
             context = None if _embedded(text, self.context) == _embedded(text, whole) else self.context
             lines = self.slicer.lines(units)
             yield Passage(id, section.document_id, title, section.heading, text, *lines, context=context)
-
-
-def _passage_id(section: Section, text: str, occurrence: int) -> str:
-    identity = json.dumps([section.document_id, section.heading, text, occurrence], ensure_ascii=False)
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 class _Cutter:

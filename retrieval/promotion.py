@@ -3,53 +3,97 @@
 from __future__ import annotations
 
 from retrieval.console import Progress, silent
-from retrieval.embedders import load_embedder
-from retrieval.generation import Generation, current_name
-from retrieval.indexing import build_generation, put_live
-from retrieval.models import previous_reference, resolve, roll_back, set_current
+from retrieval.embedders import Embedder, load_embedder
+from retrieval.errors import IndexingError
+from retrieval.generation import Generation, current_name, open_current
+from retrieval.indexing import build_generation, build_index, put_live
+from retrieval.models import (
+    changing_models,
+    current_reference,
+    previous_reference,
+    resolve,
+    roll_back,
+    set_current,
+)
 from retrieval.workspace import Workspace
 
 __all__ = ["put_to_use", "return_to_previous"]
 
 
-def put_to_use(workspace: Workspace, reference: str, progress: Progress = silent) -> str:
+def put_to_use(
+    workspace: Workspace, reference: str, progress: Progress = silent, *, embedder: Embedder | None = None
+) -> str:
     """Make ``reference`` the model in use; every corpus that has an index gets one made by it.
 
     A kill at any instant leaves each corpus with a whole index and the model that made it, since a
-    generation names its own model. Returns the concrete reference.
+    generation names its own model. Where the model is in use and made every index, nothing is done.
+
+    Args:
+        workspace: whose model it becomes.
+        reference: any model reference.
+        progress: told how far the indexes are.
+        embedder: that of ``reference``, where it is loaded already.
+
+    Returns the concrete reference.
 
     Raises:
-        ModelError: the reference is unknown or cannot be loaded; nothing has changed.
+        ModelError: the reference is unknown or cannot be loaded, or another process is putting a
+            model to use; nothing has changed.
+        IndexingError: a corpus is being indexed by another process.
     """
     concrete = resolve(workspace, reference).reference
-    built = _build(workspace, concrete, progress)
-    set_current(workspace, concrete)
-    _switch(workspace, built)
+    with changing_models(workspace):
+        if concrete == current_reference(workspace) and _made_every_index(workspace, concrete):
+            return concrete
+        # Loaded even where nothing is built: a model that does not load must not come into use.
+        embedder = embedder or load_embedder(concrete, workspace)
+        built = _build(workspace, embedder, progress)
+        set_current(workspace, concrete)
+        _switch(workspace, built, embedder, progress)
     return concrete
 
 
-def return_to_previous(workspace: Workspace, progress: Progress = silent) -> str:
+def return_to_previous(workspace: Workspace, progress: Progress = silent, *, embedder: Embedder | None = None) -> str:
     """Go back to the model in use before this one; return its reference.
 
     Raises:
-        ModelError: there is none, or it cannot be loaded; nothing has changed.
+        ModelError: there is none, it cannot be loaded, or another process is putting a model to
+            use; nothing has changed.
+        IndexingError: a corpus is being indexed by another process.
     """
-    built = _build(workspace, previous_reference(workspace), progress)
-    reference = roll_back(workspace)
-    _switch(workspace, built)
+    with changing_models(workspace):
+        embedder = embedder or load_embedder(previous_reference(workspace), workspace)
+        built = _build(workspace, embedder, progress)
+        reference = roll_back(workspace)
+        _switch(workspace, built, embedder, progress)
     return reference
 
 
-def _build(workspace: Workspace, reference: str, progress: Progress) -> dict[str, Generation]:
-    # Loaded even where nothing is built: a model that does not load must not come into use.
-    embedder = load_embedder(reference, workspace)
+def _made_every_index(workspace: Workspace, reference: str) -> bool:
+    try:
+        return all(
+            open_current(workspace.index_dir(corpus), corpus).manifest.reference == reference
+            for corpus in _indexed(workspace)
+        )
+    except IndexingError:
+        return False  # damaged: to be built anew
+
+
+def _indexed(workspace: Workspace) -> list[str]:
+    return [corpus for corpus in workspace.corpora if current_name(workspace.index_dir(corpus))]
+
+
+def _build(workspace: Workspace, embedder: Embedder, progress: Progress) -> dict[str, Generation]:
     return {
         corpus: build_generation(workspace, corpus, embedder=embedder, progress=progress)[0]
-        for corpus in workspace.corpora
-        if current_name(workspace.index_dir(corpus))
+        for corpus in _indexed(workspace)
     }
 
 
-def _switch(workspace: Workspace, built: dict[str, Generation]) -> None:
+def _switch(workspace: Workspace, built: dict[str, Generation], embedder: Embedder, progress: Progress) -> None:
     for corpus, generation in built.items():
-        put_live(workspace, corpus, generation)
+        try:
+            put_live(workspace, corpus, generation)
+        except IndexingError:
+            # Something newer went live meanwhile, by the model of before. The vectors are kept: this is quick.
+            build_index(workspace, corpus, embedder=embedder, progress=progress)

@@ -1,38 +1,34 @@
-"""Records of JSONL, CSV and TSV files, with the lines that hold them."""
+"""Records of JSON, JSONL, CSV and TSV files, with the lines that hold them."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["Record", "RecordError", "csv_records", "json_records", "tsv_records"]
+from retrieval.columns import Columns, Roles, by_content, by_name, normal_name
 
-ID_COLUMNS = ("_id", "id")
-TEXT_COLUMNS = ("text", "body", "content")
-TITLE_COLUMN = "title"
-QUESTION_ANSWER_COLUMNS = (
-    ("question", "answer"),
-    ("question", "accepted_answer"),
-    ("query", "answer"),
-    ("prompt", "response"),
-    ("prompt", "completion"),
-    ("instruction", "output"),
-    ("subject", "resolution"),
-    ("title", "answer"),
-)
-"""Where a record has no text: the pairs of columns that make it a question and its answer."""
+__all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "tsv_records"]
 
 FIELD_LIMIT = 2**31 - 1
 """The csv module refuses fields over 128 KiB unless told; this is the most a C long holds everywhere."""
+JSON_DEPTH = 3
+"""Objects that may stand around the array of records in a JSON file."""
+SPACE = re.compile(r"[ \t\n\r]*")
+MARKED_UP = re.compile(r"\s*<(\w+)[^>]*>.*</\w+>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: ``id`` is "" where it has none; ``row`` counts records (JSONL: lines) from 1."""
+    """One record: ``id`` is "" where it has none; ``row`` counts records (JSONL: lines) from 1.
+
+    ``own_id``: the id counts within its file only. ``metadata`` has what is neither title nor text, under
+    normal names; where the columns were guessed by what they hold, ``columns`` says which were taken.
+    """
 
     id: str
     title: str
@@ -41,6 +37,7 @@ class Record:
     row: int
     first_line: int
     last_line: int
+    own_id: bool = False
 
 
 class RecordError(Exception):
@@ -52,16 +49,88 @@ class RecordError(Exception):
         self.line = line
 
 
-def json_records(text: str) -> list[Record | RecordError]:
-    """Return the records of a JSONL file, one a line; blank lines are passed over."""
-    records: list[Record | RecordError] = []
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A record before anybody knows what its fields are: their text by normal name, and its place."""
+
+    fields: Mapping[str, str]
+    row: int
+    first_line: int
+    last_line: int
+
+
+Rows = list[_Row | RecordError]
+Records = list[Record | RecordError]
+
+
+def jsonl_records(text: str, columns: Columns) -> Records:
+    """Return the records of a JSONL file, one a line; blank lines are passed over.
+
+    Raises:
+        RecordError: a column of the settings is not there. Here and below.
+    """
+    rows: Rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            records.append(_json_record(line, number))
-    return records
+            rows.append(_json_row(line, number))
+    return _records(rows, columns)
 
 
-def _json_record(line: str, number: int) -> Record | RecordError:
+def json_records(text: str, columns: Columns) -> Records:
+    """Return the records of a JSON file: an array of objects, an object that holds one, or one object.
+
+    Of several arrays it is the one whose columns have known names, or else the longest. A file of several
+    JSON values, one a line, is read as JSONL.
+
+    Raises:
+        RecordError: it is not valid JSON, or has no array of objects with text.
+    """
+    arrays: list[list[tuple[Any, int, int]]] = []
+    try:
+        start = _space(text, 0)
+        end = _find_arrays(text, start, 0, arrays)
+        if _space(text, end) < len(text):
+            if "\n" in text[start:end]:
+                raise json.JSONDecodeError("Extra data", text, end)
+            return jsonl_records(text, columns)
+        whole = None if arrays else json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"not valid JSON ({error.msg}, line {error.lineno})") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not valid JSON ({error})") from None
+    if isinstance(whole, dict):
+        arrays = [[(whole, start, end)]]
+    candidates = [rows for array in arrays if (rows := _placed(text, array))]
+    if not candidates:
+        raise RecordError("no array of objects")
+    best = max(candidates, key=lambda rows: (by_name(list(rows[0].fields), columns) is not None, len(rows)))
+    return _records(list(best), columns)
+
+
+def csv_records(text: str, columns: Columns) -> Records:
+    """Return the records of a CSV file with a header row; the header tells ``,`` from ``;``, tab and ``|``.
+
+    Raises:
+        RecordError: no column holds text.
+    """
+    header = text.lstrip("\n").partition("\n")[0]
+    delimiter = max(",;\t|", key=header.count)
+    return _records(_table(_lines(text, delimiter, csv.QUOTE_MINIMAL)), columns, table=True)
+
+
+def tsv_records(text: str, columns: Columns) -> Records:
+    """Return the records of a tab-separated file with a header row; by IANA's definition it has no quoting.
+
+    Raises:
+        RecordError: no column holds text.
+    """
+    return _records(_table(_lines(text, "\t", csv.QUOTE_NONE)), columns, table=True)
+
+
+# JSON
+
+
+def _json_row(line: str, number: int) -> _Row | RecordError:
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
@@ -70,51 +139,94 @@ def _json_record(line: str, number: int) -> Record | RecordError:
         return RecordError(f"not valid JSON ({error})", number)
     if not isinstance(values, dict):
         return RecordError("not a JSON object", number)
+    return _Row(_flat(values), number, number, number)
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, str]:
+    """What is text, number or a list of these; of names that are one, the first that holds anything counts."""
     fields: dict[str, str] = {}
     for name, value in values.items():
-        if isinstance(value, str):
-            fields[name.lower()] = _clean(value)
-        elif name.lower() in ID_COLUMNS and isinstance(value, int):
-            fields[name.lower()] = str(value)
-    return _record(fields, number, number, number)
+        several = value if isinstance(value, list) else [value]
+        texts = [
+            item if isinstance(item, str) else json.dumps(item)
+            for item in several
+            if isinstance(item, str | int | float)
+        ]
+        if texts and not fields.get(normal_name(name)):
+            fields[normal_name(name)] = _clean("\n\n".join(texts))
+    return fields
 
 
-def csv_records(text: str) -> list[Record | RecordError]:
-    """Return the records of a CSV file with a header row; the header tells ``,`` from ``;``, tab and ``|``.
+def _space(text: str, position: int) -> int:
+    match = SPACE.match(text, position)
+    assert match
+    return match.end()
 
-    Raises:
-        RecordError: the header names no column that holds text.
+
+def _find_arrays(text: str, position: int, depth: int, found: list[list[tuple[Any, int, int]]]) -> int:
+    """Add the arrays in the value at ``position`` to ``found``, each item with its place; return where the value ends.
+
+    The values around the records are walked by hand, for the decoder does not say where it found anything.
     """
-    header = text.lstrip("\n").partition("\n")[0]
-    delimiter = max(",;\t|", key=header.count)
-    return _table_records(_rows(text, delimiter, csv.QUOTE_MINIMAL))
-
-
-def tsv_records(text: str) -> list[Record | RecordError]:
-    """Return the records of a tab-separated file with a header row; by IANA's definition it has no quoting.
-
-    Raises:
-        RecordError: the header names no column that holds text.
-    """
-    return _table_records(_rows(text, "\t", csv.QUOTE_NONE))
-
-
-def _table_records(rows: Iterator[tuple[int, int, list[str] | RecordError]]) -> list[Record | RecordError]:
-    records: list[Record | RecordError] = []
-    header: list[str] = []
-    for first, last, values in rows:
-        if isinstance(values, RecordError):
-            records.append(values)
-        elif not header:
-            header = [name.strip().lower() for name in values]
-            _check_header(header)
+    decoder = json.JSONDecoder()
+    opening = text[position : position + 1]
+    if opening not in ("[", "{") or depth > JSON_DEPTH:
+        return decoder.raw_decode(text, position)[1]
+    closing = "]" if opening == "[" else "}"
+    items: list[tuple[Any, int, int]] = []
+    position = _space(text, position + 1)
+    while text[position : position + 1] != closing:
+        if opening == "[":
+            value, end = decoder.raw_decode(text, position)
+            items.append((value, position, end))
         else:
-            fields = {name: _clean(value) for name, value in zip(header, values, strict=False)}
-            records.append(_record(fields, len(records) + 1, first, last))
-    return records
+            name, end = decoder.raw_decode(text, position)
+            position = _space(text, end)
+            if not isinstance(name, str) or text[position : position + 1] != ":":
+                raise json.JSONDecodeError("Expecting ':' delimiter", text, position)
+            end = _find_arrays(text, _space(text, position + 1), depth + 1, found)
+        position = _space(text, end)
+        if text[position : position + 1] == ",":
+            position = _space(text, position + 1)
+        elif text[position : position + 1] != closing:
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+    if items:
+        found.append(items)
+    return position + 1
 
 
-def _rows(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[int, int, list[str] | RecordError]]:
+def _placed(text: str, items: Sequence[tuple[Any, int, int]]) -> list[_Row]:
+    """The objects among ``items`` as rows, positions as lines."""
+    rows = []
+    line, counted = 1, 0
+    for number, (value, start, end) in enumerate(items, 1):
+        line += text.count("\n", counted, start)
+        counted = start
+        if isinstance(value, dict):
+            rows.append(_Row(_flat(value), number, line, line + text.count("\n", start, end)))
+    return rows
+
+
+# Tables
+
+
+def _table(lines: Iterator[tuple[int, int, list[str] | RecordError]]) -> Rows:
+    rows: Rows = []
+    header: list[str] = []
+    for first, last, values in lines:
+        if isinstance(values, RecordError):
+            rows.append(values)
+        elif not header:
+            header = [normal_name(name) for name in values]
+        else:
+            fields: dict[str, str] = {}
+            for name, value in zip(header, values, strict=False):
+                fields[name] = fields.get(name) or _clean(value)
+            rows.append(_Row(fields, len(rows) + 1, first, last))
+    return rows or ([_Row(dict.fromkeys(header, ""), 0, 1, 1)] if header else [])
+
+
+def _lines(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[int, int, list[str] | RecordError]]:
     """Yield (first line, last line, fields or what is wrong) for each row that is not blank."""
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
@@ -131,37 +243,82 @@ def _rows(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[i
             yield first, reader.line_num, values
 
 
-def _check_header(header: Sequence[str]) -> None:
-    if any(name in header for name in TEXT_COLUMNS):
-        return
-    if any(question in header and answer in header for question, answer in QUESTION_ANSWER_COLUMNS):
-        return
-    names = ", ".join(header)[:200]
-    wanted = " or ".join(TEXT_COLUMNS)
-    raise RecordError(f"no text column among {names}; name one {wanted}, or a pair question and answer")
+# Records
 
 
-def _record(fields: Mapping[str, str], row: int, first: int, last: int) -> Record | RecordError:
-    """Make a record of lower-case column names and their text, by BEIR's columns or a question and its answer."""
-    used = set(ID_COLUMNS)
-    id = next((fields[name].strip() for name in ID_COLUMNS if fields.get(name, "").strip()), "")
-    body = next((name for name in TEXT_COLUMNS if name in fields), "")
-    metadata: dict[str, str] = {}
-    if body:
-        title, text = fields.get(TITLE_COLUMN, ""), fields[body]
-        used |= {TITLE_COLUMN, body}
-    else:
-        pair = next((p for p in QUESTION_ANSWER_COLUMNS if p[0] in fields and p[1] in fields), None)
-        if pair is None:
-            return RecordError("no text", first)
-        title, text = fields[pair[0]], fields[pair[1]]
-        metadata["question"] = title.strip()
-        used |= set(pair)
-    title = " ".join(title.split())
-    if not text.strip() and not title:
-        return RecordError("no text", first)
+def _records(rows: Rows, columns: Columns, *, table: bool = False) -> Records:
+    """Make records of rows: by the settings, by the names of the columns, or by what they hold.
+
+    A table has one header, so one without text is an error; a row of JSON has its own names.
+    """
+    good = [row for row in rows if isinstance(row, _Row)]
+    names = dict.fromkeys(name for row in good for name in row.fields)
+    if good and (missing := columns.missing(names)):
+        raise RecordError(f"{missing} is no column of it; it has {_listed(names)}; correct it under [corpus.NAME]")
+    roles: dict[tuple[str, ...], Roles | None] = {}
+    for row in good:
+        key = tuple(row.fields)
+        if key not in roles:
+            roles[key] = by_name(key, columns)
+    unknown = [row for row in good if roles[tuple(row.fields)] is None]
+    guessed = by_content([row.fields for row in unknown], columns) if len(unknown) > len(good) / 2 else None
+    if table and unknown and not guessed:
+        wanted = "name one text or body, a pair question and answer, or set text_columns under [corpus.NAME]"
+        raise RecordError(f"no text column among {_listed(names)}; {wanted}")
+    found: Records = []
+    for item in rows:
+        if isinstance(item, RecordError):
+            found.append(item)
+        elif item.row:
+            by_names = roles[tuple(item.fields)]
+            found.append(_record(item, by_names or guessed, sure=by_names is not None))
+    return _unique_own_ids(found)
+
+
+def _record(row: _Row, roles: Roles | None, *, sure: bool) -> Record | RecordError:
+    if roles is None:
+        return RecordError("no text", row.first_line)
+    fields = row.fields
+    question = fields.get(roles.title, "")
+    title = " ".join(_plain(question).split())
+    texts = [_plain(fields[name]).strip("\n") for name in roles.texts if fields.get(name, "").strip()]
+    if not texts and not title:
+        return RecordError("no text", row.first_line)
+    used = {roles.id, roles.title, *roles.texts, "id", "_id"}
+    metadata = {"question": question.strip()} if roles.question and question.strip() else {}
+    if not sure:
+        metadata["columns"] = f"text: {roles.texts[0]}" + (f", title: {roles.title}" if roles.title else "")
     metadata.update((name, value) for name, value in fields.items() if name not in used and value)
-    return Record(id, title, text.strip("\n"), metadata, row, first, last)
+    id = fields.get(roles.id, "").strip()
+    return Record(
+        id, title, "\n\n".join(texts), metadata, row.row, row.first_line, row.last_line, roles.own_id and bool(id)
+    )
+
+
+def _unique_own_ids(records: Records) -> Records:
+    """``records``, without the ids that count in their file only if not every record has its own there."""
+    own = [record for record in records if isinstance(record, Record) and record.own_id]
+    if len({record.id for record in own}) == len(own):
+        return records
+    return [
+        Record("", item.title, item.text, item.metadata, item.row, item.first_line, item.last_line)
+        if isinstance(item, Record) and item.own_id
+        else item
+        for item in records
+    ]
+
+
+def _plain(value: str) -> str:
+    """``value`` as it reads: of a field that is HTML from its first to its last character, the text."""
+    if not MARKED_UP.fullmatch(value):
+        return value
+    from retrieval.structure_html import reading
+
+    return reading(value)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)[:200]
 
 
 def _clean(value: str) -> str:

@@ -7,16 +7,19 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
 from retrieval.catalog import CatalogReader
 from retrieval.embedders import Embedder, load_embedder
-from retrieval.errors import IndexingError, ShoptalkError
+from retrieval.errors import EndpointError, IndexingError, ModelError, ShoptalkError
+from retrieval.fallback import stand_in
 from retrieval.fusion import fuse
 from retrieval.generation import CURRENT, Generation, open_current
+from retrieval.hits import Hit, Source, choose, make_hits
 from retrieval.lexical import LexicalIndex
 from retrieval.models import current_reference
+from retrieval.reranking import Reranker
 from retrieval.vectors import VectorIndex
 from retrieval.workspace import Workspace
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EngineInfo", "Hit", "Mode", "SearchEngine", "SearchResult"]
+__all__ = ["EngineInfo", "Hit", "Mode", "SearchEngine", "SearchResult", "Source"]
 
 log = logging.getLogger(__name__)
 
@@ -32,24 +35,6 @@ Mode = Literal["hybrid", "dense", "lexical"]
 DEFAULT_LEXICAL_WEIGHT = 0.5
 
 Ranking = tuple[Sequence[int], Sequence[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage with its rank (from 1) and scores; a side that did not find it has rank None."""
-
-    rank: int
-    id: str
-    document_id: str
-    title: str
-    heading: tuple[str, ...]
-    path: str
-    first_line: int
-    last_line: int
-    text: str
-    score: float
-    dense_rank: int | None
-    lexical_rank: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +103,9 @@ class SearchEngine:
         self._following = threading.Lock()
         self._embedder: Embedder | None = None
         self._failure: tuple[str, ShoptalkError] | None = None
+        self._stand_in: tuple[str, Embedder | None] = ("", None)
         self._loading = threading.Lock()
+        self._reranker = Reranker(workspace, workspace.search.rerank) if workspace.search.rerank else None
 
     @property
     def loaded(self) -> bool:
@@ -127,16 +114,29 @@ class SearchEngine:
         return snapshot is not None and snapshot.embedder is not None
 
     def load(self) -> None:
-        """Load the embedder of the live generation and check its fingerprint (seconds).
+        """Load the embedder of the live generation and check its fingerprint; load the reranker (seconds).
 
         Raises:
             IndexingError: there is no index yet, or it was built by another model than its reference now names.
             ModelError: the embedder cannot be loaded.
         """
         self._failure = None
+        if self._reranker is not None:
+            try:
+                self._reranker.load()
+            except ModelError as error:  # each search will say so
+                log.warning("%s", error)
         self._embedder_of(self._follow())
 
-    def search(self, query: str, *, top_k: int = 5, mode: Mode | None = None, path_prefix: str = "") -> SearchResult:
+    def search(
+        self,
+        query: str,
+        *,
+        top_k: int = 5,
+        mode: Mode | None = None,
+        path_prefix: str = "",
+        vector: NDArray[np.float32] | None = None,
+    ) -> SearchResult:
         """Return the best ``top_k`` passages for ``query``; no match is a result with no hits.
 
         Args:
@@ -144,6 +144,8 @@ class SearchEngine:
             top_k: how many passages at most, from 1.
             mode: hybrid, dense or lexical; by default as ``search.mode`` is set.
             path_prefix: only documents whose id, or whose file's path, starts so.
+            vector: what the index's embedder (``info().fingerprint``) makes of the query, an array
+                (dimension,) of length 1, where the caller has it; no embedder is loaded then.
 
         Raises:
             ShoptalkError: the query is empty, or ``top_k`` is less than 1.
@@ -155,6 +157,7 @@ class SearchEngine:
             raise ShoptalkError("the query is empty; say what to search for")
         if top_k < 1:
             raise ShoptalkError(f"{top_k} hits are none; ask for 1 or more")
+        query, path_prefix = _whole(query), _whole(path_prefix)
         mode = mode or self._workspace.search.mode
         snapshot = self._follow()
         limit = max(top_k, self._workspace.search.candidates)
@@ -164,7 +167,10 @@ class SearchEngine:
         degraded = ""
         if mode != "lexical":
             try:
-                dense = self._dense(snapshot, query, limit, allowed)
+                if vector is None:
+                    dense, degraded = self._dense(snapshot, query, limit, allowed)
+                else:
+                    dense = _lists(*snapshot.vectors.search(vector, limit, allowed))
             except IndexingError:
                 raise
             except ShoptalkError as error:
@@ -172,16 +178,16 @@ class SearchEngine:
                     raise
                 degraded = f"words only, the model is not available: {error}"
         if mode != "dense":
-            found = snapshot.lexical.search(query, limit, None if allowed is None else allowed.tolist())
+            found = snapshot.lexical.search(query, limit, allowed)
             lexical = ([number for number, _ in found], [score for _, score in found])
-        hits = self._hits(snapshot, mode, dense, lexical, top_k)
+        hits, not_reranked = self._hits(snapshot, query, mode, dense, lexical, top_k)
         return SearchResult(
             query=query,
             mode=mode,
             corpus=self._corpus,
             model=snapshot.manifest.reference,
             generation=snapshot.generation.name,
-            degraded=degraded,
+            degraded="; ".join(filter(None, (degraded, not_reranked))),
             hits=hits,
         )
 
@@ -270,35 +276,41 @@ class SearchEngine:
             self._embedder = snapshot.embedder = embedder
             return embedder
 
-    def _dense(self, snapshot: _Snapshot, query: str, limit: int, allowed: NDArray[np.int64] | None) -> Ranking:
-        embedder = self._embedder_of(snapshot)
-        vector = embedder.encode_queries([query])[0]
-        ids, scores = snapshot.vectors.search(vector, limit, allowed)
-        return ids.tolist(), scores.tolist()
+    def _dense(
+        self, snapshot: _Snapshot, query: str, limit: int, allowed: NDArray[np.int64] | None
+    ) -> tuple[Ranking, str]:
+        """The nearest passages, and "" or why another model than is set looked for them."""
+        reference, endpoint = snapshot.manifest.reference, self._workspace.model.endpoint
+        try:
+            vector = self._embedder_of(snapshot).encode_queries([query])[0]
+            degraded = ""
+            if endpoint and reference != endpoint:
+                degraded = f"by {reference}, which made the index, not by {endpoint}; run `shoptalk index`"
+        except EndpointError as error:
+            local = self._stand_in_of(snapshot)
+            if local is None:
+                raise
+            vector = local.encode_queries([query])[0]
+            degraded = f"by {local.reference}, a local model that gives the same vectors: {error}"
+        return _lists(*snapshot.vectors.search(vector, limit, allowed)), degraded
 
-    def _hits(self, snapshot: _Snapshot, mode: Mode, dense: Ranking, lexical: Ranking, top_k: int) -> tuple[Hit, ...]:
+    def _stand_in_of(self, snapshot: _Snapshot) -> Embedder | None:
+        """A local model for an endpoint that is down; looked for once a generation."""
+        name = snapshot.generation.name
+        with self._loading:
+            if self._stand_in[0] != name:
+                self._stand_in = (name, stand_in(self._workspace, snapshot.manifest.fingerprint))
+            return self._stand_in[1]
+
+    def _hits(
+        self, snapshot: _Snapshot, query: str, mode: Mode, dense: Ranking, lexical: Ranking, top_k: int
+    ) -> tuple[tuple[Hit, ...], str]:
+        settings, reranker = self._workspace.search, self._reranker
         numbers, scores = self._ranked(snapshot, mode, dense, lexical)
-        best = list(zip(numbers[:top_k], scores[:top_k], strict=True))
-        rows = snapshot.catalog.passages([number for number, _ in best])
-        dense_ranks = {number: rank for rank, number in enumerate(dense[0], 1)}
-        lexical_ranks = {number: rank for rank, number in enumerate(lexical[0], 1)}
-        return tuple(
-            Hit(
-                rank=rank,
-                id=(row := rows[number]).passage.id,
-                document_id=row.passage.document_id,
-                title=row.passage.title,
-                heading=row.passage.heading,
-                path=row.path,
-                first_line=row.passage.first_line,
-                last_line=row.passage.last_line,
-                text=row.passage.text,
-                score=float(score),
-                dense_rank=dense_ranks.get(number),
-                lexical_rank=lexical_ranks.get(number),
-            )
-            for rank, (number, score) in enumerate(best, 1)
-        )
+        judge = None if reranker is None else partial(reranker.scores, query)
+        choices, degraded = choose(snapshot.catalog, numbers, scores, top_k, settings, judge)
+        ranks = _ranks(dense), _ranks(lexical)
+        return make_hits(snapshot.catalog, choices, *ranks, settings.neighbours), degraded
 
     def _ranked(self, snapshot: _Snapshot, mode: Mode, dense: Ranking, lexical: Ranking) -> Ranking:
         if mode == "dense":
@@ -311,5 +323,17 @@ class SearchEngine:
             weight = snapshot.manifest.lexical_weight
         if weight is None:
             weight = DEFAULT_LEXICAL_WEIGHT
-        ids, scores = fuse(dense, lexical, method=settings.fusion, lexical_weight=weight)
-        return ids.tolist(), scores.tolist()
+        return _lists(*fuse(dense, lexical, method=settings.fusion, lexical_weight=weight))
+
+
+def _lists(ids: NDArray[np.int64], scores: NDArray[np.floating]) -> Ranking:
+    return ids.tolist(), scores.tolist()
+
+
+def _ranks(ranking: Ranking) -> dict[int, int]:
+    return {number: rank for rank, number in enumerate(ranking[0], 1)}
+
+
+def _whole(text: str) -> str:
+    """``text`` without halves of surrogate pairs, which JSON can bring in and UTF-8 has no place for."""
+    return text.encode("utf-8", "replace").decode()

@@ -7,6 +7,7 @@ become sections.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,11 +15,29 @@ from typing import Literal
 from retrieval.documents import Document, Format
 from retrieval.errors import DocumentError
 
-__all__ = ["Block", "BlockKind", "Heading", "Section", "first_heading", "sections", "source_block"]
+__all__ = [
+    "Block",
+    "BlockKind",
+    "Heading",
+    "Outlined",
+    "Section",
+    "first_heading",
+    "sections",
+    "sensible_title",
+    "source_block",
+]
 
 BlockKind = Literal["paragraph", "code", "table", "list"]
+TITLE_CHARACTERS = 200
 TITLE_LINES = 200
 """A title is looked for in so many lines before the whole document is parsed for it."""
+
+NOT_A_TITLE = re.compile(
+    r"(?:untitled|microsoft \w+ - |powerpoint presentation|slide \d+$|document\d*$)|.*\.(?:docx?|pptx?|xlsx?|indd|tex|"
+    r"dvi|pdf|html?|rtf|odt|txt|qxd|fm|ai)$",
+    re.IGNORECASE,
+)
+"""What programs write for a title where nobody gave one, and file names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +91,21 @@ class Section:
         return "\n\n".join(block.text for block in self.blocks)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """What is read of a format whose structure is not in its text: the text, and headings and blocks by its lines.
+
+    ``title`` is "" where there is none. ``pages`` has the first line of each page, in formats that have
+    pages. ``left_out`` says what of the file could not be read.
+    """
+
+    title: str
+    text: str
+    outline: tuple[Heading | Block, ...]
+    pages: tuple[int, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
 def sections(document: Document) -> list[Section]:
     """Return ``document``'s sections in reading order; each has a heading, or blocks, or both.
 
@@ -102,6 +136,12 @@ def first_heading(text: str, format: Format) -> str:
             if isinstance(item, Heading) and item.level == 1:
                 return item.text
     return ""
+
+
+def sensible_title(title: str) -> str:
+    """Return a title found in a file's properties if a person may have given it, else ""."""
+    letters = re.findall(r"[^\W\d_]", title)
+    return title if len(letters) > 1 and len(title) <= TITLE_CHARACTERS and not NOT_A_TITLE.match(title) else ""
 
 
 def source_block(kind: BlockKind, lines: Sequence[str], start: int, end: int) -> Block | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
+from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
 from retrieval.structure import Block, BlockKind, Heading
 
-__all__ = ["outline", "page_title"]
+__all__ = ["outline", "page_title", "reading"]
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 UNREAD = frozenset(
-    "script style nav footer aside template noscript svg button select iframe object dialog canvas audio video".split()
+    "script style nav footer template noscript svg button select iframe object dialog canvas audio video".split()
 )
 BLOCKS = frozenset(
     "address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form "
@@ -29,26 +31,32 @@ VOID = frozenset("area base br col embed hr img input link meta source track wbr
 PERMALINKS = ("#", "¶", "§", "🔗", "\uf0c1")
 """What a heading's link to itself shows."""
 
+MACHINERY = frozenset(("headerlink", "viewcode-link", "linenos"))
+"""Classes of what belongs to no text: a heading's link to itself, a link to the source, line numbers."""
+NO_DISPLAY = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+
 Attributes = list[tuple[str, str | None]]
 
 
 def outline(text: str) -> list[Heading | Block]:
-    """Return the headings and blocks of a page: its main element's, if it has one, else its body's.
+    """Return the headings and blocks of a page's content; see ``boilerplate`` for what that is.
 
-    Navigation, page headers and footers, asides, scripts and what is hidden are left out. Words are
-    as a person reads them, entities decoded; line breaks are the source's.
+    Scripts, navigation, footers and what is hidden are left out. Words are as a person reads them, entities
+    decoded; line breaks are the source's.
     """
-    page = _parse(text)
-    return page.main or page.items
+    return content(_parse(text).shown())
 
 
 def page_title(text: str) -> str:
-    """Return the first h1 of a page, else its <title>, else ""."""
-    page = _parse(text)
-    for item in page.main or page.items:
-        if isinstance(item, Heading) and item.level == 1:
-            return item.text
-    return " ".join("".join(page.title).split())
+    """Return the first h1 of a page's content, else its <title>, else ""."""
+    shown = _parse(text).shown()
+    tops = (item.text for item in content(shown) if isinstance(item, Heading) and item.level == 1)
+    return next(tops, shown.title)
+
+
+def reading(text: str) -> str:
+    """Return what a person reads of a piece of HTML, blocks one blank line apart."""
+    return "\n\n".join(item.text for item in _parse(text).items)
 
 
 def _parse(text: str) -> _Page:
@@ -87,7 +95,15 @@ class _Page(HTMLParser):
         # References are decoded here: decoded by the parser, a run's lines could not be counted.
         super().__init__(convert_charrefs=False)
         self.items: list[Heading | Block] = []
-        self.main: list[Heading | Block] = []
+        self.regions: list[Region] = []
+        self.open_regions: dict[str, list[Region]] = {}
+        self.terms: list[int] = []
+        self.in_term = False
+        self.links: list[Link] = []
+        self.target: str | None = None
+        self.link_text: list[str] = []
+        self.characters = 0
+        self.link_characters = 0
         self.title: list[str] = []
         self.in_title = False
         self.lines: list[_Line] = []
@@ -101,7 +117,7 @@ class _Page(HTMLParser):
         self.group_kind: BlockKind = "list"
         self.group: list[_Line] = []
         self.unread: _Within | None = None
-        self.main_element: _Within | None = None
+        self.mains = 0
         self.sectioning = 0
 
     # What the parser calls
@@ -114,18 +130,17 @@ class _Page(HTMLParser):
         if self._is_unread(tag, dict(attrs)):
             self.unread = _Within(tag)
             return
-        if self.main_element:
-            self.main_element.depth += tag == self.main_element.tag
+        self._begin_region(tag, dict(attrs))
         if tag == "title":
             self.in_title = not self.title
         elif tag == "br":
             self._break_line()
         elif tag == "a":
-            self.permalink = (dict(attrs).get("href") or "").startswith("#")
+            self._end_link()
+            self.target = dict(attrs).get("href")
+            self.permalink = (self.target or "").startswith("#")
         elif tag in HEADINGS or tag in BLOCKS:
             self._begin(tag)
-        if not self.main_element and (tag == "main" or dict(attrs).get("role") == "main"):
-            self.main_element = _Within(tag)
         self.sectioning += tag in SECTIONING
 
     def handle_endtag(self, tag: str) -> None:
@@ -139,14 +154,12 @@ class _Page(HTMLParser):
             self.in_title = False
         elif tag == "a":
             self.permalink = False
+            self._end_link()
         elif tag in HEADINGS or tag in BLOCKS:
             self._end(tag)
         if tag in SECTIONING:
             self.sectioning = max(0, self.sectioning - 1)
-        if self.main_element:
-            self.main_element.depth -= tag == self.main_element.tag
-            if not self.main_element.depth:
-                self.main_element = None
+        self._end_region(tag)
 
     def handle_startendtag(self, tag: str, attrs: Attributes) -> None:
         """See ``HTMLParser``: ``<p/>`` starts a p, as in every browser, but XHTML's ``<br/>`` has no end."""
@@ -204,6 +217,11 @@ class _Page(HTMLParser):
             current.first = line
         current.text += words
         current.last = line
+        count = 0 if self.heading else len(words.strip())
+        self.characters += count
+        if self.target is not None:
+            self.link_characters += count
+            self.link_text.append(words)
 
     def _new_line(self, line: int) -> None:
         self.lines.append(_Line("", line, line))
@@ -212,18 +230,68 @@ class _Page(HTMLParser):
     def _break_line(self) -> None:
         self.open_line = False
 
+    def _end_link(self) -> None:
+        if self.target is not None:
+            self.links.append(Link(self.target, " ".join("".join(self.link_text).split())))
+        self.target, self.link_text = None, []
+
+    # Regions
+
+    def place(self) -> Place:
+        """How much of the page was read so far."""
+        return Place(len(self.items), len(self.links), self.characters, self.link_characters)
+
+    def _begin_region(self, tag: str, attributes: dict[str, str | None]) -> None:
+        """Open the region that an element begins, if it is one and not a part of a list, a row or a code block."""
+        waiting = self.open_regions.get(tag)
+        if waiting:
+            waiting[-1].depth += 1
+        kind = None if self.lists or self.pre or self.row is not None else kind_of(tag, attributes)
+        if kind is None or tag in UNCLOSED or (kind == "header" and self.sectioning):
+            return
+        self.end_block()
+        self.end_group()
+        if waiting:
+            waiting[-1].depth -= 1  # the inner one waits for its own end tag
+        region = Region(kind, self.place(), inside_main=self.mains > 0)
+        self.mains += kind == "main"
+        self.regions.append(region)
+        self.open_regions.setdefault(tag, []).append(region)
+
+    def _end_region(self, tag: str) -> None:
+        waiting = self.open_regions.get(tag)
+        if not waiting:
+            return
+        waiting[-1].depth -= 1
+        if not waiting[-1].depth:
+            region = waiting.pop()
+            self.mains -= region.kind == "main"
+            self.end_block()
+            self.end_group()
+            region.end = self.place()
+
+    def shown(self) -> Shown:
+        """All that the page shows; what its main element or an article did not close reaches to the end."""
+        for region in self.regions:
+            if region.end is None and region.kind in ("main", "article"):
+                region.end = self.place()
+        return Shown(self.items, self.links, self.regions, " ".join("".join(self.title).split()), self.terms)
+
     # Blocks
 
     def _is_unread(self, tag: str, attributes: dict[str, str | None]) -> bool:
-        if tag in UNREAD or (tag == "header" and not self.sectioning):
+        if tag in UNREAD:
             return True
         if tag in VOID or tag in UNCLOSED or tag in ("html", "body", "main"):
             return False
+        role = attributes.get("role")
+        hidden = "hidden" in attributes and attributes["hidden"] != "until-found"
+        hidden = hidden or NO_DISPLAY.search(attributes.get("style") or "") is not None
         return (
-            "hidden" in attributes
+            (hidden and role != "tabpanel")  # what another tab would show is content
             or attributes.get("aria-hidden") == "true"
-            or attributes.get("role") in ("navigation", "search")
-            or "headerlink" in (attributes.get("class") or "").split()
+            or role in ("navigation", "search", "contentinfo")
+            or not MACHINERY.isdisjoint((attributes.get("class") or "").split())
         )
 
     def _begin(self, tag: str) -> None:
@@ -241,6 +309,7 @@ class _Page(HTMLParser):
             self.lists += 1
         elif tag == "li":
             self.bullet = True
+        self.in_term = tag in ("dt", "summary")
 
     def _end(self, tag: str) -> None:
         if self.row is not None and tag not in ("tr", "table", "tbody", "thead", "tfoot"):
@@ -304,7 +373,9 @@ class _Page(HTMLParser):
                 line.text = indent + ("- " if self.bullet else "  ") + line.text
                 self.bullet = False
             self._append("list", lines)
-        else:
+        elif not skips(lines[0].text):
+            if self.in_term:
+                self.terms.append(len(self.items))
             self._keep(_block("paragraph", lines))
 
     def _append(self, kind: BlockKind, lines: Sequence[_Line]) -> None:
@@ -323,8 +394,6 @@ class _Page(HTMLParser):
     def _keep(self, item: Heading | Block) -> None:
         self.end_group()
         self.items.append(item)
-        if self.main_element:
-            self.main.append(item)
 
 
 def _block(kind: BlockKind, lines: Sequence[_Line]) -> Block:

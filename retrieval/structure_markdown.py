@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from retrieval.front_matter import fenced, front_matter
 from retrieval.structure import Block, BlockKind, Heading, source_block
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ KINDS: dict[str, BlockKind] = {
     "bullet_list_open": "list",
     "ordered_list_open": "list",
 }
+KEY = re.compile(r"(?:---|\+\+\+)[ \t]*\n[\w-]+ *[:=]")
 ANCHOR = re.compile(r"\s*\{#[^\s{}]+\}$")
 """``{#name}`` after a heading: an anchor of Docusaurus, Pandoc and others that no reader sees."""
 
@@ -36,12 +37,19 @@ def outline(text: str) -> list[Heading | Block]:
     """
     parser = _parser()
     lines = text.split("\n")
-    source = "\n".join(_without_front_matter(lines))
+    items: list[Heading | Block] = []
+    head = front_matter(text)[1]
+    if not head and KEY.match(text):
+        # Meant as front matter, but broken: text, yet not the heading that the rule below it would make of it.
+        head = fenced(text)
+        broken = source_block("code", lines, 0, head)
+        items += [broken] if broken else []
+    # Blank lines instead, so that every other line keeps its number.
+    source = "\n".join([""] * head + lines[head:])
     tokens: list[Token] = []
     environment: dict[str, Any] = {}
     # The block parser alone: inline markup is parsed for headings only.
     parser.block.parse(source, parser, environment, tokens)
-    items: list[Heading | Block] = []
     for position, token in enumerate(tokens):
         if token.level or not token.map:
             continue
@@ -61,16 +69,6 @@ def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     return MarkdownIt("commonmark").enable("table")
-
-
-def _without_front_matter(lines: Sequence[str]) -> Sequence[str]:
-    """``lines`` with front matter, if any, as blank lines, so that every other line keeps its number."""
-    if lines[0].rstrip() != "---":
-        return lines
-    for number, line in enumerate(lines[1:], 1):
-        if line.rstrip() in ("---", "..."):
-            return [""] * (number + 1) + list(lines[number + 1 :])
-    return lines
 
 
 def _plain(parser: MarkdownIt, markup: str, environment: dict[str, Any]) -> str:

@@ -1,18 +1,20 @@
 """Headings and paragraphs of plain text.
 
 Plain text marks nothing, and a false heading is worse than a missed one: a heading here is a title
-on the first line, an underlined line, or a line alone between blank lines that is numbered like a
-clause ("12.3 Indemnification", "Article IV"), or written in capitals.
+on the first line, the subject of a message, an underlined line, or a line that is written in capitals or
+numbered like a clause ("12.3 Indemnification", "Article IV") and stands alone between blank lines, or is
+plainly parted from the text below or after it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from retrieval.structure import Block, BlockKind, Heading
 
-__all__ = ["outline", "paragraphs"]
+__all__ = ["outline", "paragraphs", "subject"]
 
 HEADING_LIMIT = 80
 """Characters a heading may have."""
@@ -20,6 +22,7 @@ HEADING_LIMIT = 80
 # Which heading encloses which. What a file leaves out is simply not in the path.
 TITLE, NAMED, CAPITALS, NUMBERED = 1, {"part": 3, "book": 3, "section": 5, "§": 5}, 6, 6
 NAMED_DEFAULT = 4
+ROMAN, LETTERED = 5, 6
 UNDERLINES = {"=": 2, "-": 3, "~": 4}
 
 CLAUSE = re.compile(
@@ -28,6 +31,13 @@ CLAUSE = re.compile(
     re.IGNORECASE,
 )
 NUMBER = re.compile(r"(?P<number>\d{1,3}(?:\.\d{1,3})*)[.)]?\s+(?P<title>[^\W\d_].*|[\"“].*)")
+ORDINAL = re.compile(r"(?P<number>[IVXLC]{1,6}|[A-Z])\.\s+(?P<title>[^\W\d_].*)")
+RUN_IN = re.compile(
+    r"(?P<heading>(?:(?:article|section|§)\s*\d+(?:\.\d+)*|\d{1,3}(?:\.\d{1,3})+)[.:)]?\s+(?P<title>[^.]*)\.)"
+    r"\s+(?=[A-Z\"“(])",
+    re.IGNORECASE,
+)
+"""A clause's number and name before its text, on one line: ``12.3 Indemnification. The Seller shall …``"""
 SENTENCE = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|shall|must|will|may|can|should|would|do|does|you|we|they|it|"
     r"this|these|that|which|who)\b",
@@ -37,22 +47,60 @@ SENTENCE = re.compile(
 MANY_WORDS = 10
 BULLET = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|\(?[a-z]\))\s+\S")
 ADORNMENT = re.compile(r"([=~-])\1{2,}")
+FIELD = re.compile(r"[A-Z][\w-]*(?: [\w-]+){0,2}:(?:\s|$)")
+SUBJECT = re.compile(r"subject:\s*(?P<subject>\S.*)", re.IGNORECASE)
+CALLS = frozenset(
+    "NOTE NOTES WARNING WARNINGS CAUTION IMPORTANT ATTENTION TIP HINT NOTICE EXAMPLE EXAMPLES WHEREAS PROVIDED "
+    "FROM TO CC BCC DATE SENT RE FW FWD BY TODO FIXME USAGE".split()
+)
+"""First words of lines in capitals with a colon that name no section."""
+COLON_WORDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A heading, and where in its last line the text after it begins (0: it has its lines for itself)."""
+
+    heading: Heading
+    column: int = 0
+
+
+def _roman(number: int) -> str:
+    return "X" * (number // 10) + ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")[number % 10]
+
+
+ROMANS = {_roman(number): number for number in range(1, 40)}
+LETTERS = {chr(ord("A") + number): number + 1 for number in range(26)}
 
 
 def outline(text: str) -> list[Heading | Block]:
     """Return the headings and paragraphs of ``text``; the text of a block is its slice of the source."""
     lines = text.split("\n")
     groups = _groups(lines)
-    numbered = _numbered_headings(lines, groups)
+    clauses = _clauses(lines, groups)
     items: list[Heading | Block] = []
     for index, (start, end) in enumerate(groups):
-        heading = numbered.get(index) or _heading(lines, start, end, index, len(groups))
-        if heading:
-            items.append(heading)
-            start = heading.last_line
-        if start < end:
+        found = clauses.get(index) or _heading(lines, start, end, index, len(groups))
+        if not found:
             items.append(_block(lines, start, end))
+            continue
+        items.append(found.heading)
+        if found.column:
+            block = _block(lines, start, end)
+            items.append(Block(block.kind, block.text[found.column :], block.first_line, block.last_line))
+        elif found.heading.level == TITLE and _subject(lines, start, end):
+            items.append(_block(lines, start, end))
+        elif found.heading.last_line < end:
+            items.append(_block(lines, found.heading.last_line, end))
     return items
+
+
+def subject(text: str) -> str:
+    """Return the subject of a message that ``text`` begins with, "" where it does not."""
+    lines = text.split("\n")
+    start, end = next(iter(_groups(lines)), (0, 0))
+    found = _subject(lines, start, end)
+    return found.text if found else ""
 
 
 def paragraphs(text: str) -> list[Block]:
@@ -79,18 +127,34 @@ def _block(lines: Sequence[str], start: int, end: int) -> Block:
     return Block(kind, "\n".join(line.rstrip() for line in lines[start:end]), start + 1, end)
 
 
-def _heading(lines: Sequence[str], start: int, end: int, index: int, count: int) -> Heading | None:
-    """The heading that the group at ``index`` is or begins with, numbered ones aside."""
-    underlined = _underlined(lines, start, end)
-    if underlined:
-        return underlined
-    if end - start > 1 or index == count - 1:
-        return None
+def _heading(lines: Sequence[str], start: int, end: int, index: int, count: int) -> _Found | None:
+    """The heading that the group at ``index`` is or begins with, clauses aside."""
+    whole = _underlined(lines, start, end) or _subject(lines, start, end)
+    if whole:
+        return _Found(whole)
     line = lines[start].strip()
+    if end - start > 1:
+        # Names a section if what is below hangs from it, or if it says so with a colon.
+        hanging = not lines[start][0].isspace() and all(below[0].isspace() for below in lines[start + 1 : end])
+        names = _is_capitals(line) if hanging else line.endswith(":") and _is_capitals(line)
+        return _Found(Heading(CAPITALS, line, start + 1, start + 1)) if names else None
+    if index == count - 1:
+        return None
     if index == 0 and _is_title(line):
-        return Heading(TITLE, line, end, end)
-    if _is_capitals(line):
-        return Heading(CAPITALS, line, end, end)
+        return _Found(Heading(TITLE, line, end, end))
+    return _Found(Heading(CAPITALS, line, end, end)) if _is_capitals(line) else None
+
+
+def _subject(lines: Sequence[str], start: int, end: int) -> Heading | None:
+    """What a message is about, if the group is the fields at its head, among them ``Subject:``."""
+    fields = [FIELD.match(line) is not None for line in lines[start:end]]
+    # A field may go on on the next line, which is then indented.
+    if not all(named or line[:1].isspace() for named, line in zip(fields, lines[start:end], strict=True)):
+        return None
+    for number in range(start, end):
+        match = SUBJECT.fullmatch(lines[number].strip())
+        if match and (sum(fields) > 1 or start == next(i for i, line in enumerate(lines) if line.strip())):
+            return Heading(TITLE, match["subject"], number + 1, number + 1)
     return None
 
 
@@ -113,6 +177,11 @@ def _is_title(line: str) -> bool:
 
 
 def _is_capitals(line: str) -> bool:
+    if line.endswith(":"):
+        line = line[:-1].rstrip()
+        words = line.split()
+        if not words or len(words) > COLON_WORDS or words[0] in CALLS:
+            return False
     letters = [character for character in line if character.isalpha()]
     if len(line) > HEADING_LIMIT or len(letters) < 4 or not all(letter.isupper() for letter in letters):
         return False
@@ -133,24 +202,73 @@ def _has_letters(line: str) -> bool:
     return any(character.isalpha() for character in line)
 
 
-def _numbered_headings(lines: Sequence[str], groups: Sequence[tuple[int, int]]) -> dict[int, Heading]:
+def _clauses(lines: Sequence[str], groups: Sequence[tuple[int, int]]) -> dict[int, _Found]:
     """The clause headings by index of their group.
 
-    Of neighbours at one depth none is a heading: they are the items of a list, blank lines apart.
+    Of lines alone that are neighbours at one depth none is a heading: they are the items of a list, blank
+    lines apart.
     """
-    candidates = {}
+    alone: dict[int, _Found] = {}
+    parted: dict[int, _Found] = {}
     for index, (start, end) in enumerate(groups):
         if end - start == 1:
             heading = _clause(lines[start].strip(), end)
             if heading:
-                candidates[index] = heading
+                alone[index] = _Found(heading)
+                continue
+        found = _parted(lines, start, end)
+        if found:
+            parted[index] = found
+    alone |= {index: found for index, found in _ordinals(lines, groups).items() if index not in alone}
 
-    def alone(index: int) -> bool:
-        level = candidates[index].level
-        return not any(near in candidates and candidates[near].level == level for near in (index - 1, index + 1))
+    def is_item(index: int) -> bool:
+        level = alone[index].heading.level
+        return any(near in alone and alone[near].heading.level == level for near in (index - 1, index + 1))
 
     last = len(groups) - 1
-    return {index: heading for index, heading in candidates.items() if index < last and alone(index)}
+    return parted | {index: found for index, found in alone.items() if index < last and not is_item(index)}
+
+
+def _parted(lines: Sequence[str], start: int, end: int) -> _Found | None:
+    """A clause's heading that the group begins with, on a line of its own or before its text."""
+    first = lines[start].strip()
+    if end - start > 1:
+        second = lines[start + 1].strip()
+        numbered = any(NUMBER.match(line.strip()) or CLAUSE.match(line.strip()) for line in lines[start + 1 : end])
+        heading = _clause(first, start + 1)
+        if heading and CLAUSE.fullmatch(first) and end - start == 2 and _is_capitals(second):
+            return _Found(Heading(heading.level, f"{first} {second}", start + 1, end))
+        # The line was not broken because it was full: the next word had had room.
+        room = max(map(len, lines[start:end])) - len(lines[start].rstrip()) - 1
+        named = heading and (_is_capitalised(first) or CLAUSE.fullmatch(first)) and not second[0].islower()
+        if heading and named and not numbered and len(second.split()[0]) <= room and len(second.split()) > 1:
+            return _Found(heading)
+    match = RUN_IN.match(lines[start].lstrip())
+    if match and len(match["heading"]) <= HEADING_LIMIT and _names_clause(match["title"]):
+        indent = len(lines[start]) - len(lines[start].lstrip())
+        heading = _clause(match["heading"], start + 1)
+        return _Found(heading, indent + match.end()) if heading else None
+    return None
+
+
+def _ordinals(lines: Sequence[str], groups: Sequence[tuple[int, int]]) -> dict[int, _Found]:
+    """Lines alone with a Roman numeral or a letter, where the text counts: none without its neighbour in the order."""
+    found: dict[int, re.Match[str]] = {}
+    for index, (start, end) in enumerate(groups):
+        match = ORDINAL.fullmatch(lines[start].strip()) if end - start == 1 else None
+        if match and len(match[0]) <= HEADING_LIMIT and _names_clause(match["title"]):
+            found[index] = match
+    numbers = [match["number"] for match in found.values()]
+    roman = any(len(number) > 1 and number in ROMANS for number in numbers)
+    headings = {}
+    for index, match in found.items():
+        number = match["number"]
+        order = ROMANS if roman and number in ROMANS else LETTERS
+        place = order.get(number)
+        if place and any(order.get(other) in (place - 1, place + 1) for other in numbers):
+            line = groups[index][1]
+            headings[index] = _Found(Heading(ROMAN if order is ROMANS else LETTERED, match[0], line, line))
+    return headings
 
 
 def _clause(line: str, number: int) -> Heading | None:
@@ -162,11 +280,11 @@ def _clause(line: str, number: int) -> Heading | None:
         title = named["title"] or ""
         if named["mark"] or not title or title[0].isupper():
             level = NAMED.get(named["name"].lower(), NAMED_DEFAULT)
-            return Heading(level, line, number, number) if not title or _names_clause(title) else None
+            return Heading(level, " ".join(line.split()), number, number) if not title or _names_clause(title) else None
     plain = NUMBER.fullmatch(line)
     if plain and _names_clause(plain["title"]):
         depth = plain["number"].removesuffix(".0").count(".")
-        return Heading(NUMBERED + 1 + depth, line, number, number)
+        return Heading(NUMBERED + 1 + depth, " ".join(line.split()), number, number)
     return None
 
 
@@ -175,6 +293,11 @@ def _names_clause(title: str) -> bool:
     words = title.rstrip(".").split()
     if not words or title[-1] in ",;:" or ". " in title or not (title[0].isupper() or title[0] in '"“'):
         return False
-    if all(word[0].isupper() for word in words if len(word) > 3 and word[0].isalpha()):
+    if _is_capitalised(title):
         return len(words) <= MANY_WORDS
     return not title.endswith(".") and not _is_sentence(title)
+
+
+def _is_capitalised(line: str) -> bool:
+    """Whether each word that is not short begins with a capital."""
+    return all(word[0].isupper() for word in line.split() if len(word) > 3 and word[0].isalpha())

@@ -5,14 +5,27 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from retrieval.columns import Columns
 from retrieval.documents import READERS, Skipped, SourceFile
 from retrieval.errors import DocumentError
 from retrieval.workspace import FILE_NAME, CorpusSettings, Workspace
 
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
 __all__ = ["walk_corpus"]
+
+GITIGNORE = ".gitignore"
+GITIGNORE_BYTES = 1_000_000
+UNINTERESTING = ("node_modules", "__pycache__")
+"""Folders that hold other people's code or none at all, whether a .gitignore says so or not."""
+VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
+"""The file that makes a folder a Python environment, which is none of the corpus's text either."""
 
 
 def walk_corpus(workspace: Workspace, corpus: str) -> tuple[list[SourceFile], list[Skipped]]:
@@ -35,6 +48,26 @@ def walk_corpus(workspace: Workspace, corpus: str) -> tuple[list[SourceFile], li
 _lone_surrogate = re.compile("[\ud800-\udfff]")
 
 
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    """The patterns of one .gitignore, which count under ``folder``, and those of the folders around it."""
+
+    folder: Path
+    patterns: GitIgnoreSpec
+    outer: _Ignored | None
+
+    def covers(self, path: Path, *, folder: bool) -> bool:
+        """Whether ``path`` is to be ignored; the innermost .gitignore that mentions it says."""
+        ignored: _Ignored | None = self
+        while ignored:
+            relative = path.relative_to(ignored.folder).as_posix() + "/" * folder
+            verdict = ignored.patterns.check_file(relative).include
+            if verdict is not None:
+                return verdict
+            ignored = ignored.outer
+        return False
+
+
 class _Walker:
     """One walk. Links wait until everything else is known, so that a file is found by its own name first."""
 
@@ -43,25 +76,27 @@ class _Walker:
         self.base = Path(os.path.commonpath([root if root.is_dir() else root.parent for root in roots]))
         own = (workspace.models_dir, workspace.root / "indexes", workspace.root / FILE_NAME)
         self.own = {path.resolve() for path in own}
-        self.include = _any_of(settings.include)
-        self.exclude = _any_of(settings.exclude)
+        self.include = _patterns(settings.include) if settings.include else None
+        self.exclude = _patterns(settings.exclude) if settings.exclude else None
+        self.gitignore = settings.gitignore
+        self.columns = Columns(settings.text_columns, settings.title_column, settings.id_column)
         self.max_bytes = settings.max_file_mb * 1_000_000
         self.max_file_mb = settings.max_file_mb
         self.files: list[SourceFile] = []
         self.skipped: list[Skipped] = []
         self.seen: dict[Path, str] = {}
-        self.links: list[Path] = []
+        self.links: dict[Path, _Ignored | None] = {}
 
     def run(self) -> None:
         for root in self.roots:
             if root.is_dir():
-                self.folder(root, root)
+                self.folder(root, root, self.ignored_around(root))
             else:
                 self.file(root, root)
         while self.links:
-            links, self.links = sorted(self.links), []
-            for link in links:
-                self.link(link)
+            links, self.links = self.links, {}
+            for link in sorted(links):
+                self.link(link, links[link])
 
     def skip(self, path: Path, reason: str) -> None:
         name = self.relative(path).encode("utf-8", "replace").decode("utf-8")
@@ -70,11 +105,11 @@ class _Walker:
     def relative(self, path: Path) -> str:
         return path.relative_to(self.base).as_posix()
 
-    def folder(self, shown: Path, real: Path) -> None:
+    def folder(self, shown: Path, real: Path, ignored: _Ignored | None) -> None:
         """Walk the folder ``real``, which the corpus shows as ``shown``, without recursion (it may be deep)."""
-        waiting = [(shown, real)]
+        waiting = [(shown, real, ignored)]
         while waiting:
-            shown, real = waiting.pop()
+            shown, real, ignored = waiting.pop()
             if real in self.seen or real in self.own:
                 continue
             self.seen[real] = self.relative(shown)
@@ -83,21 +118,60 @@ class _Walker:
             except OSError as error:
                 self.skip(shown, f"cannot be read: {error.strerror}")
                 continue
+            if any(entry.name == VIRTUAL_ENVIRONMENT for entry in entries) and real not in self.roots:
+                continue
+            if any(entry.name == GITIGNORE for entry in entries):
+                ignored = self.ignored_in(shown, real, ignored)
             for entry in entries:
                 path = shown / entry.name
-                if entry.name.startswith(".") or self.excluded(path):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if entry.name.startswith(".") or self.left_out(path, ignored, folder=is_folder):
                     continue
                 if entry.is_symlink():
-                    self.links.append(path)
-                elif entry.is_dir(follow_symlinks=False):
-                    waiting.append((path, real / entry.name))
+                    self.links[path] = ignored
+                elif is_folder:
+                    waiting.append((path, real / entry.name, ignored))
                 else:
                     self.file(path, real / entry.name)
 
-    def excluded(self, path: Path) -> bool:
-        return bool(self.exclude and self.exclude.fullmatch(self.relative(path)))
+    def left_out(self, path: Path, ignored: _Ignored | None, *, folder: bool) -> bool:
+        if folder and path.name in UNINTERESTING:
+            return True
+        return self.excluded(path, folder=folder) or bool(ignored and ignored.covers(path, folder=folder))
 
-    def link(self, path: Path) -> None:
+    def excluded(self, path: Path, *, folder: bool = False) -> bool:
+        return bool(self.exclude and self.exclude.match_file(self.relative(path) + "/" * folder))
+
+    def ignored_in(self, shown: Path, real: Path, outer: _Ignored | None) -> _Ignored | None:
+        """What is ignored under ``real``, shown as ``shown``, by the .gitignore in it and those around it."""
+        file = real / GITIGNORE
+        # git follows no link here either, which might lead out of the corpus
+        if not self.gitignore or file.is_symlink() or not file.is_file():
+            return outer
+        try:
+            with file.open("rb") as stream:
+                text = stream.read(GITIGNORE_BYTES).decode("utf-8", "replace")
+        except OSError as error:
+            self.skip(shown / GITIGNORE, f"cannot be read: {error.strerror}")
+            return outer
+        return _Ignored(shown, _patterns(text.splitlines()), outer)
+
+    def ignored_around(self, root: Path) -> _Ignored | None:
+        """What the repository around ``root`` ignores; nothing where that is ``root`` itself, which was asked for."""
+        inside = root
+        folders: list[Path] = []
+        while not (inside / ".git").exists():
+            if inside == inside.parent:
+                return None
+            inside = inside.parent
+            folders.append(inside)
+        ignored = None
+        for folder in reversed(folders):
+            ignored = self.ignored_in(folder, folder, ignored)
+        on_the_way = [root, *(folder for folder in folders if folder != inside)]
+        return None if ignored and any(ignored.covers(path, folder=True) for path in on_the_way) else ignored
+
+    def link(self, path: Path, ignored: _Ignored | None) -> None:
         """Follow a link if it leads to where the corpus reaches and nobody else has been."""
         try:
             real = path.resolve(strict=True)
@@ -109,12 +183,12 @@ class _Walker:
             return None
         if real in self.seen:
             return self.skip(path, f"link to {self.seen[real]}, which is read under that name")
-        return self.folder(path, real) if real.is_dir() else self.file(path, real)
+        return self.folder(path, real, ignored) if real.is_dir() else self.file(path, real)
 
     def file(self, shown: Path, real: Path) -> None:
         if real in self.seen or real in self.own or self.excluded(shown):
             return
-        if self.include and not self.include.fullmatch(self.relative(shown)):
+        if self.include and not self.include.match_file(self.relative(shown)):
             return
         if _lone_surrogate.search(self.relative(shown)):
             return self.skip(shown, "its name is not UTF-8; rename it")
@@ -135,25 +209,21 @@ class _Walker:
         if not os.access(real, os.R_OK):
             return self.skip(shown, "cannot be read: Permission denied")
         self.seen[real] = self.relative(shown)
-        self.files.append(SourceFile(real, self.relative(shown), status.st_size, status.st_mtime_ns))
+        self.files.append(
+            SourceFile(real, self.relative(shown), status.st_size, status.st_mtime_ns, columns=self.columns)
+        )
 
 
-def _any_of(globs: Iterable[str]) -> re.Pattern[str] | None:
-    patterns = [_translate(glob) for glob in globs]
-    return re.compile("|".join(patterns)) if patterns else None
+def _patterns(lines: Sequence[str]) -> GitIgnoreSpec:
+    """Patterns read as in .gitignore; one that git would not understand either fits nothing."""
+    from pathspec import GitIgnoreSpec
+    from pathspec.patterns.gitignore import GitIgnorePatternError
 
-
-def _translate(glob: str) -> str:
-    """A regular expression for one pattern, read as in .gitignore.
-
-    ``*`` and ``?`` stay within a folder, ``**`` does not; a pattern without ``/`` fits at any depth;
-    what fits a folder fits all that is in it.
-    """
-    body = glob.strip("/")
-    parts = [
-        ".*" if part == "**" else re.escape(part).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-        for part in body.split("/")
-    ]
-    pattern = "/".join(parts).replace(".*/", "(?:.*/)?")
-    anywhere = "" if "/" in body or glob.startswith("/") else "(?:.*/)?"
-    return f"(?:{anywhere}{pattern}(?:/.*)?)"
+    understood = []
+    for line in lines:
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except GitIgnorePatternError:
+            continue
+        understood.append(line)
+    return GitIgnoreSpec.from_lines(understood)

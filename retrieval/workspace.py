@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from retrieval.errors import SettingsError
 
@@ -35,42 +36,92 @@ DEFAULT_BASE_MODEL = "BAAI/bge-base-en-v1.5"
 CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
+# fmt: off
+Language = Literal[
+    "none", "arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "dutch_porter", "english",
+    "esperanto", "estonian", "finnish", "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish",
+    "italian", "lithuanian", "nepali", "norwegian", "persian", "polish", "porter", "portuguese", "romanian",
+    "russian", "serbian", "sesotho", "spanish", "swedish", "tamil", "turkish", "yiddish",
+]
+# fmt: on
+"""Whose stems words are reduced to (Snowball's stemmers), or none: a wrong one is told before anything is indexed."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSettings(_Frozen):
-    """``[model]``: which embedder, and where it runs."""
+    """``[model]``: which embedder, and where it runs.
+
+    ``query_prompt`` and ``document_prompt`` unset: the model's own. ``endpoint``: the address of a server
+    that embeds in the model's stead, "" for none; its key is in SHOPTALK_ENDPOINT_KEY, never in a file.
+    """
 
     base: str = DEFAULT_BASE_MODEL
     device: str = "auto"
+    backend: Literal["torch", "onnx-int8"] = "torch"
     batch_size: int = Field(32, ge=1, le=4096)
     trust_remote_code: bool = False
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    endpoint: str = ""
+    endpoint_kind: Literal["tei", "openai", "huggingface"] = "tei"
+    endpoint_model: str = ""
+    endpoint_max_tokens: int = Field(512, ge=16)
+    endpoint_timeout: float = Field(30.0, gt=0)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must be an address such as http://127.0.0.1:8080")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must hold no user, password or query; put the key in SHOPTALK_ENDPOINT_KEY")
+        return value.rstrip("/")
 
 
 class CorpusSettings(_Frozen):
-    """``[corpus.NAME]``: which documents, and which of them to leave out."""
+    """``[corpus.NAME]``: which documents, which of them to leave out, and which columns of tables are what.
+
+    ``text_columns`` (those that a file has are joined), ``title_column`` and ``id_column`` unset: guessed.
+    """
 
     paths: tuple[str, ...] = Field(min_length=1)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    gitignore: bool = True
     max_file_mb: float = Field(64.0, gt=0)
+    text_columns: tuple[str, ...] = ()
+    title_column: str = ""
+    id_column: str = ""
 
 
 class PassageSettings(_Frozen):
-    """``[passages]``: how sections are cut; lengths are tokens of the embedder in use."""
+    """``[passages]``: how sections are cut and their words stemmed; lengths are tokens of the embedder in use."""
 
     max_tokens: int = Field(224, ge=16, le=8192)
-    language: str = "english"
+    language: Language = "english"
 
 
 class SearchSettings(_Frozen):
-    """``[search]``: how hits are ranked. ``lexical_weight`` unset: as tuned with the model, else .5."""
+    """``[search]``: how hits are ranked and shown.
+
+    ``lexical_weight`` unset: as tuned with the model, else .5. ``per_document``: how many passages
+    of one document may be hits, 0 for any number. ``neighbours``: how many passages before and
+    after a hit are shown with it. ``rerank``: the cross-encoder that has the last word, "" for none.
+    """
 
     mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
     fusion: Literal["zscore", "rrf"] = "zscore"
     lexical_weight: float | None = Field(None, ge=0, le=1)
     candidates: int = Field(100, ge=1, le=1000)
+    collapse_duplicates: bool = True
+    per_document: int = Field(0, ge=0)
+    neighbours: int = Field(0, ge=0, le=10)
+    rerank: str = ""
+    rerank_candidates: int = Field(30, ge=1, le=1000)
 
 
 class TrainerSettings(_Frozen):

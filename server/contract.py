@@ -28,6 +28,7 @@ __all__ = [
     "SearchMode",
     "SearchOutput",
     "SkippedFile",
+    "SourceOutput",
     "TopK",
     "VersionStatus",
     "WaitSeconds",
@@ -90,6 +91,15 @@ class _Output(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SourceOutput(_Output):
+    """Where else a passage's text stands."""
+
+    document_id: str
+    uri: str
+    first_line: int
+    last_line: int
+
+
 class HitOutput(_Output):
     """A passage that was found."""
 
@@ -98,7 +108,7 @@ class HitOutput(_Output):
     document_id: str
     title: str
     heading: list[str] = Field(description="Headings above the passage, outermost first.")
-    uri: str = Field(description="URI of the whole document.")
+    uri: str = Field(description="URI of the document; ends in #page=N, the passage's first page, where it has pages.")
     first_line: int = Field(description="First line of the passage in its source file, from 1.")
     last_line: int
     text: str = Field(description="Untrusted text from the document.")
@@ -106,6 +116,10 @@ class HitOutput(_Output):
     score: float
     dense_rank: int | None = Field(description="Place by meaning alone; null where that side did not find it.")
     lexical_rank: int | None = Field(description="Place by words alone; null where that side did not find it.")
+    also: list[SourceOutput] = Field(
+        default_factory=list, description="Other places that say the same, nearly word for word; the first of them."
+    )
+    also_total: int = Field(default=0, description="How many such places were found.")
 
 
 class SearchOutput(_Output):

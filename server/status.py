@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from retrieval.doctor import folder_problem, index_problem, model_problems
 from retrieval.errors import ShoptalkError
 from retrieval.models import ModelVersion, current_reference, list_versions
 from retrieval.workspace import Workspace
@@ -27,6 +28,7 @@ def model_status_output(workspace: Workspace, engines: Engines, jobs: Jobs) -> M
     version = next((version for version in versions if version.current), None)
     infos = {corpus: _info(engines, corpus) for corpus in sorted(workspace.corpora)}
     states = {corpus: engines.load_state(corpus) for corpus in infos}
+    load_errors = [*model_problems(workspace), *(error for _, error in states.values() if error)]
     fitting = next((info for info, _ in infos.values() if info is not None and not info.stale), None)
     loaded = any(state == "ready" for state, _ in states.values())
     return ModelStatusOutput(
@@ -36,12 +38,12 @@ def model_status_output(workspace: Workspace, engines: Engines, jobs: Jobs) -> M
         dimension=fitting.dimension if fitting else 0,
         device=_device(workspace) if loaded else "",
         load_state=min((state for state, _ in states.values()), key=_WORST_FIRST.index, default="not loaded"),
-        load_error="; ".join(dict.fromkeys(error for _, error in states.values() if error)),
+        load_error="; ".join(dict.fromkeys(load_errors)),
         verdict=version.verdict if version else "",
         ndcg_before=version.ndcg_before if version else None,
         ndcg_after=version.ndcg_after if version else None,
         corpora=[
-            _without_index(corpus, problem) if info is None else _with_index(info, *states[corpus], reference)
+            _without_index(corpus, problem) if info is None else _with_index(workspace, info, *states[corpus])
             for corpus, (info, problem) in infos.items()
         ],
         jobs=[job.output() for job in jobs.recent()],
@@ -59,15 +61,14 @@ def _info(engines: Engines, corpus: str) -> tuple[EngineInfo | None, str]:
 
 def _device(workspace: Workspace) -> str:
     """Where a loaded model runs. Imports torch, so not to be asked before it is loaded anyway."""
-    from retrieval.embedders import choose_compute
+    from retrieval.embedders import device_in_use
 
-    return choose_compute(workspace.model.device).device
+    return device_in_use(workspace)
 
 
-def _with_index(info: EngineInfo, load_state: LoadState, load_error: str, reference: str) -> CorpusStatus:
+def _with_index(workspace: Workspace, info: EngineInfo, load_state: LoadState, load_error: str) -> CorpusStatus:
     degraded = load_error and f"words only: {load_error}"
-    if info.stale and not degraded:
-        degraded = f"the index was built with {info.reference} and {reference} is in use now; reindex to put it to work"
+    degraded = degraded or index_problem(workspace, info.corpus) or folder_problem(workspace, info.corpus)
     return CorpusStatus(
         corpus=info.corpus,
         load_state=load_state,

@@ -47,7 +47,7 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
     Nothing is trained. Counts are by rule: mined, left once doubles, ambiguous anchors and leaks are
     gone, past the silver filter, and taken for training.
     """
-    from retrieval.embedders import load_embedder
+    from retrieval.embedders import load_local
     from trainer.questions import load_questions
     from trainer.recipes import find_recipe
     from trainer.tune import mine_corpus
@@ -62,7 +62,7 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
             workspace,
             workspace.corpus_name(corpus),
             chosen,
-            load_embedder("base", workspace),
+            load_local("base", workspace),
             questions=asked,
             seed=workspace.trainer.seed,
             judged=False,

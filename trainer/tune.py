@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.console import Progress, silent
-from retrieval.embedders import LocalEmbedder, load_embedder
+from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.embedding_cache import encode_cached
 from retrieval.errors import QuestionsError, ShoptalkError
 from retrieval.indexing import passage_limit
@@ -99,7 +99,7 @@ def tune(
     """
     started = time.monotonic()
     real = load_questions(questions) if questions else None
-    embedder = load_embedder("base", workspace)
+    embedder = load_local("base", workspace)
     compute = embedder.compute
     precision = "bfloat16" if compute.bfloat16 and not is_static(embedder.model) else "float32"
     choices = [f"runs on {compute.device} in {precision}: {compute.reason}"]

@@ -150,3 +150,47 @@ def test_a_cache_that_is_damaged_inside_is_begun_anew(tmp_path: Path) -> None:
         assert cache.find(vectors) == {}
         cache.keep(vectors)
         assert len(cache.find(vectors)) == len(vectors)
+
+
+def test_a_prefix_finds_ids_and_paths_by_code_points(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.sqlite")
+    top = "\U0010ffff"
+    names = [
+        "a",
+        "ab/c",
+        "ab/d",
+        "aB/c",
+        "ac",
+        "ä/x",
+        "文/一",
+        "文/二",
+        "\ud7ffx",
+        "\ue000x",
+        "😀/x",
+        f"{top}x",
+        f"a{top}x",
+    ]
+    for number, name in enumerate(names):
+        path = f"files/{number}.jsonl" if number % 2 else name
+        catalog.put_document(Document(name, path, name, "text", "markdown"))
+        catalog.put_passages(name, [passage(name, "x", name)])
+    catalog.close()
+    reader = CatalogReader(tmp_path / "catalog.sqlite")
+    every = reader.passages(range(1, len(names) + 1))
+    for prefix in [*names, "ab", "ab/", "A", "文", "\ud7ff", "\ue000", top, f"a{top}", "files/", "files/1", "x", "a\0"]:
+        expected = {
+            number for number, row in every.items() if f"{row.passage.document_id}\n{row.path}".startswith(prefix)
+        } | {number for number, row in every.items() if row.path.startswith(prefix)}
+        found = reader.numbers_under(prefix).tolist()
+        assert (prefix, sorted(found)) == (prefix, sorted(expected))
+
+
+def test_neighbours_are_those_of_the_document_in_its_order(catalog: Catalog, tmp_path: Path) -> None:
+    one = [passage("a/one.md", part, f"a/one.md {part}") for part in "xy"]
+    catalog.put_passages("a/one.md", [one[1], passage("a/one.md", "new", "new"), one[0]])
+    catalog.close()
+    reader = CatalogReader(tmp_path / "catalog.sqlite")
+    (new,) = (row for row in reader.passages([1, 2, 5]).values() if row.passage.text == "new")
+    texts = [row.passage.text for row in reader.neighbours(new, 1)]
+    assert texts == ["a/one.md y", "new", "a/one.md x"]
+    assert [row.position for row in reader.neighbours(new, 9)] == [0, 1, 2]

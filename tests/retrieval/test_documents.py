@@ -208,8 +208,8 @@ def test_byte_order_marks_and_line_ends_are_taken_care_of(tmp_path: Path, data: 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"caf\xe9 au lait", "not UTF-8 (byte 3); save it as UTF-8"),
-        (b"\xff\xfea\x00b", "not UTF-16 (byte 4); save it as UTF-8"),
+        (b"\xff\xff \xfe\x81", "not UTF-8 (byte 0), and no other encoding fits; save it as UTF-8"),
+        (b"\xff\xfea\x00b", "not UTF-16 (byte 4), though so marked; save it as UTF-8"),
         (b"\x7fELF\0\0\x01", "binary file"),
         (b"\x89PNG\0\xff", "binary file"),
     ],
@@ -220,6 +220,36 @@ def test_what_is_not_text_says_so(tmp_path: Path, data: bytes, reason: str) -> N
         read(file)
     assert str(error.value) == f"x.txt: {reason}"
     assert read_or_skip(file) == ([], [Skipped("x.txt", reason)])
+
+
+def test_a_text_in_another_encoding_says_which(tmp_path: Path) -> None:
+    [document], _ = read(source(tmp_path / "x.txt", "Menü\r\n\r\nCafé au lait\r\n".encode("cp1252")))
+    assert (document.text, document.title) == ("Menü\n\nCafé au lait\n", "Menü")
+    assert document.metadata == {"encoding": "cp1252"}
+
+
+def test_front_matter_is_metadata_and_its_title_the_title(tmp_path: Path) -> None:
+    page = "---\ntitle: Opening hours\ntags: [shop, time]\n---\n# When\n\nFrom nine.\n"
+    [document], _ = read(source(tmp_path / "x.md", page))
+    assert (document.title, document.text) == ("Opening hours", page)
+    assert document.metadata == {"title": "Opening hours", "tags": "shop, time"}
+
+
+def test_the_question_of_a_page_is_its_title_and_no_record_s_question(tmp_path: Path) -> None:
+    [document], _ = read(source(tmp_path / "x.md", "---\nquestion: How?\n---\nSo.\n"))
+    assert (document.title, document.metadata) == ("How?", {})
+
+
+def test_a_message_is_titled_by_its_subject(tmp_path: Path) -> None:
+    [document], _ = read(source(tmp_path / "x.txt", "From: a@b.c\nSubject: The printer jams\n\nIt does.\n"))
+    assert document.title == "The printer jams"
+
+
+def test_source_code_is_titled_by_its_path_and_outlined(tmp_path: Path) -> None:
+    [document], _ = read(source(tmp_path / "x.py", '"""About it."""\n\ndef f():\n    """Do it."""\n'))
+    assert (document.title, document.format) == ("x.py", "outlined")
+    assert [item.text for item in document.outline] == ["About it.", "def f()", "Do it."]
+    assert read_or_skip(source(tmp_path / "y.py", " \n"))[1] == [Skipped("y.py", "no text")]
 
 
 def test_a_file_of_white_space_has_no_text(tmp_path: Path) -> None:
@@ -258,7 +288,7 @@ def test_a_beir_corpus_gives_a_document_a_record(tmp_path: Path) -> None:
         ("corpus.jsonl#3", "", "No id", 3, 3),
         ("d4", "Only a title", "", 4, 4),
     ]
-    assert documents[0].metadata == {"url": "http://x"}
+    assert documents[0].metadata == {"url": "http://x", "year": "1999"}
     assert {d.path for d in documents} == {"corpus.jsonl"}
 
 
@@ -330,7 +360,7 @@ def test_the_later_of_two_documents_with_one_id_is_left_out(tmp_path: Path) -> N
     assert [(d.id, d.text) for d in documents] == [("x", "first"), ("y", "other")]
     assert [(item.path, item.reason) for item in skipped] == [
         ("b.jsonl", "document id 'x' is taken by a.jsonl line 1"),
-        ("c.txt", "not UTF-8 (byte 0); save it as UTF-8"),
+        ("c.txt", "not UTF-8 (byte 0), and no other encoding fits; save it as UTF-8"),
     ]
     assert told == [("read", 1, 3), ("read", 2, 3), ("read", 3, 3)]
 

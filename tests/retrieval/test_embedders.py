@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
-from retrieval.embedders import LocalEmbedder, choose_compute, fingerprint, load_embedder
+from retrieval.embedders import LocalEmbedder, choose_compute, device_in_use, fingerprint, load_local
 from retrieval.errors import ModelError
 from retrieval.models import resolve
 from retrieval.workspace import Workspace
@@ -30,7 +32,7 @@ def workspace_with(root: Path, base: str) -> Workspace:
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> LocalEmbedder:
-    return load_embedder("base", workspace_with(tmp_path_factory.mktemp("minilm"), MINILM))
+    return load_local("base", workspace_with(tmp_path_factory.mktemp("minilm"), MINILM))
 
 
 def test_vectors_are_those_of_sentence_transformers_at_unit_length(minilm: LocalEmbedder) -> None:
@@ -64,22 +66,22 @@ def test_threads_that_encode_and_count_at_once_get_the_right_answers(minilm: Loc
 def test_the_fingerprint_is_of_the_content_not_of_the_place(static_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(static_model, copy)
-    first = load_embedder("base", workspace_with(tmp_path / "a", str(static_model)))
-    second = load_embedder("base", workspace_with(tmp_path / "b", str(copy)))
+    first = load_local("base", workspace_with(tmp_path / "a", str(static_model)))
+    second = load_local("base", workspace_with(tmp_path / "b", str(copy)))
     assert first.fingerprint == second.fingerprint
     first.encode_documents(TEXTS)
     assert fingerprint(first.model) == first.fingerprint
 
 
 def test_one_changed_weight_changes_the_fingerprint(static_model: Path, tmp_path: Path) -> None:
-    embedder = load_embedder("base", workspace_with(tmp_path, str(static_model)))
+    embedder = load_local("base", workspace_with(tmp_path, str(static_model)))
     weights = embedder.model.state_dict()
     next(iter(weights.values())).view(-1)[12345] += 1e-3
     assert fingerprint(embedder.model) != embedder.fingerprint
 
 
 def test_prompts_are_part_of_the_fingerprint_and_of_what_is_encoded(static_model: Path, tmp_path: Path) -> None:
-    embedder = load_embedder("base", workspace_with(tmp_path, str(static_model)))
+    embedder = load_local("base", workspace_with(tmp_path, str(static_model)))
     plain = embedder.encode_queries(["heart attack"])
     embedder.model.prompts = {"query": "query: ", "document": "passage: "}
     assert fingerprint(embedder.model) != embedder.fingerprint
@@ -91,7 +93,58 @@ def test_a_folder_that_holds_no_loadable_model_is_one_clear_error(tmp_path: Path
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"model broken could not be loaded: "):
-        load_embedder("broken", workspace_with(tmp_path, "acme/base"))
+        load_local("broken", workspace_with(tmp_path, "acme/base"))
+
+
+def test_pickled_weights_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(resolve(workspace_with(tmp_path / "w", MINILM), "base").location, folder)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"^model pickled could not be loaded: its weights are a pickle.*as safetensors"):
+        load_local("pickled", workspace_with(tmp_path, "acme/base"))
+
+
+@pytest.mark.parametrize("place", ["config.json", "modules.json"])
+def test_code_that_a_model_brings_along_is_not_run(static_model: Path, tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "bringing"
+    trap = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Custom: ...\n"
+    if place == "config.json":
+        folder.mkdir()
+        reference = {"AutoConfig": "custom.Custom", "AutoModel": "custom.Custom"}
+        (folder / place).write_text(json.dumps({"model_type": "custom", "auto_map": reference}))
+    else:
+        shutil.copytree(static_model, folder)
+        modules = json.loads((folder / place).read_text())
+        (folder / place).write_text(json.dumps([{**modules[0], "type": "custom.Custom"}]))
+    (folder / "custom.py").write_text(trap)
+    with pytest.raises(ModelError, match=r"^model bringing could not be loaded: .+") as raised:
+        load_local("bringing", workspace_with(tmp_path, "acme/base"))
+    assert not (tmp_path / "ran").exists() and "\n" not in str(raised.value)
+    if place == "config.json":
+        assert "it brings code of its own, which is not run" in str(raised.value)
+
+
+def test_a_prompt_that_the_pooling_leaves_out_is_read_but_not_pooled(minilm: LocalEmbedder, tmp_path: Path) -> None:
+    embedder = load_local("base", workspace_with(tmp_path, MINILM))
+    embedder.model.prompts = {"query": "find what answers this: "}
+    pooled = embedder.encode_queries(["heart attack"])
+    embedder.model.set_pooling_include_prompt(False)
+    theirs = embedder.model.encode(["heart attack"], prompt_name="query", normalize_embeddings=True)
+    ours = embedder.encode_queries(["heart attack"])
+    assert (ours * theirs).sum() > 0.999
+    assert (ours * pooled).sum() < 0.99
+
+
+def test_where_an_embedder_runs_is_told_by_the_settings(tmp_path: Path) -> None:
+    Workspace.create(tmp_path, {}, "acme/base")
+    for settings, device in (
+        ({"SHOPTALK_MODEL_ENDPOINT": "http://host"}, "remote"),
+        ({"SHOPTALK_MODEL_BACKEND": "onnx-int8"}, "cpu"),
+        ({"SHOPTALK_MODEL_DEVICE": "cpu"}, "cpu"),
+    ):
+        assert device_in_use(Workspace.open(tmp_path, settings)) == device
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
@@ -105,6 +158,6 @@ def test_a_checkpoint_that_says_float16_is_run_in_float32(minilm: LocalEmbedder,
     shutil.copytree(resolve(workspace_with(tmp_path / "w", MINILM), "base").location, folder)
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, "dtype": "float16", "torch_dtype": "float16"}))
-    half = load_embedder("base", workspace_with(tmp_path / "h", str(folder)))
+    half = load_local("base", workspace_with(tmp_path / "h", str(folder)))
     assert {str(tensor.dtype) for tensor in half.model.parameters()} == {"torch.float32"}
     assert (half.encode_queries(TEXTS) * minilm.encode_queries(TEXTS)).sum(axis=1).min() > 0.999

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,3 +90,29 @@ def test_every_candidate_comes_out_once_with_a_finite_falling_score(
     assert sorted(ids.tolist()) == sorted({*dense[0], *lexical[0]})
     assert np.isfinite(scores).all()
     assert (np.diff(scores) <= 0).all()
+
+
+def plainly_fused(dense: Ranking, lexical: Ranking, weight: float) -> dict[int, float]:
+    """The rule as the docstring states it, candidate by candidate."""
+    sides = [dict(zip(*side, strict=True)) for side in (dense, lexical)]
+    if len(sides[1]) < len(sides[0]):
+        sides[1] = dict.fromkeys([*sides[0], *sides[1]], 0.0) | sides[1]
+    totals = dict.fromkeys([*sides[0], *sides[1]], 0.0)
+    for side, share in zip(sides, (1 - weight, weight), strict=True):
+        scores = list(side.values())
+        deviation = statistics.pstdev(scores) if scores else 0.0
+        equal = deviation <= 1e-12 * max(map(abs, scores), default=0.0)
+        zscores = {key: 0.0 if equal else (score - statistics.fmean(scores)) / deviation for key, score in side.items()}
+        for key in totals:
+            totals[key] += share * zscores.get(key, min(zscores.values(), default=0.0))
+    return totals
+
+
+def rounded(ranking: Ranking) -> Ranking:
+    """Scores whose spread is no rounding error, which one reckoning may take for 0 and another not."""
+    return ranking[0], [round(score, 3) for score in ranking[1]]
+
+
+@given(rankings.map(rounded), rankings.map(rounded), st.floats(0, 1))
+def test_the_fused_scores_are_those_of_the_rule(dense: Ranking, lexical: Ranking, weight: float) -> None:
+    assert fused(dense, lexical, weight) == pytest.approx(plainly_fused(dense, lexical, weight), rel=1e-6, abs=1e-6)

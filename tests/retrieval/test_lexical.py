@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
-from retrieval.errors import IndexingError, SettingsError
-from retrieval.lexical import MAX_TOKEN_CHARS, Bm25Scorer, LexicalIndex, query_terms, tokenize
+from retrieval.errors import IndexingError
+from retrieval.lexical import Bm25Scorer, LexicalIndex, tokenize
 
 TEXTS = [
     "Type 2 diabetes mellitus without complications E11.9",
@@ -19,70 +19,6 @@ TEXTS = [
     "Install libfoo-2.1 with make install",
     "The tenant shall pay rent under §12(b) of the lease",
 ]
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("E11.9", ["e11.9", "e11", "9"]),
-        ("libfoo-2.1", ["libfoo-2.1", "libfoo", "2.1", "2", "1"]),
-        ("snake_case", ["snake_case", "snake", "case"]),
-        ("§12(b)", ["§12(b)", "§12", "12", "b"]),
-        ("(see E11.9).", ["see", "e11.9", "e11", "9"]),
-        ("C++ and C#", ["c++", "c", "and", "c#", "c"]),
-        ("running RUNS", ["run", "run"]),
-        ("patient's", ["patient", "s"]),
-    ],
-)
-def test_identifiers_are_kept_whole_and_in_parts(text: str, tokens: list[str]) -> None:
-    assert tokenize(text, "english") == tokens
-
-
-def test_equivalent_unicode_spellings_give_the_same_tokens() -> None:
-    assert tokenize("ﬁle Ａ１ cafe\u0301 soft\u00adhyphen", "none") == ["file", "a1", "café", "softhyphen"]
-    assert tokenize("STRASSE", "none") == tokenize("straße", "none")
-
-
-def test_words_of_scripts_with_combining_marks_stay_whole() -> None:
-    assert tokenize("हिन्दी भाषा", "none") == ["हिन्दी", "भाषा"]
-
-
-def test_chinese_and_japanese_runs_become_bigrams() -> None:
-    assert tokenize("東京都 v2糖", "english") == ["東京", "京都", "v2", "糖"]
-
-
-def test_the_stemmer_follows_the_language() -> None:
-    assert tokenize("complications", "english") == ["complic"]
-    assert tokenize("complications", "none") == ["complications"]
-    assert tokenize("Häuser", "german") == ["haus"]
-
-
-def test_an_unknown_language_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"passages\.language: no stemmer for 'klingon'; known: none, "):
-        tokenize("words", "klingon")
-
-
-@given(st.text(max_size=60))
-def test_any_text_gives_clean_tokens_that_a_query_repeats(text: str) -> None:
-    tokens = tokenize(text, "english")
-    assert all(token and not any(char.isspace() for char in token) for token in tokens)
-    assert all(len(token) <= MAX_TOKEN_CHARS for token in tokens)
-    assert set(query_terms(text, "english")) == set(tokens)
-
-
-def test_threads_get_the_same_stems() -> None:
-    words = [
-        f"{stem}{ending}" for stem in ("complicat", "relat", "operat", "thread") for ending in ("ing", "ions", "ed")
-    ]
-    text = " ".join(f"{word}{number}x {word}" for number in range(200) for word in words)
-    expected = tokenize(text, "porter")
-    results: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: results.append(tokenize(text, "porter"))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [expected] * 8
 
 
 @pytest.fixture
@@ -113,12 +49,72 @@ def test_whatever_people_type_is_a_query(index: LexicalIndex, query: str) -> Non
 
 def test_only_allowed_ids_are_returned(index: LexicalIndex) -> None:
     everything = dict(index.search("diabetes", 5))
-    assert index.search("diabetes", 5, allowed={20, 30}) == [(20, pytest.approx(everything[20]))]
-    assert index.search("diabetes", 5, allowed=set()) == []
+    assert index.search("diabetes", 5, allowed=np.array([30, 20])) == [(20, pytest.approx(everything[20]))]
+    assert index.search("diabetes", 5, allowed=np.array([], dtype=np.int64)) == []
 
 
-def test_an_endless_query_is_cut_to_its_rarest_terms(index: LexicalIndex) -> None:
-    assert index.search(" ".join(f"word{n}" for n in range(5000)) + " " + " ".join(TEXTS) + " ketoacidosis", 1)
+def test_a_long_query_is_cut_to_its_rarest_terms_and_an_endless_one_to_its_beginning(index: LexicalIndex) -> None:
+    padding = " ".join(f"word{number}" for number in range(1000))
+    assert index.search(f"{padding} {' '.join(TEXTS)} ketoacidosis", 1)
+    assert index.search(f"ketoacidosis {padding * 100}", 1)[0][0] == 20
+    assert index.search(f"{padding * 100} ketoacidosis", 1) == []
+
+
+IDENTIFIERS = ["E11", "E11.9", "E11.65", "libfoo-2.1", "2.1", "§12", "§12(b)", "getUserId", "C++", ".NET"]
+
+
+@pytest.mark.parametrize("identifier", IDENTIFIERS)
+def test_an_identifier_finds_its_holder_before_those_that_only_contain_it(tmp_path: Path, identifier: str) -> None:
+    # Each containing text is shorter than the holder and stands before it.
+    parts = [
+        "E11-E13",
+        "E10/E11",
+        "see E11.91",
+        "libfoo-2.10",
+        "libfoo-2.1.3",
+        "asp.net",
+        "§12(c)",
+        "C",
+        "user id",
+        "libfoo",
+    ]
+    others = [other for other in (*IDENTIFIERS, *parts) if other != identifier]
+    index = LexicalIndex.create(tmp_path / "lexical", "english")
+    index.add(enumerate([*others, f"what is known of {identifier} in full"]))
+    index.commit()
+    assert index.search(identifier, 5)[0][0] == len(others)
+    assert index.search(identifier.upper(), 5)[0][0] == len(others)
+
+
+@pytest.fixture(scope="module")
+def large_index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
+    generator = np.random.default_rng(1)
+    words = generator.zipf(1.3, (4000, 12)) % 500
+    index = LexicalIndex.create(tmp_path_factory.mktemp("large") / "lexical", "none")
+    index.add((number, " ".join(f"w{word}" for word in row)) for number, row in enumerate(words.tolist()))
+    index.commit()
+    return index
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        range(100, 110),
+        range(3999, 5000),
+        range(500, 1400),
+        range(200, 3900),
+        range(3, 4000, 400),
+        range(1, 4000, 7),
+        range(0, 4000, 2),
+        [number for number in range(2000, 2900) if number % 9],
+    ],
+)
+def test_a_filter_gives_what_leaving_out_the_rest_would(large_index: LexicalIndex, allowed: Sequence[int]) -> None:
+    for query in ("w1", "w1 w7 w30", "w400", "w2 w3 w499"):
+        wanted = [hit for hit in large_index.search(query, 4000) if hit[0] in set(allowed)]
+        found = large_index.search(query, 20, np.array(allowed))
+        assert [score for _, score in found] == pytest.approx([score for _, score in wanted[:20]])
+        assert set(found) <= set(wanted)
 
 
 def test_deleted_passages_are_gone_and_added_ones_found(tmp_path: Path, index: LexicalIndex) -> None:
@@ -143,13 +139,18 @@ def test_a_damaged_index_is_named(tmp_path: Path, index: LexicalIndex) -> None:
         LexicalIndex.open(tmp_path / "lexical", "english")
 
 
-def test_scores_equal_those_of_rank_bm25() -> None:
-    scorer = Bm25Scorer(TEXTS)
-    reference = BM25Okapi([tokenize(text) for text in TEXTS])
-    for query in ("diabetes type 2", "the the rent", "E11.9", "absent"):
-        expected = reference.get_scores(tokenize(query))
-        np.testing.assert_allclose(scorer.scores(query), expected, rtol=1e-12)
-        np.testing.assert_allclose([scorer.score(query, n) for n in range(len(TEXTS))], expected, rtol=1e-12)
+words = st.lists(st.sampled_from(["the", "rent", "E11.9", "due", "paid", "x"]), max_size=8).map(" ".join)
+
+
+@given(st.lists(words, min_size=1, max_size=12), words)
+@example(TEXTS, "the the rent of E11.9, type 2")
+@example(["same", "same"], "same")
+def test_scores_equal_those_of_rank_bm25(texts: list[str], query: str) -> None:
+    assume(any(map(tokenize, texts)))
+    scorer = Bm25Scorer(texts)
+    expected = BM25Okapi([tokenize(text) for text in texts]).get_scores(tokenize(query))
+    np.testing.assert_allclose(scorer.scores(query), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose([scorer.score(query, n) for n in range(len(texts))], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_scoring_an_empty_corpus_is_no_error() -> None:

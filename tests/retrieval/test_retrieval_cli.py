@@ -180,11 +180,11 @@ def test_status_answers_in_json(ready: Run) -> None:
     ready("index")
     value = json.loads(ready("status", "--json").out)
     corpus = value["corpora"][0]
-    assert (corpus["corpus"], corpus["generation"], corpus["stale"], corpus["problem"]) == (
+    assert (corpus["corpus"], corpus["generation"], corpus["stale"], corpus["problems"]) == (
         "my-docs",
         "g000001",
         False,
-        "",
+        [],
     )
     assert value["model"]["reference"] == value["model"]["base"] == corpus["reference"]
 
@@ -194,4 +194,44 @@ def test_an_index_of_another_model_is_noted_beside_the_hits(ready: Run, monkeypa
     monkeypatch.setenv("SHOPTALK_MODEL_BASE", "some/other")
     outcome = ready("search", "wombat", "--mode", "lexical")
     assert "Wombats" in outcome.out and "`shoptalk index` builds it with the model in use" in outcome.err
-    assert "another model is in use now" in ready("status").out
+    assert "problem: the index was built with" in ready("status").out
+
+
+def test_status_tells_what_is_wrong(ready: Run, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready("index")
+    docs.rename(docs.with_name("elsewhere"))
+    monkeypatch.setenv("SHOPTALK_MODEL_BASE", "some/other")
+    value = json.loads(ready("status", "--json").out)
+    assert "some/other was never downloaded" in value["model"]["problems"][0]
+    folder, stale = value["corpora"][0]["problems"]
+    assert "My Docs does not exist; correct paths under [corpus.my-docs]" in folder
+    assert "some/other is in use now; run `shoptalk index`" in stale
+    assert ready("status").out.count("problem: ") == 3
+
+
+def test_index_verify_names_the_damaged_file_and_changes_nothing(ready: Run, tmp_path: Path) -> None:
+    assert ready("index", "--verify").code == 1
+    ready("index")
+    outcome = ready("index", "--verify")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("my-docs g000001, live: whole: ") and "2 passages" in outcome.out
+    file = tmp_path / "indexes" / "my-docs" / "g000001" / "vectors.faiss"
+    content = bytearray(file.read_bytes())
+    content[200] ^= 1
+    file.write_bytes(content)
+    outcome = ready("index", "my-docs", "--verify", "--json")
+    found = json.loads(outcome.out)["generations"]
+    assert outcome.code == 1 and len(found) == 1
+    assert f"{file} is damaged: its checksum is wrong" in found[0]["problem"]
+    assert "rebuild it with `shoptalk index --full`" in found[0]["problem"]
+    assert ready("index", "--full").code == 0
+    assert "g000002, live: whole" in ready("index", "--verify").out
+
+
+def test_copies_are_one_hit_that_names_the_other_places(ready: Run, docs: Path) -> None:
+    for number in range(5):
+        (docs / f"copy{number}.md").write_text("# Wombats\n\nThe wombat digs burrows.\n", encoding="utf-8")
+    assert ready("index").code == 0
+    outcome = ready("search", "wombat", "--mode", "lexical", "-k", "1")
+    (also,) = (line for line in outcome.out.splitlines() if "also in" in line)
+    assert also.count(".md:") == 3 and also.endswith(" and 2 more")

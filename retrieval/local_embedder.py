@@ -1,0 +1,283 @@
+"""A SentenceTransformer in this process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrieval.compute import Compute, choose_compute
+from retrieval.console import Progress, silent
+from retrieval.errors import ModelError
+from retrieval.model_identity import Identity, model_folder, remember, tokenizer_file
+from retrieval.models import ResolvedModel, resolve
+from retrieval.prompts import choose_prompts
+from retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["LocalEmbedder", "fingerprint", "load_local", "load_model", "quiet_loading", "tokenizer_json"]
+
+log = logging.getLogger(__name__)
+
+# A static model has no limit of its own; passages still want one.
+UNLIMITED_TOKENS = 512
+# Small batches of alike lengths waste the least on padding; measured on CPU, benchmarks/encode.py.
+CPU_BATCH = 16
+
+
+def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransformer, str, Compute]:
+    """Load ``reference`` as a SentenceTransformer; return it, its concrete reference, and where it runs.
+
+    Weights come from safetensors files only, and code that a model brings along runs only where
+    ``model.trust_remote_code`` says so. The attention implementation is left to transformers. Its
+    prompts are those of `prompts.choose_prompts`, so that they are saved with what is trained from it.
+
+    Raises:
+        ModelError: the reference is unknown, or what it names cannot be loaded.
+    """
+    resolved = resolve(workspace, reference)
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise ModelError("embedding needs the engine: pip install 'shoptalk[cpu]' (or [gpu])") from None
+    import torch
+
+    if resolved.reference.startswith(("http://", "https://")):
+        raise ModelError(f"{resolved.reference} is an endpoint; this needs a model that runs here, such as base or v1")
+    compute = choose_compute(workspace.model.device)
+    with quiet_loading():
+        try:
+            model = SentenceTransformer(
+                resolved.location,
+                device=compute.device,
+                trust_remote_code=workspace.model.trust_remote_code,
+                # Some checkpoints say float16, in which a CPU is a hundred times slower and nothing trains.
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+            )
+        except Exception as error:  # transformers, huggingface_hub and safetensors raise without a common base
+            raise ModelError(f"model {resolved.reference} could not be loaded: {_why(resolved, error)}") from error
+    model.eval()
+    prompts = choose_prompts(workspace.model, resolved.reference, model.prompts)
+    model.prompts = {**model.prompts, "query": prompts.query, "document": prompts.document}
+    log.info("model %s on %s, %s: %s", resolved.reference, compute.device, compute.precision, compute.reason)
+    return model, resolved.reference, compute
+
+
+def load_local(reference: str, workspace: Workspace) -> LocalEmbedder:
+    """Load ``reference`` to run here through torch, whatever backend or endpoint the settings name; for training.
+
+    Raises:
+        ModelError: the reference is unknown, or what it names cannot be loaded.
+    """
+    model, concrete, compute = load_model(workspace, reference)
+    embedder = LocalEmbedder(model, concrete, compute, workspace.model.batch_size)
+    as_torch = replace(workspace, model=workspace.model.model_copy(update={"backend": "torch"}))
+    identity = Identity(embedder.fingerprint, embedder.dimension, embedder.max_tokens, False)
+    resolved = resolve(as_torch, concrete)
+    remember(as_torch, resolved, replace(identity, countable=_countable(embedder, resolved)))
+    return embedder
+
+
+def fingerprint(model: SentenceTransformer) -> str:
+    """sha256 over weights, tokenizer, modules with their settings, prompts, maximum length and dimension."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().to("cpu").contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(memoryview(values.view(-1).view(torch.uint8).numpy()))
+    modules = []
+    for module in model:
+        settings: dict[str, Any] = getattr(module, "get_config_dict", dict)()
+        modules.append([type(module).__name__, {key: str(value) for key, value in sorted(settings.items())}])
+    identity = {
+        "modules": modules,
+        "prompts": model.prompts,
+        "default_prompt": model.default_prompt_name,
+        "max_length": str(model.max_seq_length),
+        "dimension": model.get_embedding_dimension(),
+    }
+    digest.update(json.dumps(identity, sort_keys=True).encode())
+    digest.update(tokenizer_json(model.tokenizer).encode())
+    return digest.hexdigest()
+
+
+class LocalEmbedder:
+    """A SentenceTransformer in this process. Thread-safe for encoding."""
+
+    def __init__(self, model: SentenceTransformer, reference: str, compute: Compute, batch_size: int = 32) -> None:
+        self.model = model
+        self.reference = reference
+        self.compute = compute
+        self.batch_size = batch_size
+        self.fingerprint = fingerprint(model)
+        self.dimension = int(model.get_embedding_dimension() or 0)
+        limit = model.max_seq_length
+        self.max_tokens = UNLIMITED_TOKENS if limit is None or limit == float("inf") else int(limit)
+        # A tokenizer's truncation is set by whoever encodes; counting must not race with that.
+        self._tokenizer_lock = threading.Lock()
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return an array (len(texts), dimension), rows of length 1, with the model's query prompt."""
+        return self._encode(texts, self._prompt("query"), silent)
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
+        """Return an array (len(texts), dimension), rows of length 1, in the order given."""
+        return self._encode(texts, self._prompt("document", "passage"), progress)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens of the embedder each text has, special tokens left out."""
+        if not texts:
+            return []
+        tokenizer = getattr(self.model.tokenizer, "backend_tokenizer", self.model.tokenizer)
+        if not hasattr(tokenizer, "encode_batch_fast"):
+            return [len(ids) for ids in self.model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+        with self._tokenizer_lock, _untruncated(tokenizer):
+            return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _prompt(self, *names: str) -> str:
+        for name in names:
+            if self.model.prompts.get(name):
+                return str(self.model.prompts[name])
+        return ""
+
+    def _encode(self, texts: Sequence[str], prompt: str, progress: Progress) -> NDArray[np.float32]:
+        import numpy as np
+
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        if not texts:
+            return vectors
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        workers = (os.cpu_count() or 1) if self.compute.device == "cpu" else 1
+        size = CPU_BATCH if self.compute.device == "cpu" else self.batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        done = 0
+        with _workers(min(workers, len(batches))) as run:
+            for rows, encoded in run(lambda rows: self._forward([texts[row] for row in rows], prompt), batches):
+                vectors[rows] = encoded
+                done += len(rows)
+                progress("encoding", done, len(texts))
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"model {self.reference} gave vectors that are not finite; its weights are damaged")
+        return vectors
+
+    def _forward(self, texts: list[str], prompt: str) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode(), self._autocast(torch):
+            with self._tokenizer_lock:
+                # The model puts the prompt first itself, as some leave it out of their pooling again.
+                features = self.model.preprocess(texts, prompt=prompt or None)
+            features = {key: _to(value, self.compute.device) for key, value in features.items()}
+            embedding: torch.Tensor = self.model.forward(features)["sentence_embedding"]
+        unit = torch.nn.functional.normalize(embedding.float(), dim=1)
+        return unit.cpu().numpy()
+
+    def _autocast(self, torch: Any) -> Any:
+        if not self.compute.bfloat16:
+            return nullcontext()
+        return torch.autocast(self.compute.device.partition(":")[0], dtype=torch.bfloat16)
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Any]:
+    """Yield ``run(function, items)``, which yields (item, result) in order.
+
+    On a CPU, one thread a core with one-threaded kernels beats one batch spread over all cores:
+    PyTorch lets go of the interpreter lock inside its kernels, so the threads really run at once.
+    """
+    if count <= 1:
+        yield lambda function, items: ((item, function(item)) for item in items)
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield lambda function, items: zip(items, pool.map(function, items), strict=True)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _untruncated(tokenizer: Any) -> Iterator[None]:
+    truncation, padding = tokenizer.truncation, tokenizer.padding
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    try:
+        yield
+    finally:
+        if truncation is not None:
+            tokenizer.enable_truncation(**truncation)
+        if padding is not None:
+            tokenizer.enable_padding(**padding)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers' progress bars and advice off the terminal while a model loads."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def _why(resolved: ResolvedModel, error: Exception) -> str:
+    """One line that says what is wrong with a model that did not load, and the way to mend it."""
+    if resolved.is_folder:
+        folder = Path(resolved.location)
+        if next(folder.rglob("pytorch_model*.bin"), None) and not next(folder.rglob("*.safetensors"), None):
+            return (
+                "its weights are a pickle (pytorch_model.bin), which can run code when it is read; "
+                "save them as safetensors, and put model.safetensors beside it"
+            )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "trust_remote_code" in str(error):
+        return (
+            "it brings code of its own, which is not run; if you trust its author, set model.trust_remote_code = true"
+        )
+    return reason if resolved.is_folder else f"{reason}; is the Hub reachable, and the name right?"
+
+
+def _countable(embedder: LocalEmbedder, resolved: ResolvedModel) -> bool:
+    """Whether the tokenizer.json among the model's files is the tokenizer that it uses."""
+    folder = model_folder(resolved)
+    file = tokenizer_file(folder) if folder else None
+    if file is None:
+        return False
+    from tokenizers import Tokenizer
+
+    return tokenizer_json(Tokenizer.from_file(str(file))) == tokenizer_json(embedder.model.tokenizer)
+
+
+def tokenizer_json(tokenizer: Any) -> str:
+    """Vocabulary and rules of a tokenizer as JSON, without truncation and padding, which change with use."""
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(backend, "to_str"):
+        return json.dumps(sorted(tokenizer.get_vocab().items()))
+    described = json.loads(backend.to_str())
+    return json.dumps({**described, "truncation": None, "padding": None}, sort_keys=True)
+
+
+def _to(value: Any, device: str) -> Any:
+    return value.to(device) if hasattr(value, "to") else value

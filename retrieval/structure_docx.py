@@ -1,0 +1,321 @@
+"""Headings and blocks of a Word document (DOCX).
+
+The text has a line for each paragraph, list item and table row, and a blank line between blocks.
+Headings are paragraphs whose style has an outline level, whatever its name in whichever language; a
+document that uses no such style has its short bold paragraphs for headings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from retrieval.docx_package import Event, Package
+from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, read_numbering, read_styles
+from retrieval.errors import DocumentError
+from retrieval.structure import Block, BlockKind, Heading, Outlined, sensible_title
+
+__all__ = ["read"]
+
+HEADING_CHARACTERS = 200
+"""A longer paragraph in a heading's style is text, as clauses of a contract are."""
+BOLD_CHARACTERS = 100
+
+UNREAD = frozenset("drawing pict object Fallback del moveFrom sectPr sdtPr".split())
+"""Pictures and text boxes, the second form of the same thing, deleted text, and settings."""
+BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
+CODE_STYLE = re.compile(r"code|preformatted|macro text|verbatim")
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+Note = tuple[str, str]
+"""The part a note is in, and its id."""
+
+
+@dataclass(slots=True)
+class _Paragraph:
+    """A paragraph as it is written: its text, style, and numbering."""
+
+    pieces: list[str] = field(default_factory=list)
+    style: str = ""
+    level: int | None = None
+    number: str | None = None
+    number_level: int | None = None
+    bold: bool = True
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The text, white space as Word shows it: lines stay, other runs of it become one space."""
+        text = UNPRINTABLE.sub("\ufffd", "".join(self.pieces).replace("\u00ad", ""))
+        lines = (" ".join(line.split()) for line in text.split("\n"))
+        return "\n".join(line for line in lines if line)
+
+
+@dataclass(slots=True)
+class _Table:
+    """The outermost table that is being read, tables within its cells as their text."""
+
+    rows: list[list[str]] = field(default_factory=list)
+    depth: int = 0
+    notes: list[Note] = field(default_factory=list)
+
+    def begin(self, tag: str) -> None:
+        """Begin a row (tr) or a cell (tc)."""
+        if tag == "tr":
+            self.rows.append([])
+        elif self.rows:
+            self.rows[-1].append("")
+
+    def add(self, paragraph: _Paragraph) -> None:
+        """Add a paragraph to the last cell."""
+        text = " ".join(paragraph.text.split())
+        self.notes += paragraph.notes
+        if text and self.rows and self.rows[-1]:
+            self.rows[-1][-1] = f"{self.rows[-1][-1]} {text}".strip()
+
+
+def read(name: str, data: bytes) -> Outlined:
+    """Return the text and structure of a Word document.
+
+    Raises:
+        DocumentError: it cannot be read, or has no text; the message is ``name: reason``.
+    """
+    package = Package(name, data)
+    parts = package.related()
+    main = parts.get("officeDocument", "word/document.xml")
+    near = package.related(main)
+    styles = read_styles(package.events(near.get("styles", "")))
+    numbering = read_numbering(package.events(near.get("numbering", "")))
+    notes: dict[Note, str] = {}
+    for part in NOTES.values():
+        notes.update(_notes(part, package.events(near.get(part, ""))))
+    items = list(_body(package.events(main)))
+    text, outline = _Writer(styles, numbering, notes).write(items)
+    if not text:
+        raise DocumentError(f"{name}: has no text")
+    title = sensible_title(_core_title(package.events(parts.get("core-properties", ""))))
+    headings = [item for item in outline if isinstance(item, Heading)]
+    if not title and headings:
+        title = min(headings, key=lambda item: item.level).text
+    return Outlined(title, text, tuple(outline))
+
+
+def _core_title(events: Iterable[Event]) -> str:
+    inside, title = False, ""
+    for kind, value, _ in events:
+        if kind == "text":
+            title += value if inside else ""
+        elif value == "title":
+            inside = kind == "start"
+    return " ".join(title.split())
+
+
+def _notes(part: str, events: Iterable[Event]) -> Iterator[tuple[Note, str]]:
+    id = ""
+    inner: list[Event] = []
+    for event in events:
+        kind, tag, attributes = event
+        if tag in ("footnote", "endnote") and kind != "text":
+            if kind == "start":
+                id, inner = attributes.get("id", ""), []
+            else:
+                words = (item.text for item in _body(inner) if isinstance(item, _Paragraph))
+                yield (part, id), " ".join(" ".join(words).split())
+        else:
+            inner.append(event)
+
+
+def _body(events: Iterable[Event]) -> Iterator[_Paragraph | _Table]:
+    """The paragraphs and tables of a part, in order; text boxes and what was deleted are left out."""
+    skipped = 0
+    paragraph, run = _Paragraph(), _Run()
+    table: _Table | None = None
+    for kind, tag, attributes in events:
+        if kind == "text":
+            if not skipped:
+                run.text(paragraph, tag)
+        elif skipped or tag in UNREAD or tag.endswith("Change"):
+            skipped += 1 if kind == "start" else -1
+        elif tag == "tbl":
+            if kind == "start":
+                table = table or _Table()
+                table.depth += 1
+            elif table:
+                table.depth -= 1
+                if not table.depth:
+                    yield table
+                    table = None
+        elif tag in ("tr", "tc") and table and table.depth == 1:
+            if kind == "start":
+                table.begin(tag)
+        elif tag == "p":
+            if kind == "end":
+                if table:
+                    table.add(paragraph)
+                else:
+                    yield paragraph
+            paragraph, run = _Paragraph(), _Run()
+        elif kind == "start":
+            run.start(paragraph, tag, attributes)
+        else:
+            run.end(tag)
+
+
+@dataclass(slots=True)
+class _Run:
+    """Where in a paragraph the reading is: in a run's properties, or its text."""
+
+    in_properties: bool = False
+    in_text: bool = False
+    bold: bool = False
+    hidden: bool = False
+
+    def text(self, paragraph: _Paragraph, text: str) -> None:
+        if self.in_text and not self.hidden:
+            paragraph.pieces.append(text)
+            paragraph.bold &= self.bold or not text.strip()
+
+    def start(self, paragraph: _Paragraph, tag: str, attributes: Mapping[str, str]) -> None:
+        value = attributes.get("val", "")
+        if tag == "r":
+            self.bold = self.hidden = False
+        elif tag == "rPr":
+            self.in_properties = True
+        elif self.in_properties:
+            on = value not in ("0", "false", "off")
+            self.bold |= tag == "b" and on
+            self.hidden |= tag == "vanish" and on
+        elif tag == "t":
+            self.in_text = True
+        elif tag in BREAKS:
+            paragraph.pieces.append(BREAKS[tag])
+        elif tag in NOTES:
+            paragraph.notes.append((NOTES[tag], attributes.get("id", "")))
+        elif tag == "pStyle":
+            paragraph.style = value
+        elif tag == "outlineLvl" and value.isdecimal():
+            paragraph.level = int(value)
+        elif tag == "numId":
+            paragraph.number = value
+        elif tag == "ilvl" and value.isdecimal():
+            paragraph.number_level = int(value)
+
+    def end(self, tag: str) -> None:
+        if tag == "rPr":
+            self.in_properties = False
+        elif tag == "t":
+            self.in_text = False
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Paragraphs and tables as they come, made into lines and an outline."""
+
+    styles: dict[str, Style]
+    numbering: Numbering
+    notes: dict[Note, str]
+    output: list[str] = field(default_factory=list)
+    items: list[Heading | Block] = field(default_factory=list)
+    group: list[str] = field(default_factory=list)
+    group_kind: BlockKind = "paragraph"
+    noted: int = 0
+    pending: list[str] = field(default_factory=list)
+
+    def write(self, items: Sequence[_Paragraph | _Table]) -> tuple[str, list[Heading | Block]]:
+        """Return the text of ``items`` and its outline."""
+        styled = any(isinstance(item, _Paragraph) and self._level(item) is not None for item in items)
+        for item in items:
+            if isinstance(item, _Table):
+                self._end_group()
+                self._add("table", [" | ".join(row) for row in item.rows if any(row)], item.notes)
+            else:
+                self._paragraph(item, bold_headings=not styled)
+        self._end_group()
+        return "\n".join(self.output), self.items
+
+    def _style(self, item: _Paragraph) -> Style:
+        style = self.styles.get(item.style)
+        if style is None:
+            return Style(item.style.casefold(), heading_level(item.style.casefold()))
+        return style
+
+    def _level(self, item: _Paragraph) -> int | None:
+        """The level of a heading: 0 of a title, from 1 of a heading, None of other paragraphs."""
+        style = self._style(item)
+        if style.name == "title":
+            return 0
+        level = style.level if item.level is None else item.level
+        return level + 1 if level is not None and level < MAX_LEVEL else None
+
+    def _paragraph(self, item: _Paragraph, *, bold_headings: bool) -> None:
+        text, style = item.text, self._style(item)
+        if not text or style.name.startswith("toc"):
+            return
+        label, depth = self._label(item, style)
+        level = self._level(item)
+        if level is None and bold_headings and item.bold and not label and _may_be_heading(text):
+            level = 1
+        numbered = f"{label} {text}" if label else text
+        if level is not None and len(text) <= HEADING_CHARACTERS:
+            self._end_group()
+            heading = " ".join(numbered.split())
+            self.items.append(Heading(level + 1, heading, *self._put([heading + self._marks(item.notes)])))
+        elif label and level is None:
+            self._add("list", ["  " * depth + " ".join(numbered.split())], item.notes)
+        elif CODE_STYLE.search(style.name):
+            self._add("code", text.split("\n"), item.notes)
+        else:
+            self._end_group()
+            self._add("paragraph", numbered.split("\n"), item.notes)
+
+    def _label(self, item: _Paragraph, style: Style) -> tuple[str, int]:
+        """What Word puts before the paragraph, and the level of its list."""
+        number = style.number if item.number is None else item.number
+        if number is None:
+            return "", 0
+        depth = style.number_level if item.number_level is None else item.number_level
+        if depth is None:
+            depth = self.numbering.level_of(number, item.style)
+        depth = min(depth, MAX_LEVEL - 1)
+        return self.numbering.label(number, depth), depth
+
+    def _marks(self, notes: Sequence[Note]) -> str:
+        """The marks of notes, whose text comes after the block."""
+        marks = ""
+        for text in filter(None, map(self.notes.get, notes)):
+            self.noted += 1
+            self.pending.append(f"[{self.noted}] {text}")
+            marks += f" [{self.noted}]"
+        return marks
+
+    def _add(self, kind: BlockKind, lines: Sequence[str], notes: Sequence[Note]) -> None:
+        """Add lines to the list or code they belong to, or begin another block."""
+        if kind != self.group_kind:
+            self._end_group()
+            self.group_kind = kind
+        if lines:
+            self.group += [*lines[:-1], lines[-1] + self._marks(notes)]
+
+    def _end_group(self) -> None:
+        """Make a block of the lines gathered so far, and of the notes to them."""
+        lines, self.group = self.group, []
+        self._block(self.group_kind, lines)
+        notes, self.pending = self.pending, []
+        self._block("paragraph", notes)
+
+    def _block(self, kind: BlockKind, lines: Sequence[str]) -> None:
+        if lines:
+            self.items.append(Block(kind, "\n".join(lines), *self._put(lines)))
+
+    def _put(self, lines: Sequence[str]) -> tuple[int, int]:
+        """Write lines, a blank one before them; return the first's and the last's number."""
+        if self.output:
+            self.output.append("")
+        self.output += lines
+        return len(self.output) - len(lines) + 1, len(self.output)
+
+
+def _may_be_heading(text: str) -> bool:
+    return len(text) <= BOLD_CHARACTERS and "\n" not in text and text[-1] not in ".,;:" and any(map(str.isalpha, text))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+
+from retrieval.front_matter import front_matter
+from retrieval.structure_markdown import outline
+
+
+def test_yaml_front_matter_is_flat_strings() -> None:
+    page = (
+        "---\nTitle: A page\ntags: [one, two]\ndraft: false\ndate: 2024-03-01\nnone:\nauthor:\n  name: N\n---\nText\n"
+    )
+    assert front_matter(page) == (
+        {"title": "A page", "tags": "one, two", "draft": "false", "date": "2024-03-01", "author.name": "N"},
+        9,
+    )
+
+
+def test_toml_front_matter_is_flat_strings() -> None:
+    page = '+++\ntitle = "A page"\ntags = ["one", "two"]\n[extra]\ntoc = true\n+++\nText\n'
+    assert front_matter(page) == ({"title": "A page", "tags": "one, two", "extra.toc": "true"}, 6)
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        ("---\n---\nText", 2),
+        ("---\n# only a comment\n---\n", 3),
+        ("---\na: b\n...\nText", 3),
+        ("--- \na: b\n---\t\n", 3),
+    ],
+)
+def test_empty_and_oddly_fenced_front_matter_is_front_matter(page: str, count: int) -> None:
+    assert front_matter(page)[1] == count
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "---",
+        "Text\n---\na: b\n---\n",
+        "---\nnot closed: yes\n",
+        "---\ntitle: one: two\n---\n",
+        "---\njust a sentence\n---\n",
+        "---\n- a\n- b\n---\n",
+        "---\ndate: 2024-13-45\n---\n",
+        "---\na: !!python/object:os.system x\n---\n",
+        "---\na: !!int x\n---\n",
+        "---\n" + "[" * 20_000 + "\n---\n",
+        "---\n" + "- " * 12_000 + "\n---\n",
+        "---\n" + "a: b\n" * 20_000 + "---\n",
+        "+++\na = \n+++\n",
+        "+++\na = " + "[" * 20_000 + "\n+++\n",
+        "+++\na = 1\n---\n",
+    ],
+)
+def test_what_is_no_front_matter_is_text(page: str) -> None:
+    assert front_matter(page) == ({}, 0)
+
+
+def test_aliases_do_not_blow_metadata_up() -> None:
+    lines = ["a0: &a0 [x, y]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20))]
+    values, count = front_matter("\n".join(["---", *lines, "---"]))
+    assert count == 22
+    assert sum(map(len, values.values())) < 1000
+
+
+def test_front_matter_is_not_read_as_text_and_lines_stay_exact() -> None:
+    page = "+++\ntitle = 'x'\n\n# = 1\n+++\n\n# Head\n\nText\n"
+    assert [(item.text, item.first_line) for item in outline(page.replace("# = 1", "# no heading"))] == [
+        ("Head", 7),
+        ("Text", 9),
+    ]
+
+
+def test_broken_front_matter_is_text_but_no_heading() -> None:
+    items = outline("---\ntitle: one: two\ntags: x\n---\n\nText\n")
+    assert [(type(item).__name__, item.text, item.first_line, item.last_line) for item in items] == [
+        ("Block", "---\ntitle: one: two\ntags: x\n---", 1, 4),
+        ("Block", "Text", 6, 6),
+    ]

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from retrieval.columns import Columns, normal_name
+from retrieval.records import Record, RecordError, csv_records, json_records, jsonl_records, tsv_records
+
+NONE = Columns()
+
+
+def good(found: Sequence[Record | RecordError]) -> list[Record]:
+    assert all(isinstance(item, Record) for item in found), [str(item) for item in found]
+    return [item for item in found if isinstance(item, Record)]
+
+
+def only(text: str, columns: Columns = NONE) -> Record:
+    [record] = good(csv_records(text, columns))
+    return record
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("written", "normal"),
+    [
+        ("Question Text", "question_text"),
+        ("questionText", "question_text"),
+        (" QUESTION-TEXT ", "question_text"),
+        ("_id", "_id"),
+        ("Ticket #", "ticket"),
+        ("Überschrift", "überschrift"),
+    ],
+)
+def test_names_are_one_however_they_are_written(written: str, normal: str) -> None:
+    assert normal_name(written) == normal
+
+
+@pytest.mark.parametrize(
+    ("header", "title", "text", "asked"),
+    [
+        ("Question,Answer", "A", "B", True),
+        ("Question Text,Accepted Answer", "A", "B", True),
+        ("Questions,Answers", "A", "B", True),
+        ("Ticket Subject,Resolution Notes", "A", "B", False),
+        ("Subject,Resolution", "A", "B", True),
+        ("Issue Summary,Case Description", "A", "B", False),
+        ("Short description,Close notes", "A", "B", False),
+        ("Title,Description", "A", "B", False),
+        ("name,description", "A", "B", False),
+        ("user_name,message", "", "B", False),
+        ("prompt,completion", "A", "B", True),
+        ("title,text", "A", "B", False),
+        ("question,body", "A", "B", True),
+    ],
+)
+def test_columns_are_known_by_their_names(header: str, title: str, text: str, asked: bool) -> None:
+    record = only(f"{header}\nA,B\n")
+    assert (record.title, record.text) == (title, text)
+    assert record.metadata.get("question") == ("A" if asked else None)
+
+
+def test_a_ticket_is_its_description_and_its_resolution() -> None:
+    record = only("Ticket ID,Subject,Priority,Resolution,Description\n7,Jam,high,Open the lid.,It jams.\n")
+    assert (record.title, record.text) == ("Jam", "It jams.\n\nOpen the lid.")
+    assert (record.id, record.own_id) == ("7", True)
+    assert record.metadata == {"question": "Jam", "priority": "high"}
+
+
+def test_ids_of_a_file_count_only_where_each_record_has_its_own() -> None:
+    found = good(csv_records("ticket,question,answer\n1,a,b\n1,c,d\n", NONE))
+    assert [record.id for record in found] == ["", ""]
+
+
+def test_settings_say_which_columns_are_what() -> None:
+    columns = Columns(text=("Notes", "Steps Taken"), title="What", id="Nr")
+    record = only("Nr,What,Question,Steps taken,notes\n9,T,Q,S,N\n", columns)
+    assert (record.id, record.title, record.text, record.own_id) == ("9", "T", "N\n\nS", False)
+    assert record.metadata == {"question": "Q"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "setting"),
+    [
+        (Columns(text=("nope",)), "text_columns = ['nope']"),
+        (Columns(title="nope"), "title_column = 'nope'"),
+        (Columns(id="nope"), "id_column = 'nope'"),
+    ],
+)
+def test_a_setting_that_fits_no_column_is_said(columns: Columns, setting: str) -> None:
+    with pytest.raises(RecordError) as error:
+        csv_records("question,answer\na,b\n", columns)
+    assert error.value.reason.startswith(f"{setting} is no column of it; it has question, answer;")
+
+
+# Contents
+
+LONG = "The lid of the machine is open and nobody closed it."
+
+
+def test_where_no_name_helps_the_longest_column_is_the_text_and_it_is_said() -> None:
+    rows = "".join(f"{number},Broken lid {number},{LONG} It was number {number}.,red\n" for number in range(5))
+    found = good(csv_records(f"nr,was,weiter,farbe\n{rows}", NONE))
+    assert (found[1].title, found[1].text) == ("Broken lid 1", f"{LONG} It was number 1.")
+    assert found[1].metadata == {"columns": "text: weiter, title: was", "nr": "1", "farbe": "red"}
+
+
+def test_a_table_of_numbers_and_labels_has_no_text() -> None:
+    with pytest.raises(RecordError, match="no text column among sku, colour, price; .* set text_columns"):
+        csv_records("sku,colour,price\n1,red,2\n2,blue,3\n", NONE)
+
+
+def test_records_of_other_kinds_among_the_known_are_left_out_one_by_one() -> None:
+    text = '{"question": "a", "answer": "b"}\n{"kind": "note that says many words about nothing at all"}\n'
+    first, second = jsonl_records(text, NONE)
+    assert isinstance(first, Record)
+    assert isinstance(second, RecordError)
+    assert (second.line, second.reason) == (2, "no text")
+
+
+def test_a_field_that_is_html_is_read_and_one_that_speaks_of_it_is_kept() -> None:
+    found = good(
+        csv_records(
+            'question,answer\nWhy <b>?,"<p>So &amp; <i>so</i></p>\n<ul><li>a</li></ul>"\nx,use <b>b</b>\n', NONE
+        )
+    )
+    assert [(record.title, record.text) for record in found] == [
+        ("Why <b>?", "So & so\n\n- a"),
+        ("x", "use <b>b</b>"),
+    ]
+
+
+# JSON
+
+FAQ = """\
+{
+  "version": 2,
+  "tags": ["a", "b"],
+  "faqs": [
+    {"id": 1, "question": "How?",
+     "answer": "So.\\nAnd so."},
+
+    {"id": 2, "question": "Why?", "answers": ["Because.", "Also."]},
+    "stray"
+  ],
+  "authors": [{"name": "N"}, {"name": "M"}, {"name": "O"}, {"name": "P"}]
+}
+"""
+
+
+def test_the_array_of_records_in_an_object_is_found_with_its_lines() -> None:
+    found = good(json_records(FAQ, NONE))
+    assert [(record.id, record.title, record.text, record.first_line, record.last_line) for record in found] == [
+        ("1", "How?", "So.\nAnd so.", 5, 6),
+        ("2", "Why?", "Because.\n\nAlso.", 8, 8),
+    ]
+    assert all(
+        json.loads("\n".join(FAQ.split("\n")[record.first_line - 1 : record.last_line]).strip().rstrip(","))
+        for record in found
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"question": "Q", "answer": "A"}]',
+        '{"data": {"items": [{"question": "Q", "answer": "A"}]}}',
+        '{"question": "Q", "answer": "A"}',
+        '{"question": "Q", "answer": "A"}\n{"question": "Q", "answer": "A"}\n',
+    ],
+)
+def test_json_may_be_an_array_an_object_around_one_a_record_or_lines(text: str) -> None:
+    assert {(record.title, record.text) for record in good(json_records(text, NONE))} == {("Q", "A")}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": [1, 2}', "not valid JSON (Expecting ',' delimiter, line 1)"),
+        ('[{"a": 1}\n', "not valid JSON (Expecting ',' delimiter, line 2)"),
+        ("[1, 2]", "no array of objects"),
+        ('"text"', "no array of objects"),
+        ('{"a": 1} x', "not valid JSON (Extra data, line 1)"),
+        ("[" * 100_000, "not valid JSON ("),
+        ('{"a":' * 100_000, "not valid JSON ("),
+        ("", "not valid JSON (Expecting value, line 1)"),
+    ],
+)
+def test_json_without_records_says_what_is_wrong(text: str, reason: str) -> None:
+    if reason == "not valid JSON (Extra data, line 1)":
+        assert [str(item)[:14] for item in json_records(text, NONE)] == ["not valid JSON"]
+        return
+    with pytest.raises(RecordError) as error:
+        json_records(text, NONE)
+    assert error.value.reason.startswith(reason)
+
+
+def test_json_whose_objects_have_no_text_leaves_each_out() -> None:
+    assert [str(item) for item in json_records('{"name": "x", "version": "1"}', NONE)] == ["no text"]
+
+
+def test_tab_separated_tables_take_settings_too() -> None:
+    [record] = good(tsv_records("nr\tbefund\n1\tgut\n", Columns(text=("Befund",))))
+    assert record.text == "gut"

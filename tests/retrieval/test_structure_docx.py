@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from docx_files import docx, package, paragraph, parts, relations
+
+from retrieval.documents import SourceFile, read_or_skip
+from retrieval.docx_package import Package
+from retrieval.errors import DocumentError
+from retrieval.structure import Block, Heading, Outlined
+from retrieval.structure_docx import read
+
+STYLES = """
+<w:style w:type="paragraph" w:styleId="Titel"><w:name w:val="Title"/></w:style>
+<w:style w:type="paragraph" w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style>
+<w:style w:type="paragraph" w:styleId="Kapitel"><w:name w:val="Kapitel"/><w:basedOn w:val="berschrift1"/></w:style>
+<w:style w:type="paragraph" w:styleId="Eigen"><w:name w:val="Eigen"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr></w:style>
+<w:style w:type="paragraph" w:styleId="Verzeichnis1"><w:name w:val="toc 1"/></w:style>
+<w:style w:type="paragraph" w:styleId="Quelle"><w:name w:val="Source Code"/></w:style>
+<w:style w:type="paragraph" w:styleId="Kreis"><w:name w:val="Kreis"/><w:basedOn w:val="Kreis"/></w:style>
+<w:style w:type="character" w:styleId="Zeichen"><w:name w:val="heading 1"/></w:style>
+"""
+NUMBERING = """
+<w:abstractNum w:abstractNumId="7">
+<w:lvl w:ilvl="0"><w:start w:val="1"/><w:numFmt w:val="decimal"/><w:lvlText w:val="%1."/></w:lvl>
+<w:lvl w:ilvl="1"><w:start w:val="1"/><w:numFmt w:val="decimal"/><w:lvlText w:val="%1.%2"/></w:lvl>
+<w:lvl w:ilvl="2"><w:start w:val="1"/><w:numFmt w:val="lowerLetter"/><w:lvlText w:val="(%3)"/></w:lvl>
+</w:abstractNum>
+<w:abstractNum w:abstractNumId="8"><w:lvl w:ilvl="0"><w:numFmt w:val="bullet"/><w:lvlText w:val="&#xF0B7;"/></w:lvl>
+</w:abstractNum>
+<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>
+<w:num w:numId="2"><w:abstractNumId w:val="8"/></w:num>
+<w:num w:numId="3"><w:abstractNumId w:val="7"/>
+<w:lvlOverride w:ilvl="0"><w:startOverride w:val="5"/></w:lvlOverride></w:num>
+"""
+
+
+def numbered(text: str, number: int, level: int, style: str = "") -> str:
+    return paragraph(text, style, f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{number}"/></w:numPr>')
+
+
+def headings(found: Outlined) -> list[tuple[int, str]]:
+    return [(item.level, item.text) for item in found.outline if isinstance(item, Heading)]
+
+
+def blocks(found: Outlined) -> list[tuple[str, str]]:
+    return [(item.kind, item.text) for item in found.outline if isinstance(item, Block)]
+
+
+def failure(data: bytes) -> str:
+    with pytest.raises(DocumentError) as caught:
+        read("a.docx", data)
+    return str(caught.value)
+
+
+def test_headings_go_by_outline_level_whatever_their_style_is_called() -> None:
+    body = [
+        paragraph("Hafenordnung", "Titel"),
+        paragraph("Inhalt 1", "Verzeichnis1"),
+        paragraph("Anlegen", "berschrift1"),
+        paragraph("Leinen", "Eigen"),
+        paragraph("Lotsen", "Kapitel"),
+        paragraph("Gebühren", properties='<w:outlineLvl w:val="2"/>'),
+        paragraph("Text.", "Kreis"),
+        paragraph("Mehr.", "Unbekannt"),
+    ]
+    found = read("a.docx", docx("".join(body), styles=STYLES))
+    assert headings(found) == [(1, "Hafenordnung"), (2, "Anlegen"), (3, "Leinen"), (2, "Lotsen"), (4, "Gebühren")]
+    assert blocks(found) == [("paragraph", "Text."), ("paragraph", "Mehr.")]
+    assert found.title == "Hafenordnung"
+
+
+def test_the_text_has_a_line_for_each_paragraph_item_and_row() -> None:
+    table = "<w:tbl>{}</w:tbl>".format(
+        "".join(
+            f"<w:tr>{''.join(f'<w:tc>{paragraph(cell)}</w:tc>' for cell in row)}</w:tr>"
+            for row in (("Berth", "Length", "Fee"), ("A1", "", "20"), ("", "", ""))
+        )
+    )
+    body = paragraph("One.") + numbered("first", 2, 0) + numbered("second", 2, 0) + table + paragraph("Two.")
+    found = read("a.docx", docx(body, numbering=NUMBERING))
+    assert found.text == "One.\n\n- first\n- second\n\nBerth | Length | Fee\nA1 |  | 20\n\nTwo."
+    lines = found.text.split("\n")
+    for item in found.outline:
+        assert isinstance(item, Block) and item.text == "\n".join(lines[item.first_line - 1 : item.last_line])
+
+
+def test_clauses_and_lists_carry_the_numbers_that_word_shows() -> None:
+    body = [
+        numbered("Mooring", 1, 0, "berschrift1"),
+        numbered("Lines", 1, 1, "Eigen"),
+        numbered("of hemp", 1, 2),
+        numbered("of steel", 1, 2),
+        numbered("Fenders", 1, 1, "Eigen"),
+        numbered("Pilots", 3, 0, "berschrift1"),
+        numbered("unnumbered", 0, 0),
+    ]
+    found = read("a.docx", docx("".join(body), styles=STYLES, numbering=NUMBERING))
+    assert [text for _, text in headings(found)] == ["1. Mooring", "1.1 Lines", "1.2 Fenders", "5. Pilots"]
+    assert blocks(found) == [("list", "    (a) of hemp\n    (b) of steel"), ("paragraph", "unnumbered")]
+
+
+def test_a_document_without_heading_styles_has_bold_paragraphs_for_headings() -> None:
+    body = paragraph("Mooring", run="<w:b/>") + paragraph("Tie up.") + paragraph("All in bold.", run="<w:b/>")
+    assert headings(read("a.docx", docx(body))) == [(2, "Mooring")]
+    assert headings(read("a.docx", docx(body.replace("<w:b/>", '<w:b w:val="0"/>')))) == []
+    styled = docx(body + paragraph("Fees", "berschrift1"), styles=STYLES)
+    assert headings(read("a.docx", styled)) == [(2, "Fees")]
+
+
+def test_a_long_paragraph_in_a_headings_style_is_text() -> None:
+    found = read("a.docx", docx(paragraph("Whereas " * 40, "berschrift1"), styles=STYLES))
+    assert headings(found) == [] and len(blocks(found)) == 1
+
+
+def test_code_keeps_its_lines_together_and_breaks_are_line_ends() -> None:
+    body = (
+        paragraph("moor", "Quelle")
+        + paragraph("cast", "Quelle")
+        + "<w:p><w:r><w:t>a</w:t><w:br/><w:t>b</w:t></w:r></w:p>"
+    )
+    found = read("a.docx", docx(body, styles=STYLES))
+    assert blocks(found) == [("code", "moor\ncast"), ("paragraph", "a\nb")]
+
+
+def test_footnotes_follow_the_paragraph_that_refers_to_them() -> None:
+    reference = '<w:p><w:r><w:t>Pay now.</w:t></w:r><w:r><w:footnoteReference w:id="2"/></w:r></w:p>'
+    notes = (
+        f'<w:footnote w:id="1">{paragraph("no")}</w:footnote><w:footnote w:id="2">{paragraph("In coin.")}</w:footnote>'
+    )
+    found = read("a.docx", docx(reference + paragraph("Go."), footnotes=notes))
+    assert [text for _, text in blocks(found)] == ["Pay now. [1]", "[1] In coin.", "Go."]
+
+
+def test_what_nobody_reads_is_left_out() -> None:
+    body = [
+        "<w:p><w:r><w:drawing><w:txbxContent>" + paragraph("box") + "</w:txbxContent></w:drawing></w:r></w:p>",
+        "<w:p><w:del><w:r><w:t>deleted</w:t></w:r></w:del><w:ins><w:r><w:t>kept</w:t></w:r></w:ins></w:p>",
+        "<w:p><w:r><w:instrText>PAGE</w:instrText></w:r><w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r></w:p>",
+        "<w:p><w:pPr><w:pPrChange><w:pPr><w:outlineLvl w:val='0'/></w:pPr></w:pPrChange></w:pPr>"
+        "<w:r><w:t>plain</w:t></w:r></w:p>",
+    ]
+    assert blocks(read("a.docx", docx("".join(body)))) == [("paragraph", "kept"), ("paragraph", "plain")]
+
+
+def test_the_title_is_the_one_in_the_properties_if_a_person_gave_it() -> None:
+    assert read("a.docx", docx(paragraph("Text."), title="Port &amp; Harbour")).title == "Port & Harbour"
+    assert read("a.docx", docx(paragraph("Text."), title="rules_v3.docx")).title == ""
+
+
+def test_parts_are_found_by_their_relations() -> None:
+    contents = parts(paragraph("Moored."))
+    contents["_rels/.rels"] = relations(officeDocument="/word/document2.xml")
+    contents["word/document2.xml"] = contents.pop("word/document.xml")
+    assert read("a.docx", package(contents)).text == "Moored."
+
+
+# Hostile packages
+
+
+def test_a_part_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = package({**parts(""), "word/media/x": b"\0" * 30_000_000})
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("unpacked"))
+    assert "would unpack to 30 MB" in failure(bomb)
+
+
+def test_a_part_that_says_to_be_small_is_not_unpacked_further() -> None:
+    contents = parts("")
+    contents["word/document.xml"] = parts(paragraph("a" * 5_000_000))["word/document.xml"]
+    size = len(contents["word/document.xml"])
+    lie = package(contents).replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    assert "word/document.xml is damaged" in failure(lie)
+
+
+def test_document_types_and_so_entities_are_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("canary")
+    contents = parts(paragraph("&x;"))
+    for entity in (f'<!ENTITY x SYSTEM "{secret.as_uri()}">', '<!ENTITY x "canary">'):
+        main = parts(paragraph("&x;"))["word/document.xml"]
+        contents["word/document.xml"] = main.replace("?>", f"?><!DOCTYPE w [{entity}]>", 1)
+        assert "declares a document type" in failure(package(contents))
+
+
+def test_relations_to_outside_of_the_package_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "secret.xml").write_text(parts(paragraph("canary"))["word/document.xml"])
+    contents = parts(paragraph("Moored."))
+    contents["_rels/.rels"] = relations(officeDocument=(tmp_path / "secret.xml").as_uri())
+    assert failure(package(contents)) == "a.docx: has no text"
+    contents["_rels/.rels"] = relations(officeDocument="../../../../../../word/document.xml")
+    assert read("a.docx", package(contents)).text == "Moored."
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"PK\3\4 cut", "not a Word document"),
+        (b"\xd0\xcf\x11\xe0" + bytes(600), "is encrypted, or in the format of Word 97"),
+        (docx("")[:-30], "not a Word document"),
+        (docx("<w:p>"), "word/document.xml is damaged"),
+        (docx(""), "has no text"),
+        (package({"a.txt": "b"}), "has no text"),
+    ],
+)
+def test_what_is_no_document_is_left_out_with_the_reason(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "a.docx"
+    path.write_bytes(data)
+    found, (skipped,) = read_or_skip(SourceFile(path, "a.docx", len(data), 0))
+    assert found == [] and reason in skipped.reason
+
+
+def test_too_many_parts_or_tags_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.docx_package.DIRECTORY_BYTES", 400)
+    assert failure(docx(paragraph("a"))) == "a.docx: has too many parts"
+    monkeypatch.undo()
+    monkeypatch.setattr("retrieval.docx_package.TAGS", 1000)
+    assert "more than 1,000 tags" in failure(docx(paragraph("a") * 1000))
+
+
+def test_deep_nesting_is_read_without_recursion() -> None:
+    deep = "<w:tbl><w:tr><w:tc>" * 20_000 + paragraph("Moored.") + "</w:tc></w:tr></w:tbl>" * 20_000
+    assert read("a.docx", docx(deep)).text == "Moored."
+
+
+def test_a_missing_part_has_no_events() -> None:
+    assert list(Package("a", docx("")).events("word/none.xml")) == []

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import pytest
+
+from retrieval.structure import Heading
+from retrieval.structure_html import outline, page_title, reading
+
+WORDS = "These are some words that say what this page is about, so that there is something to read here."
+
+
+def shown(page: str) -> list[str]:
+    """Headings with as many # as their level, blocks as they read."""
+    return ["#" * item.level + " " + item.text if isinstance(item, Heading) else item.text for item in outline(page)]
+
+
+SITE = f"""\
+<html><head><title>Payments - The shop</title></head><body>
+<a class="skip" href="#main">Skip to content</a>
+<header><h1>The shop</h1><p>Best prices</p></header>
+<div class="cookie-banner"><p>We use cookies to make you happy.</p><button>Accept</button></div>
+<div class="sphinxsidebar"><h3>Navigation</h3><ul><li><a href="a">Alpha</a><li><a href="b">Beta</a></ul></div>
+<ul class="breadcrumbs"><li><a href="/">Home</a><li><a href="/pay">Payments</a></ul>
+<h1>Payments</h1>
+<div class="toc"><p>On this page</p><ul><li><a href="#c">Cards</a><li><a href="#t">Transfers</a></ul></div>
+<p>{WORDS}</p>
+<ul><li><a href="#c">Cards</a><li><a href="#t">Transfers</a><li><a href="#o">Other ways</a></ul>
+<h2 id="c">Cards</h2><p>We take <a href="v">Visa</a>.</p>
+<h2 id="t">Transfers</h2>
+<ul><li><a href="x">Alpha bank</a><li><a href="y">Beta bank</a><li><a href="z">Gamma bank</a></ul>
+<h2 id="o">Other ways</h2>
+<aside class="note"><p>Cash is welcome.</p></aside>
+<div class="navigation"><a href="1">Previous</a> | <a href="2">Next</a></div>
+<footer>Nothing here</footer>
+</body></html>
+"""
+
+
+def test_what_is_around_the_content_is_dropped_and_no_content_is() -> None:
+    assert shown(SITE) == [
+        "# Payments",
+        WORDS,
+        "## Cards",
+        "We take Visa.",
+        "## Transfers",
+        "- Alpha bank\n- Beta bank\n- Gamma bank",
+        "## Other ways",
+        "Cash is welcome.",
+    ]
+    lines = SITE.split("\n")
+    for item in outline(SITE):
+        assert item.text.split("\n")[0].strip("- ").split()[0] in lines[item.first_line - 1]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f'<body><div>menu</div><main><p>{WORDS}</p></main><div class="ad">Buy!</div>',
+        f'<body><div>menu</div><div role="main"><div><p>{WORDS}</p></div></div><p>related',
+        f"<body><p>menu</p><article><p>{WORDS}</p></article><p>related",
+        f"<body><p>menu</p><main><p>{WORDS}",
+    ],
+)
+def test_main_and_article_are_the_page_where_they_hold_it(page: str) -> None:
+    assert shown(page) == [WORDS]
+
+
+@pytest.mark.parametrize("tag", ["main", "article"])
+def test_an_element_that_holds_next_to_nothing_is_not_the_page(tag: str) -> None:
+    page = f"<body><p>{WORDS}</p><{tag}><p>Loading</p></{tag}><p>{WORDS} Twice.</p>"
+    assert shown(page) == [WORDS, "Loading", f"{WORDS} Twice."]
+
+
+def test_all_articles_of_a_page_are_read() -> None:
+    page = "<div>menu</div><article><h2>A</h2><p>one</p></article><article><h2>B</h2><p>two</p></article>"
+    assert shown(page) == ["## A", "one", "## B", "two"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<div class="sidebar"><p>A long aside that has <a href="x">one link</a> and many words.</p></div>',
+        '<section id="cookies"><p>How to set cookies, and to read them.</p></section>',
+        '<section id="contents"><p>What the box contains: a lid, a tray.</p></section>',
+        '<main><div class="cookie-notice"><p>A component that shows a notice.</p></div></main>',
+        '<ul><li><a href="a">Alpha</a><li><a href="b">Beta</a><li><a href="c">Gamma</a></ul>',
+        '<div class="toc"><ul><li><a href="a">Alpha</a><li><a href="b">Beta</a></ul></div>',
+        '<div role="tabpanel" hidden><p>What the other tab shows.</p></div>',
+        '<table class="nav"><tr><td>Sail</td><td>north</td></tr></table>',
+    ],
+)
+def test_what_only_looks_like_furniture_is_kept(page: str) -> None:
+    assert outline(page) != []
+
+
+@pytest.mark.parametrize(
+    "page",
+    ['<div style="display: none">x</div>', "<p hidden>", "<div hidden>x</div>", '<div role="contentinfo">x</div>'],
+)
+def test_what_nobody_sees_is_not_read(page: str) -> None:
+    assert outline(page) == []
+
+
+def test_a_header_with_the_page_s_own_title_is_content() -> None:
+    page = "<title>A tale</title><header><h1>A tale</h1><p>By N</p></header><h1>One</h1><p>x</p>"
+    assert shown(page) == ["# A tale", "By N", "# One", "x"]
+    assert page_title(page) == "A tale"
+    assert shown("<header><h1>Alone</h1></header><p>x</p>") == ["# Alone", "x"]
+    assert shown("<title>One - Site</title><header><h1>Site</h1></header><h1>One</h1><p>x</p>") == ["# One", "x"]
+
+
+def test_the_questions_of_an_faq_are_headings_over_their_answers() -> None:
+    page = """\
+<h1>FAQ</h1>
+<details><summary>How do I pay?</summary><p>By card.</p><p>Or cash.</p></details>
+<details><summary><b>When?</b></summary>Now.</details>
+<h2>More</h2>
+<dl><dt>Where is it?</dt><dd>Here.</dd><dt>Why?</dt><dd><p>Because.</p></dd></dl>
+"""
+    assert shown(page) == [
+        "# FAQ",
+        "####### How do I pay?",
+        "By card.",
+        "Or cash.",
+        "####### When?",
+        "Now.",
+        "## More",
+        "####### Where is it?",
+        "Here.",
+        "####### Why?",
+        "Because.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<details><summary>More</summary><p>x</p></details><p>Goes on.</p>",
+        "<dl><dt>Term</dt><dd>x</dd><dt>Other</dt><dd>y</dd></dl>",
+        "<dl><dt>Why?</dt><dd>x</dd><dt>When?</dt><dd>y</dd></dl><p>Goes on.</p>",
+        "<details><summary>Only this</summary></details>",
+        "<details><p>No summary</p><p>x</p></details>",
+    ],
+)
+def test_what_would_head_more_than_its_answer_is_no_heading(page: str) -> None:
+    assert not any(isinstance(item, Heading) for item in outline(page))
+
+
+def test_elements_that_are_never_closed_lose_nothing() -> None:
+    page = f"<div class=nav><a href=x>Home</a><div class=toc><main><div class=menu><p>{WORDS}"
+    assert shown(page) == [WORDS]
+    assert shown(f"<header><p>{WORDS}") == [WORDS]
+
+
+@pytest.mark.parametrize(
+    "junk", ["<div class=nav>", "<article>", "<details>", "<main>", "<aside>", "<dl><dt>x?", "<a href=#>x"]
+)
+def test_pages_of_nothing_but_furniture_take_no_more_than_their_time(junk: str) -> None:
+    outline(junk * 10_000)
+    outline(junk * 3_000 + "</div></article></details></main></aside></dl>" * 3_000)
+
+
+def test_a_piece_of_html_reads_as_its_blocks() -> None:
+    assert reading("<p>One <b>two</b></p><ul><li>a<li>b</ul>") == "One two\n\n- a\n- b"
