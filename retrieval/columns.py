@@ -22,14 +22,16 @@ BODIES = ("text", "body", "content")
 """What a document's text is called, in BEIR's corpora and elsewhere; one of them is used."""
 QUESTIONS = ("question", "question_text", "query", "q", "prompt", "instruction")
 TITLES = ("title", "subject", "summary", "short_description", "headline", "topic", "issue", "problem", "name")
-PROSE = ("description", "detail", "message", "comment", "note", "context", "passage", "step")
+PROSE = ("description", "detail", "message", "context", "passage", "step")
+REMARKS = ("comment", "note")
+"""The text where there is no answer; beside one they are about it."""
 ANSWERS = tuple(
     "answer accepted_answer answer_text best_answer a resolution solution fix workaround response reply completion "
     "output".split()
 )
 WHOLE_NAME_ONLY = ("name", "a", "q", "issue", "problem", "context", "case", "key", "number")
 """Words that say nothing at the end of a longer name, as in ``user_name``."""
-KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *PROSE, *ANSWERS))
+KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *PROSE, *REMARKS, *ANSWERS))
 
 SAMPLE = 200
 LEAST_CHARACTERS = 24
@@ -114,7 +116,7 @@ def _texts(known: Mapping[str, str]) -> tuple[str, list[str], bool]:
     """Title and texts among the known columns, and whether they are a question and its answer."""
     body = next((name for name in BODIES if name in known), "")
     answers = [name for name in ANSWERS if name in known]
-    prose = [] if body else [name for name in PROSE if name in known]
+    prose = [] if body else [name for name in (*PROSE, *(() if answers else REMARKS)) if name in known]
     titles = [name for name in (*QUESTIONS, *TITLES) if name in known]
     title = "title" if body and "title" in known else next(iter(titles), "")
     texts = [*([body] if body else prose), *answers]

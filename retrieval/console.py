@@ -14,10 +14,21 @@ import click
 
 from retrieval.workspace import Workspace
 
-__all__ = ["Invocation", "Progress", "pass_invocation", "silent"]
+__all__ = ["Invocation", "Progress", "pass_invocation", "printable", "silent"]
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; ``total`` is 0 while it is not known."""
+
+
+# What steers a terminal or turns text around: C0 but tab and line feed, DEL, C1, and directions.
+_CONTROLS = dict.fromkeys(
+    [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` so that no file's name or content can steer the terminal it is written to."""
+    return text.translate(_CONTROLS)
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -40,12 +51,12 @@ class Invocation:
 
     def emit(self, value: Any, text: str) -> None:
         """Write the answer to stdout: ``value`` as JSON where --json was given, else ``text``."""
-        click.echo(json.dumps(value, ensure_ascii=False, indent=2) if self.json else text)
+        click.echo(json.dumps(value, ensure_ascii=False, indent=2) if self.json else printable(text))
 
     def note(self, message: str) -> None:
         """Say something beside the answer, on stderr, unless -q."""
         if not self.quiet:
-            click.echo(message, err=True)
+            click.echo(printable(message), err=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

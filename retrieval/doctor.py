@@ -174,7 +174,7 @@ def _model(workspace: Workspace, deep: bool) -> Iterator[Check]:
     except ShoptalkError as error:
         yield Check("model", "wrong", str(error))
     resolved = resolve(workspace, "current")
-    missing = not resolved.is_folder and not _downloaded(resolved)
+    missing = not (resolved.is_folder or workspace.model.endpoint or _downloaded(resolved))
     if resolved.is_folder and not any(Path(resolved.location).rglob("*.safetensors")):
         yield Check("model", "wrong", f"{resolved.location} holds no weights (*.safetensors)", "restore them")
     elif missing:

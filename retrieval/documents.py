@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -49,6 +53,10 @@ CODE = (
 ).split()
 READING_VERSION = 1
 """Counted up where readers or ``structure`` find other documents or sections in the same files."""
+ID_LIMIT, TITLE_LIMIT = 1000, 2000
+"""Characters: both are kept with each passage, and a title is embedded with it."""
+GROWTH = 1_000_000
+"""Bytes by which any file may have grown since the walk; it may have doubled, too."""
 TITLE_LINE_LIMIT = 100
 """A plain text file's first line is its title when it has at most so many characters."""
 
@@ -131,15 +139,23 @@ def read(file: SourceFile) -> Found:
     Raises:
         DocumentError: the whole file cannot be read; the message is ``relative path: reason``.
     """
-    try:
-        data = file.path.read_bytes()
-    except OSError as error:
-        raise DocumentError(f"{file.relative}: cannot be read: {error.strerror}") from None
+    limit = 2 * file.size + GROWTH
+    with _open(file) as stream:
+        data = stream.read(limit)
+    if len(data) == limit:
+        raise DocumentError(f"{file.relative}: grew while it was read; the next run reads it")
     try:
         reader = READERS[Path(file.relative).suffix.lower()]
     except KeyError:
         raise DocumentError(f"{file.relative}: unknown format {Path(file.relative).suffix}") from None
-    return reader(file, data)
+    found, skipped = reader(file, data)
+    for place, document in reversed(list(enumerate(found))):
+        if len(document.id) > ID_LIMIT:
+            skipped.append(Skipped(file.relative, f"id {document.id[:40]!r}… is longer than {ID_LIMIT} characters"))
+            del found[place]
+        elif len(document.title) > TITLE_LIMIT:
+            found[place] = replace(document, title=f"{document.title[:TITLE_LIMIT]}…")
+    return found, skipped
 
 
 def read_or_skip(file: SourceFile) -> Found:
@@ -205,9 +221,23 @@ def file_hash(file: SourceFile) -> str:
     Raises:
         DocumentError: the file cannot be read.
     """
+    with _open(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _open(file: SourceFile) -> Iterator[BufferedReader]:
+    """Open a file that may no longer be the one the walk found: no link is followed, no pipe waited for.
+
+    Raises:
+        DocumentError: it cannot be opened, or read.
+    """
     try:
-        with file.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise DocumentError(f"{file.relative}: not a regular file")
+            yield stream
     except OSError as error:
         raise DocumentError(f"{file.relative}: cannot be read: {error.strerror}") from None
 

@@ -16,7 +16,7 @@ from retrieval.errors import ModelError
 from retrieval.local_embedder import LocalEmbedder, fingerprint, load_local, load_model
 from retrieval.model_identity import Identity, model_folder, recall, remember, tokenizer_file
 from retrieval.models import resolve
-from retrieval.token_counting import TokenCounter
+from retrieval.token_counting import TokenizerFile
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class LazyEmbedder:
         if self._counter is None:
             folder = model_folder(resolve(self._workspace, self.reference)) if self._countable else None
             file = tokenizer_file(folder) if folder else None
-            self._counter = TokenCounter(file) if file else self._loaded().count_tokens
+            self._counter = TokenizerFile(file) if file else self._loaded().count_tokens
         return self._counter(texts)
 
     def _loaded(self) -> Embedder:

@@ -107,8 +107,9 @@ class _Writer:
         """
         import numpy as np
 
+        missing = max(1, MERGED_AT - LexicalIndex.open(base, self.language).segments)
         again = np.setdiff1d(numbers[:MERGED_AT], new)
-        portions = np.array_split(np.concatenate([again, new]), MERGED_AT - 1)
+        portions = np.array_split(np.concatenate([again, new]), missing)
         if self.grow(base, np.concatenate([gone, again]), portions).segments == 1:
             return True
         shutil.rmtree(self.folder)

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 UNLIMITED_TOKENS = 512
 # Small batches of alike lengths waste the least on padding; measured on CPU, benchmarks/encode.py.
 CPU_BATCH = 16
+MOST_IN_BATCH = 1024
 
 
 def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransformer, str, Compute]:
@@ -162,9 +163,12 @@ class LocalEmbedder:
         if not texts:
             return vectors
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        workers = (os.cpu_count() or 1) if self.compute.device == "cpu" else 1
-        size = CPU_BATCH if self.compute.device == "cpu" else self.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        if self.compute.device == "cpu":
+            workers = os.cpu_count() or 1
+            batches = [order[start : start + CPU_BATCH] for start in range(0, len(order), CPU_BATCH)]
+        else:
+            workers = 1
+            batches = full_batches(order, [len(text.encode("utf-8", "replace")) for text in texts], self)
         done = 0
         with _workers(min(workers, len(batches))) as run:
             for rows, encoded in run(lambda rows: self._forward([texts[row] for row in rows], prompt), batches):
@@ -191,6 +195,29 @@ class LocalEmbedder:
         if not self.compute.bfloat16:
             return nullcontext()
         return torch.autocast(self.compute.device.partition(":")[0], dtype=torch.bfloat16)
+
+
+def full_batches(order: Sequence[int], sizes: Sequence[int], embedder: LocalEmbedder) -> list[list[int]]:
+    """Cut ``order`` (longest first) into batches for a GPU, which small batches of short texts would leave idle.
+
+    A batch takes no more memory than ``batch_size`` texts of the model's full length do, padding included.
+
+    Args:
+        order: places of texts.
+        sizes: the length of each text in bytes; a token has three or more, in nearly every script.
+        embedder: whose ``batch_size`` and ``max_tokens`` bound a batch.
+    """
+    budget = embedder.batch_size * embedder.max_tokens
+    batches: list[list[int]] = []
+    room = 0
+    for place in order:
+        if room < 1:
+            longest = min(embedder.max_tokens, sizes[place] // 3 + 2)
+            room = min(MOST_IN_BATCH, max(embedder.batch_size, budget // longest))
+            batches.append([])
+        batches[-1].append(place)
+        room -= 1
+    return batches
 
 
 @contextmanager

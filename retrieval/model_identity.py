@@ -107,7 +107,8 @@ def write_record(workspace: Workspace, key: str, record: dict[str, Any]) -> None
     file = workspace.models_dir / RECORDS
     records = {name: value for name, value in _read_all(file).items() if name != key}
     records = dict([*records.items(), (key, record)][-KEPT_RECORDS:])
-    temporary = file.with_name(f".{RECORDS}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    # What a killed process leaves under such a name, the next change of the model sweeps (`models.abandoned`).
+    temporary = file.with_name(f".staging-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, file)
 

@@ -21,7 +21,7 @@ from retrieval.local_embedder import load_local
 from retrieval.model_identity import recall
 from retrieval.models import remove_staging, resolve, staging_folder
 from retrieval.onnx_export import GRAPH, RECORD, TOKENIZER, export, file_sha256, int8_fingerprint
-from retrieval.token_counting import TokenCounter
+from retrieval.token_counting import TokenizerFile
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class OnnxEmbedder:
         self._inputs: list[str] = record["inputs"]
         self._session: Any = _session(folder / GRAPH)
         self._tokenizer: Any = _tokenizer(folder / TOKENIZER, self.max_tokens)
-        self.count_tokens = TokenCounter(folder / TOKENIZER)
+        self.count_tokens = TokenizerFile(folder / TOKENIZER)
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return an array (len(texts), dimension), rows of length 1."""

@@ -29,7 +29,7 @@ from retrieval.errors import EndpointError, ModelError, SettingsError
 from retrieval.model_identity import model_folder, read_record, tokenizer_file, write_record
 from retrieval.models import resolve
 from retrieval.prompts import Prompts, choose_prompts
-from retrieval.token_counting import TokenCounter, estimate_tokens
+from retrieval.token_counting import TokenizerFile, estimate_tokens
 from retrieval.workspace import ModelSettings, Workspace
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _counter(workspace: Workspace) -> Callable[[Sequence[str]], list[int]]:
     except ModelError:
         return estimate_tokens
     file = tokenizer_file(folder) if folder else None
-    return TokenCounter(file) if file else estimate_tokens
+    return TokenizerFile(file) if file else estimate_tokens
 
 
 @contextmanager

@@ -14,6 +14,8 @@ __all__ = ["STEPS", "Slicer", "Unit", "pack"]
 
 BLOCK_GAP = 1
 """Tokens that the blank line between two blocks may cost."""
+WORD_UNITS = 32
+"""Units of words that make a slice."""
 TINY = 0.15
 """A last slice of less than so much of the budget is evened out with the one before it."""
 
@@ -61,7 +63,12 @@ def _by_sentences(unit: Unit, block: Block, budget: int) -> Iterator[int]:
 
 
 def _by_words(unit: Unit, block: Block, budget: int) -> Iterator[int]:
-    yield from (match.end() for match in WORD_END.finditer(block.text, unit.start, unit.end))
+    """A few words each: a text of megabytes would be millions of units by single ones."""
+    width = max(1, (unit.end - unit.start) * budget // unit.tokens // WORD_UNITS)
+    end = unit.start
+    while match := WORD_END.search(block.text, end + width, unit.end):
+        end = match.end()
+        yield end
 
 
 def _by_characters(unit: Unit, block: Block, budget: int) -> Iterator[int]:

@@ -29,6 +29,8 @@ __all__ = [
 
 BlockKind = Literal["paragraph", "code", "table", "list"]
 TITLE_CHARACTERS = 200
+HEADING_CHARACTERS = 1000
+"""A longer heading is a paragraph: it would be repeated in each of its passages."""
 TITLE_LINES = 200
 """A title is looked for in so many lines before the whole document is parsed for it."""
 
@@ -195,6 +197,9 @@ def _assemble(document_id: str, items: Iterable[Heading | Block]) -> list[Sectio
     for item in items:
         if isinstance(item, Block):
             blocks.append(item)
+        elif len(item.text) > HEADING_CHARACTERS:
+            lines = (item.first_line, item.last_line)
+            blocks.append(Block("paragraph", item.text, *lines, spans=(lines,)))
         elif item.text:
             close()
             while path and path[-1].level >= item.level:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retrieval.front_matter import fenced, front_matter
 from retrieval.structure import Block, BlockKind, Heading, source_block
@@ -46,10 +46,8 @@ def outline(text: str) -> list[Heading | Block]:
         items += [broken] if broken else []
     # Blank lines instead, so that every other line keeps its number.
     source = "\n".join([""] * head + lines[head:])
-    tokens: list[Token] = []
     environment: dict[str, Any] = {}
-    # The block parser alone: inline markup is parsed for headings only.
-    parser.block.parse(source, parser, environment, tokens)
+    tokens = _outer_tokens(parser, source, environment)
     for position, token in enumerate(tokens):
         if token.level or not token.map:
             continue
@@ -69,6 +67,28 @@ def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     return MarkdownIt("commonmark").enable("table")
+
+
+def _outer_tokens(parser: MarkdownIt, source: str, environment: dict[str, Any]) -> list[Token]:
+    """The block tokens outside of all others, and a heading's inline one after it.
+
+    The block parser alone runs, and what it finds within lists, tables and quotes is not kept: a
+    table's cells would take a thousand times the memory of their text.
+    """
+    from markdown_it.rules_block import StateBlock
+
+    class Outer(StateBlock):
+        def push(self, ttype: str, tag: str, nesting: Literal[-1, 0, 1]) -> Token:
+            token = super().push(ttype, tag, nesting)
+            if token.level and not (ttype == "inline" and self.tokens[-2].type == "heading_open"):
+                self.tokens.pop()
+            return token
+
+    tokens: list[Token] = []
+    if source:
+        state = Outer(source, parser, environment, tokens)
+        parser.block.tokenize(state, state.line, state.lineMax)
+    return tokens
 
 
 def _plain(parser: MarkdownIt, markup: str, environment: dict[str, Any]) -> str:

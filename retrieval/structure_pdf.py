@@ -28,6 +28,7 @@ LARGER = 1.12
 HEADING_CHARACTERS, HEADING_LINES = 160, 3
 HEADING_SHARE = 0.3
 """Where more of the text than this would be headings, type says nothing."""
+LONGEST_WORD = 64
 GAP = 1.3
 """A gap so many times the usual one between lines parts paragraphs."""
 
@@ -42,8 +43,8 @@ NUMBERING = re.compile(
 )
 NUMBER_BEFORE = re.compile(r"(?:chapter|part|section|appendix|article)?[a-z]?\d*")
 SENTENCE_END = re.compile(r"[.!?:;…][\"'”’)\]]*$")
-HYPHENATED = re.compile(r"([^\W\d_]+)[-‐\u00ad]$")
-HYPHENS_WITHIN = re.compile(r"[^\W\d_]+[-‐][^\W\d_]+")
+HYPHENATED = re.compile(r"(?<![^\W\d_])([^\W\d_]+)[-‐\u00ad]$")
+HYPHENS_WITHIN = re.compile(r"(?<![^\W\d_])[^\W\d_]+[-‐][^\W\d_]+")
 
 
 def read(name: str, data: bytes) -> Outlined:
@@ -153,11 +154,14 @@ def _bookmarked(pages: Sequence[Sequence[Line]], bookmarks: Sequence[Bookmark]) 
     """The headings that the bookmarks are; none where less than half of them stand on the page they point to."""
     marks: _Marks = {}
     found, page, after = 0, -1, 0
-    for bookmark in bookmarks:
+    letters: list[str] = []
+    for done, bookmark in enumerate(bookmarks):
         lines = pages[bookmark.page]
         if bookmark.page != page:
-            page, after = bookmark.page, 0
-        place = _find(lines, bookmark.title, after)
+            page, after, letters = bookmark.page, 0, [_letters(line.text) for line in lines]
+        if 2 * (done - found) > len(bookmarks):
+            return {}
+        place = _find(letters, bookmark.title, after)
         if place:
             found += 1
             index, count = place
@@ -172,8 +176,8 @@ def _bookmarked(pages: Sequence[Sequence[Line]], bookmarks: Sequence[Bookmark]) 
     return marks if found and 2 * found >= len(bookmarks) else {}
 
 
-def _find(lines: Sequence[Line], title: str, start: int) -> tuple[int, int] | None:
-    """(index, count) of the lines from ``start`` on that read as ``title``, a number before it aside."""
+def _find(lines: Sequence[str], title: str, start: int) -> tuple[int, int] | None:
+    """(index, count) of the lines' letters from ``start`` on that read as ``title``, a number before it aside."""
     wanted = _letters(title)
     bare = wanted.lstrip("0123456789")
     if not bare:
@@ -181,7 +185,7 @@ def _find(lines: Sequence[Line], title: str, start: int) -> tuple[int, int] | No
     for index in range(start, len(lines)):
         read = ""
         for count, line in enumerate(lines[index : index + HEADING_LINES], 1):
-            read += _letters(line.text)
+            read += line
             if len(read) > len(wanted) + 12:
                 break
             if read == wanted or (read.endswith(bare) and NUMBER_BEFORE.fullmatch(read.removesuffix(bare))):
@@ -215,12 +219,13 @@ def _by_type(pages: Sequence[Sequence[Line]]) -> _Marks:
     if inside > HEADING_SHARE * characters:
         return {}
     styles = sorted({_style(pages[page][start]) for page, start, _ in runs}, reverse=True)
+    rank = {style: place for place, style in enumerate(styles)}
     marks: _Marks = {}
     for page, start, count in runs:
         first = pages[page][start]
         numbered = NUMBERING.match(first.text)
         depth = numbered[1].count(".") if numbered else 0
-        marks[page, start] = [_Mark(1 + 10 * styles.index(_style(first)) + min(depth, 9), count)]
+        marks[page, start] = [_Mark(1 + 10 * rank[_style(first)] + min(depth, 9), count)]
     return marks
 
 
@@ -337,7 +342,7 @@ class _Writer:
         rest = list(reversed(lines))
         while rest:
             text, page = rest.pop()
-            while rest and rest[-1][0][0].islower() and (parted := HYPHENATED.search(text)):
+            while rest and rest[-1][0][0].islower() and (parted := HYPHENATED.search(text[-LONGEST_WORD:])):
                 head, _, tail = rest[-1][0].partition(" ")
                 end = re.match(r"[^\W\d_]+", head)
                 whole = f"{parted[1]}-{end[0] if end else ''}".casefold()

@@ -28,6 +28,8 @@ CODE_DIRECTIVE = re.compile(
     r"productionlist|ipython|jupyter-execute|math)::"
 )
 TABLE_DIRECTIVE = re.compile(r"\.\. +(?:table|list-table|csv-table|flat-table)::")
+INLINE_CHARACTERS = 400
+"""Inline markup is parsed in texts of so many characters, as headings are: docutils takes quadratic time."""
 UNREAD = ("comment", "target", "substitution_definition", "transition", "pending", "meta")
 """Constructs that no reader sees."""
 KINDS: dict[str, BlockKind] = {
@@ -72,13 +74,21 @@ def _settings() -> Any:
 
 
 def _parse(text: str) -> document:
-    from docutils.parsers.rst import Parser
+    from docutils import nodes
+    from docutils.parsers.rst import Parser, states
     from docutils.utils import new_document
 
+    inliner = states.Inliner()
+    parse = inliner.parse
+
+    def parse_short(text: str, *where: Any) -> Any:
+        return parse(text, *where) if len(text) <= INLINE_CHARACTERS else ([nodes.Text(text)], [])
+
+    inliner.parse = parse_short  # it cannot be a subclass: it looks for its settings in its own class
     settings = _settings().copy()
     settings.warning_stream = io.StringIO()
     tree = new_document("", settings)
-    Parser().parse(text.translate(LINE_ENDS), tree)
+    Parser(inliner=inliner).parse(text.translate(LINE_ENDS), tree)
     return tree
 
 

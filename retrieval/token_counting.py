@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TokenCounter", "estimate_tokens"]
+__all__ = ["TokenizerFile", "estimate_tokens"]
 
 # Word pieces of English average more than four characters: this counts too many rather than too few.
 _PIECES = re.compile(r"[^\W_]{1,4}|[^\w\s]|_")
 
 
-class TokenCounter:
+class TokenizerFile:
     """Counts as the tokenizer of a ``tokenizer.json`` does, special tokens left out. Thread-safe."""
 
     def __init__(self, file: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from retrieval.embedders import LocalEmbedder, choose_compute, device_in_use, fingerprint, load_local
 from retrieval.errors import ModelError
+from retrieval.local_embedder import full_batches
 from retrieval.models import resolve
 from retrieval.workspace import Workspace
 
@@ -41,6 +42,17 @@ def test_vectors_are_those_of_sentence_transformers_at_unit_length(minilm: Local
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
     assert (ours * theirs).sum(axis=1).min() > 0.999
     assert ours.dtype == np.float32 and ours.shape == (len(TEXTS), 384)
+
+
+def test_a_gpus_batches_hold_as_many_texts_as_fill_the_memory_of_full_ones(minilm: LocalEmbedder) -> None:
+    sizes = [10_000] * 40 + [90] * 600 + [0] * 2000
+    batches = full_batches(range(len(sizes)), sizes, minilm)
+    assert [place for batch in batches for place in batch] == list(range(len(sizes)))
+    assert [len(batch) for batch in batches] == [32, 32, 256, 256, 1024, 1024, 16]
+    budget = minilm.batch_size * minilm.max_tokens
+    for batch in batches:
+        longest = min(minilm.max_tokens, max(sizes[place] for place in batch) // 3 + 2)
+        assert len(batch) * longest <= budget
 
 
 def test_no_texts_give_an_empty_array(minilm: LocalEmbedder) -> None:
@@ -102,7 +114,9 @@ def test_pickled_weights_are_refused_with_the_way_out(tmp_path: Path) -> None:
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"^model pickled could not be loaded: its weights are a pickle.*as safetensors"):
+    with pytest.raises(
+        ModelError, match=r"^model pickled could not be loaded: its weights are a pickle.*as safetensors"
+    ):
         load_local("pickled", workspace_with(tmp_path, "acme/base"))
 
 

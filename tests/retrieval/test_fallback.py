@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from embedding_server import EmbeddingServer
 from hash_embedder import HashEmbedder
+from tiny_model import save_tiny_model
 
 import retrieval.fallback
 from retrieval.embedders import Embedder, load_local
@@ -19,19 +20,24 @@ from retrieval.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def model(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
     root = tmp_path_factory.mktemp("loading")
-    Workspace.create(root, {}, str(static_model))
+    Workspace.create(root, {}, str(tiny_model))
     return load_local("base", Workspace.open(root))
 
 
 @pytest.fixture
-def local(tmp_path: Path, static_model: Path) -> Workspace:
+def local(tmp_path: Path, tiny_model: Path) -> Workspace:
     """Two documents, and a base model that is here."""
     for name, text in (("a.md", "# Wombats\n\nThe wombat digs.\n"), ("b.md", "# Emus\n\nA tall bird.\n")):
         (tmp_path / "docs").mkdir(exist_ok=True)
         (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
-    Workspace.create(tmp_path, {"docs": "docs"}, str(static_model))
+    Workspace.create(tmp_path, {"docs": "docs"}, str(tiny_model))
     return Workspace.open(tmp_path)
 
 

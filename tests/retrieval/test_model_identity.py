@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_model import save_tiny_model
 
 from retrieval.embedders import LazyEmbedder, load_embedder, load_local, open_embedder
 from retrieval.errors import ModelError
@@ -21,9 +21,9 @@ from retrieval.workspace import Workspace
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, static_model: Path) -> Workspace:
-    """A workspace whose base model is a copy, to be spoilt, and was loaded once."""
-    shutil.copytree(static_model, tmp_path / "model")
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace whose base model was loaded once."""
+    save_tiny_model(tmp_path / "model")
     Workspace.create(tmp_path, {"docs": "docs"}, "model")
     workspace = Workspace.open(tmp_path)
     load_local("base", workspace)
