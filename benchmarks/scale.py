@@ -8,7 +8,8 @@ one process of its own and asked in another, whose FAISS has one thread.
 The vectors are made up, after what sentence encoders give for real passages: a mean shared by all, topics
 whose sizes fall as 1/rank, documents of twelve passages around them, and at each level a Gaussian whose
 variance falls as a power of the dimension. Two passages have a cosine of about 0.27, a passage and its
-nearest 0.8, a question and its nearest 0.7, as in the collections these numbers were read from; uniform
+nearest 0.79, a question and its nearest 0.69, and 160 of 384 directions hold nine tenths of the variance, much
+as in the collections these numbers were read from (0.22 to 0.30, 0.77 to 0.94, 0.60 to 0.70, 120 to 165); uniform
 random vectors, which have no near neighbours at all, are a needlessly hard case. The questions are
 passages half forgotten: drawn to the mean, with noise of the same spectrum. --vectors asks real ones
 instead: an array (passages, dimension) of float32 whose last 300 rows are held out as queries.
@@ -55,7 +56,7 @@ def unit(vectors: Vectors) -> Vectors:
 def make(count: int, path: Path) -> Vectors:
     """Write ``count`` vectors to ``path``; return the queries."""
     random = np.random.default_rng(0)
-    scale = np.arange(1, DIMENSION + 1) ** -0.4
+    scale = np.arange(1, DIMENSION + 1) ** -0.5
     scale = (scale / np.sqrt((scale**2).sum())).astype(np.float32)
 
     def gaussian(rows: int) -> Vectors:

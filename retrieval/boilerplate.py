@@ -164,7 +164,7 @@ def _is_furniture(region: Region, page: Shown) -> bool:
     if region.kind == "header":
         return not _has_title(region, page)
     if region.kind == "furniture":
-        return True
+        return region.linked(MOSTLY_LINKS)
     if region.kind == "consent":
         few = end.characters - start.characters <= CONSENT_CHARACTERS
         return few and not region.inside_main

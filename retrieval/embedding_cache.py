@@ -55,7 +55,9 @@ class EmbeddingCache:
     def _anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
         """Throw a damaged file away and begin another; a locked or unreadable one is not damaged."""
         if isinstance(error, sqlite3.OperationalError):
-            raise IndexingError(f"{self._path} cannot be used ({error}); is another process writing it?") from error
+            raise IndexingError(
+                f"{self._path} cannot be used ({error}); is the disk full, or another process writing it?"
+            ) from error
         log.warning("%s is damaged (%s); its vectors are encoded again", self._path, error)
         _remove(self._path)
         return self._connect(self._path)

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.catalog import Catalog, CatalogReader
+from retrieval.catalog import CatalogReader
+from retrieval.catalog_writing import Catalog
 from retrieval.console import Progress, silent
 from retrieval.documents import Skipped, SourceFile, reading, require_documents, walk
 from retrieval.embedders import Embedder, open_embedder

@@ -24,6 +24,9 @@ __all__ = ["TOKENIZER_VERSION", "Bm25Scorer", "LexicalIndex", "query_terms", "to
 
 MAX_QUERY_TERMS = 64
 MAX_QUERY_CHARS = 32_768
+# From so many passages on, words that most of them hold are left out: no loss of NDCG@10 was measured on sets of
+# 9,600 to 20,000 passages, and half of the time is saved; on one of 900 passages there was a loss.
+_LARGE = 10_000
 _WRITER_BYTES = 64_000_000
 # To look up one id costs tantivy about as much as to return so many hits.
 _HITS_AN_ID = 4
@@ -117,8 +120,9 @@ class LexicalIndex:
     def search(self, query: str, limit: int, allowed: NDArray[np.int64] | None = None) -> list[tuple[int, float]]:
         """Return up to ``limit`` ``(id, BM25 score)``, best first, equal scores by id.
 
-        A passage matches with any one of the query's terms; the parts of a compound count half. Of a
-        long query the rarest terms count, as they bear most of the score, and of an endless one its
+        A passage matches with any one of the query's terms; the parts of a compound count half. In a
+        large index terms that most passages hold count only where the query has no other. Of a long
+        query the rarest terms count, as they bear most of the score, and of an endless one its
         beginning. ``allowed`` limits the answer to those ids.
 
         Raises:
@@ -128,6 +132,8 @@ class LexicalIndex:
         with _damage_told(self._folder):
             terms = [(self._searcher.doc_freq("body", term), term) for term in wanted]
             terms = [(frequency, term) for frequency, term in terms if frequency]
+            if len(self) >= _LARGE:
+                terms = [(frequency, term) for frequency, term in terms if frequency <= len(self) // 2] or terms
             if len(terms) > MAX_QUERY_TERMS:
                 terms = sorted(terms)[:MAX_QUERY_TERMS]
             if not terms or limit < 1 or (allowed is not None and not len(allowed)):

@@ -5,6 +5,9 @@ torch. BERT's attention, GELU and layer normalisation become one node each (onnx
 optimizer), and the matrices int8, one scale for each column (dynamic quantization of activations:
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). With one scale for
 a whole matrix the vectors of all-MiniLM-L6-v2 stray to a cosine of .93; with one for each column, .99.
+What GELU gives is mostly near zero with a few large numbers, which eight bits hold worst: the products with it stay
+float32 in the first half of the layers, where an error has the furthest to go. That halves the loss (mean cosine .9935
+to .9967 on ICD-10-CM) for a fifth more time; in the other half it gains next to nothing.
 
 The export goes through TorchScript: the optimizer knows the patterns that gives, and does not find
 attention in those of torch.export (torch 2.13, onnxruntime 1.32).
@@ -150,10 +153,18 @@ def _write_graph(model: Any, features: dict[str, Any], folder: Path) -> None:
             per_channel=True,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Attention"],
+            nodes_to_exclude=_kept_float(optimizer.model.graph),
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": _FLOAT},
         )
     for temporary in (plain, fused):
         temporary.unlink()
+
+
+def _kept_float(graph: Any) -> list[str]:
+    """The names of the products with what GELU gives, in the first half of the layers."""
+    from_gelu = {name for node in graph.node if node.op_type.endswith("Gelu") for name in node.output}
+    products = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[0] in from_gelu]
+    return products[: len(products) // 2]
 
 
 @contextmanager

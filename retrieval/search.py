@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Literal
 
 from retrieval.catalog import CatalogReader
@@ -74,6 +74,8 @@ class _Snapshot:
         self.manifest = generation.manifest
         self.stamp = stamp
         self.catalog = CatalogReader(generation.catalog_file)
+        # A wide prefix takes as long as a search; people and models stay in one folder for a while.
+        self.numbers_under = lru_cache(maxsize=4)(self.catalog.numbers_under)
         self.embedder: Embedder | None = None
 
     @cached_property
@@ -161,7 +163,7 @@ class SearchEngine:
         mode = mode or self._workspace.search.mode
         snapshot = self._follow()
         limit = max(top_k, self._workspace.search.candidates)
-        allowed = snapshot.catalog.numbers_under(path_prefix) if path_prefix else None
+        allowed = snapshot.numbers_under(path_prefix) if path_prefix else None
         dense: Ranking = ((), ())
         lexical: Ranking = ((), ())
         degraded = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from retrieval.documents import Document, Format
@@ -159,23 +160,28 @@ def source_block(kind: BlockKind, lines: Sequence[str], start: int, end: int) ->
 
 def _outline(text: str, format: Format, name: str) -> Sequence[Heading | Block]:
     try:
-        if format == "markdown":
-            from retrieval import structure_markdown
-
-            return structure_markdown.outline(text)
-        if format == "rst":
-            from retrieval import structure_rst
-
-            return structure_rst.outline(text)
-        if format == "html":
-            from retrieval import structure_html
-
-            return structure_html.outline(text)
-        from retrieval import structure_text
-
-        return structure_text.outline(text)
+        return _parsed(text, format)
     except RecursionError:
         raise DocumentError(f"{name}: nested too deeply to be parsed as {format}; split or simplify it") from None
+
+
+@lru_cache(maxsize=1)  # a document is parsed for its title, and right after that for its sections
+def _parsed(text: str, format: Format) -> Sequence[Heading | Block]:
+    if format == "markdown":
+        from retrieval import structure_markdown
+
+        return structure_markdown.outline(text)
+    if format == "rst":
+        from retrieval import structure_rst
+
+        return structure_rst.outline(text)
+    if format == "html":
+        from retrieval import structure_html
+
+        return structure_html.outline(text)
+    from retrieval import structure_text
+
+    return structure_text.outline(text)
 
 
 def _assemble(document_id: str, items: Iterable[Heading | Block]) -> list[Section]:

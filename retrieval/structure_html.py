@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html.parser import HTMLParser
 
 from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
@@ -59,6 +60,7 @@ def reading(text: str) -> str:
     return "\n\n".join(item.text for item in _parse(text).items)
 
 
+@lru_cache(maxsize=1)  # a page is parsed for its title, and right after that for its outline
 def _parse(text: str) -> _Page:
     page = _Page()
     # No tag ends after the last ">": the parser would look for an end from every "<" anew.

@@ -46,7 +46,7 @@ SENTENCE = re.compile(
 """Words that a sentence has and a heading seldom: a line with one is taken for a sentence."""
 MANY_WORDS = 10
 BULLET = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|\(?[a-z]\))\s+\S")
-ADORNMENT = re.compile(r"([=~-])\1{2,}")
+ADORNMENT = re.compile(r"={3,}|~{3,}|-{3,}")
 FIELD = re.compile(r"[A-Z][\w-]*(?: [\w-]+){0,2}:(?:\s|$)")
 SUBJECT = re.compile(r"subject:\s*(?P<subject>\S.*)", re.IGNORECASE)
 CALLS = frozenset(

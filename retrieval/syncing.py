@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from retrieval.catalog import Catalog, FileRow
+from retrieval.catalog import FileRow
+from retrieval.catalog_writing import Catalog
 from retrieval.documents import Skipped, SourceFile, file_hash, name_title, read_or_skip
 from retrieval.errors import DocumentError
 from retrieval.passages import TokenCounter, cut_all

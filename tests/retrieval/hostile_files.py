@@ -87,7 +87,7 @@ def text_files(outside: Path) -> Iterator[tuple[str, Content]]:
     yield "many-lines.txt", "a\n" * 300_000
     yield "many-paragraphs.txt", "a b\n\n" * 50_000
     yield "many-headings.txt", "".join(f"{number}. Title\n\nText.\n\n" for number in range(10_000))
-    yield "capitals.txt", "HEADING IN CAPITALS\n\n" * 10_000
+    yield "capitals.txt", "HEADING IN CAPITALS\n\n" * 2_000
     yield "underlined.txt", "=" * (5 * MB) + "\nTitle\n" + "=" * (5 * MB)
     yield "carriage-returns.txt", "old\rmac\r" * 10_000
     yield "no-sentence.txt", "word, " * 200_000
@@ -102,19 +102,19 @@ def markdown_files() -> Iterator[tuple[str, Content]]:
     yield "list.md", "- " * 5000 + "deep\n"
     yield "indented-list.md", "".join("  " * depth + "- item\n" for depth in range(1500))
     yield "quote.md", ">" * 50_000 + " deep\n"
-    yield "brackets.md", "# " + "[" * 50_000 + "\n"
-    yield "links.md", "# " + "[a](" * 20_000 + "\n"
-    yield "images.md", "# " + "![" * 20_000 + "](x)" * 20_000 + "\n"
-    yield "emphasis.md", "# " + "*a _b " * 20_000 + "\n"
+    yield "brackets.md", "# " + "[" * 20_000 + "\n"
+    yield "links.md", "# " + "[a](" * 5_000 + "\n"
+    yield "images.md", "# " + "![" * 5_000 + "](x)" * 5_000 + "\n"
+    yield "emphasis.md", "# " + "*a _b " * 10_000 + "\n"
     yield "ticks.md", "# " + "".join("`" * length + " " for length in range(1, 1500)) + "\n"
     yield "fence.md", "```\n" + "never closed\n" * 100_000
     yield "table.md", "|" + "a|" * 100_000 + "\n|" + "-|" * 100_000 + "\n|" + "b|" * MB + "\n"
-    yield "rows.md", "|a|b|\n|-|-|\n" + "|c|d|\n" * 30_000
-    yield "definitions.md", "".join(f"[label{number}]: /x\n" for number in range(30_000)) + "\n# [label1]\n"
+    yield "rows.md", "|a|b|\n|-|-|\n" + "|c|d|\n" * 10_000
+    yield "definitions.md", "".join(f"[label{number}]: /x\n" for number in range(10_000)) + "\n# [label1]\n"
     yield "comment.md", "<!-- " * 20_000 + "\n\ntext\n"
     yield "tags.md", "<a " * 50_000 + "\n\ntext\n"
-    yield "entities.md", "# " + "&amp;" * 100_000 + "\n"
-    yield "rules.md", "---\n" * 100_000
+    yield "entities.md", "# " + "&amp;" * 20_000 + "\n"
+    yield "rules.md", "---\n" * 20_000
     yield "front-open.md", "---\n" + "key: value\n" * 20_000
     anchors = "".join(f"{chr(97 + n)}: &{chr(97 + n)} [{', '.join([f'*{chr(96 + n)}'] * 9)}]\n" for n in range(1, 9))
     yield "front-bomb.md", f"---\na: &a [x, x]\n{anchors}title: *i\n---\n# Title\n\ntext\n"
@@ -133,16 +133,16 @@ def rst_files(outside: Path) -> Iterator[tuple[str, Content]]:
     )
     yield "substitutions.rst", "\n".join(f".. |s{n}| replace:: |s{n + 1}| |s{n + 1}|" for n in range(40)) + "\n\n|s0|\n"
     yield "circle.rst", ".. |a| replace:: |b|\n.. |b| replace:: |a|\n\n|a|\n\n.. _x: y_\n.. _y: x_\n\nx_\n"
-    yield "sections.rst", "".join(f"Title {number}\n=========\n\ntext\n\n" for number in range(3000))
+    yield "sections.rst", "".join(f"Title {number}\n=========\n\ntext\n\n" for number in range(500))
     yield "levels.rst", "".join(f"Title\n{mark * 5}\n\n" for mark in "=-~^\"'`#*+.:_")
     yield "list.rst", "".join("  " * depth + "- item\n\n" for depth in range(120))
     yield "deep-list.rst", "- " * 2000 + "x\n"
-    yield "quote.rst", "".join(" " * depth + "deeper\n\n" for depth in range(1500))
+    yield "quote.rst", "".join(" " * depth + "deeper\n\n" for depth in range(600))
     yield "inline.rst", "`a *b **c ``d |e " * 3000 + "\n"
-    yield "table.rst", "+" + "-+" * 3000 + "\n|" + "a|" * 3000 + "\n+" + "-+" * 3000 + "\n"
-    yield "directives.rst", ".. unknown::\n\n" * 5000
+    yield "table.rst", "+" + "-+" * 800 + "\n|" + "a|" * 800 + "\n+" + "-+" * 800 + "\n"
+    yield "directives.rst", ".. unknown::\n\n" * 1000
     yield "adornment.rst", "=" * MB + "\n" + "T" * 10 + "\n" + "=" * MB + "\n"
-    yield "footnotes.rst", "".join(f".. [#] note {number}\n" for number in range(5000)) + "\n[#]_\n"
+    yield "footnotes.rst", "".join(f".. [#] note {number}\n" for number in range(1000)) + "\n[#]_\n"
 
 
 def html_files(outside: Path) -> Iterator[tuple[str, Content]]:
@@ -168,7 +168,7 @@ def html_files(outside: Path) -> Iterator[tuple[str, Content]]:
         ),
     )
     yield "script.html", "<p>text</p><script>" + "while(1);" * 100_000
-    yield "headings.html", "<h1>Heading</h1>" * 10_000
+    yield "headings.html", "<h1>Heading</h1>" * 2_000
     yield "picture.html", '<p>text</p><img src="data:image/png;base64,' + "A" * (5 * MB) + '">'
     yield "ends.html", "</div>" * 200_000 + "text"
     yield "charset.html", b'<meta charset="utf-7"><p>+ADw-script+AD4- text</p>'
@@ -185,12 +185,12 @@ def record_files() -> Iterator[tuple[str, Content]]:
     yield "escapes.jsonl", json.dumps({"id": f"a\n{ESCAPES}b", "title": ESCAPES, "text": f"{ESCAPES} text"}) + "\n"
     yield "large.jsonl", json.dumps({"id": "large", "text": "one megabyte " * 70_000}) + "\n"
     yield "values.jsonl", '{"text": null}\n{"text": {"a": 1}}\n[]\n1\n"x"\nNaN\n{}\n{"text": ""}\n'
-    yield "keys.jsonl", json.dumps({f"key{number}": "v" for number in range(200_000)} | {"text": "t"}) + "\n"
+    yield "keys.jsonl", json.dumps({f"key{number}": "v" for number in range(50_000)} | {"text": "t"}) + "\n"
     yield "many.jsonl", "".join(f'{{"id": "r{number}", "text": "t"}}\n' for number in range(3000))
     yield "broken.json", '{"a": [1, 2'
-    yield "field.csv", 'id,text\n1,"' + "ten megabytes " * 700_000 + '"\n'
+    yield "field.csv", 'id,text\n1,"' + "ten-megabytes," * 700_000 + '"\n'
     yield "open-quote.csv", 'id,text\n1,"' + "never closed\n" * 200_000
-    yield "columns.csv", ",".join(f"c{number}" for number in range(300_000)) + "\n" + "1," * 300_000 + "\n"
+    yield "columns.csv", ",".join(f"c{number}" for number in range(100_000)) + "\n" + "1," * 100_000 + "\n"
     yield "wide-row.csv", "id,text\n1,a" + ",b" * MB + "\n"
     yield "quotes.csv", "id,text\n" + '"' * MB + "\n"
     yield "nul.csv", b"id,text\n1,a\0b\n"
@@ -224,7 +224,7 @@ def pdf_files() -> Iterator[tuple[str, Content]]:
     yield (
         "same-page.pdf",
         page_of(stream(b"BT /F1 9 Tf 9 9 Td (again) Tj ET")).replace(
-            b"/Kids [3 0 R]", b"/Kids [" + b"3 0 R " * 300 + b"]"
+            b"/Kids [3 0 R]", b"/Kids [" + b"3 0 R " * 100 + b"]"
         ),
     )
     form = b"/Type /XObject /Subtype /Form /Resources << /XObject << /X 5 0 R >> >>"
@@ -234,7 +234,7 @@ def pdf_files() -> Iterator[tuple[str, Content]]:
     )
     yield (
         "forms.pdf",
-        page_of(stream(b"/X Do " * 20_000), stream(b"BT (x) Tj ET", form), resources=b"/XObject << /X 5 0 R >>"),
+        page_of(stream(b"/X Do " * 5_000), stream(b"BT (x) Tj ET", form), resources=b"/XObject << /X 5 0 R >>"),
     )
     yield (
         "outline-circle.pdf",
@@ -250,12 +250,12 @@ def pdf_files() -> Iterator[tuple[str, Content]]:
     packed = zlib.compress(bytes(100 * MB), 1)
     yield "bomb.pdf", page_of(stream(packed, b"/Filter /FlateDecode"))
     yield "double-bomb.pdf", page_of(stream(zlib.compress(packed), b"/Filter [/FlateDecode /FlateDecode]"))
-    yield "spaces.pdf", page_of(stream(zlib.compress(b" " * (15 * MB)), b"/Filter /FlateDecode"))
+    yield "spaces.pdf", page_of(stream(zlib.compress(b" " * (5 * MB)), b"/Filter /FlateDecode"))
     yield "filters.pdf", page_of(stream(b"x", b"/Filter [" + b"/ASCIIHexDecode " * 1000 + b"]"))
     yield "runs.pdf", page_of(stream(b"\x81a" * 500_000 + b"\x80", b"/Filter /RunLengthDecode"))
     yield "lzw.pdf", page_of(stream(random.Random(5).randbytes(100_000), b"/Filter /LZWDecode"))
-    yield "states.pdf", page_of(stream(b"q " * 400_000 + b"BT /F1 9 Tf (x) Tj ET"))
-    yield "letters.pdf", page_of(stream(b"BT /F1 9 Tf " + b"1 0 Td (x) Tj " * 60_000 + b"ET"))
+    yield "states.pdf", page_of(stream(b"q " * 150_000 + b"BT /F1 9 Tf (x) Tj ET"))
+    yield "letters.pdf", page_of(stream(b"BT /F1 9 Tf " + b"1 0 Td (x) Tj " * 20_000 + b"ET"))
     yield "array.pdf", page_of(stream(b"BT /F1 9 Tf [" + b"(x) 1 " * 150_000 + b"] TJ ET"))
     yield "nested.pdf", page_of(stream(b"[" * 100_000 + b"] TJ"))
     yield "nested-object.pdf", page_of(b"[" * 100_000)

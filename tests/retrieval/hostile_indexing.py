@@ -4,7 +4,7 @@ usage: hostile_indexing.py WORKSPACE ROOT
 
 Prints a JSON object: the files of which there are documents, what was left out and why, whether the
 canary is anywhere in the catalogue, how often it and the known word are found, and the most memory
-the process had before and during the run, in megabytes.
+the process had before and during the run, in megabytes; and what a second run added, updated and removed.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def main() -> None:
         "canaries": catalog.execute("SELECT count(*) FROM passages WHERE text LIKE ?", (like,)).fetchone()[0],
         "hits": hits,
         "megabytes": [before, during],
-        "up_to_date": not build_index(workspace, embedder=TextEmbedder()).changed,
     }
+    again = build_index(workspace, embedder=TextEmbedder())
+    found["again"] = [again.added, again.updated, again.removed]
     print(json.dumps(found))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.catalog import Catalog, CatalogReader
+from retrieval.catalog import CatalogReader
+from retrieval.catalog_writing import Catalog
 from retrieval.documents import Document, Skipped, SourceFile
 from retrieval.embedding_cache import EmbeddingCache, text_hash
 from retrieval.errors import IndexingError

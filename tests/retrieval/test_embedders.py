@@ -48,7 +48,7 @@ def test_a_gpus_batches_hold_as_many_texts_as_fill_the_memory_of_full_ones(minil
     sizes = [10_000] * 40 + [90] * 600 + [0] * 2000
     batches = full_batches(range(len(sizes)), sizes, minilm)
     assert [place for batch in batches for place in batch] == list(range(len(sizes)))
-    assert [len(batch) for batch in batches] == [32, 32, 256, 256, 1024, 1024, 16]
+    assert [len(batch) for batch in batches] == [32, 32, 256, 256, 256, 1024, 784]
     budget = minilm.batch_size * minilm.max_tokens
     for batch in batches:
         longest = min(minilm.max_tokens, max(sizes[place] for place in batch) // 3 + 2)

@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hash_embedder import HashEmbedder
 
 from retrieval.catalog import CatalogReader
+from retrieval.embedding_cache import OTHER_CACHES
 from retrieval.errors import DocumentError, IndexingCancelled, IndexingError
-from retrieval.generation import current_name, open_current, verify
+from retrieval.generation import Generation, current_name, open_current, verify
 from retrieval.indexing import IndexReport, build_generation, build_index, passage_limit, put_live
 from retrieval.lexical import LexicalIndex
 from retrieval.vectors import VectorIndex
@@ -290,6 +292,61 @@ def test_a_damaged_generation_is_not_built_upon(workspace: Workspace) -> None:
     report = index(workspace)
     assert (changes(report), report.embedded) == ((2, 0, 0, 0), 1)
     assert number_of(workspace, "wombat")
+
+
+def test_nothing_is_asked_of_the_model_where_nothing_is_to_be_encoded(workspace: Workspace) -> None:
+    put(workspace, "a.md", "# Wombat\n\ndigs\n")
+    put(workspace, "b.md", "# Koala\n\nclimbs\n")
+    index(workspace)
+
+    class Known(HashEmbedder):
+        def encode_documents(self, texts: object, progress: object = None) -> Any:
+            raise AssertionError("it was asked to encode")
+
+        def count_tokens(self, texts: object) -> Any:
+            assert texts == []
+
+    assert not index(workspace, Known()).changed
+    (workspace.root / "docs" / "a.md").rename(workspace.root / "docs" / "c.md")
+    assert index(workspace, Known()).changed
+    (workspace.root / "docs" / "b.md").unlink()
+    assert index(workspace, Known()).changed
+
+
+def test_damage_to_a_file_that_two_generations_share_is_found_in_both(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    index(workspace)
+    put(workspace, "b.md", "koala")
+    index(workspace)
+    old, new = (Generation(workspace.index_dir("docs") / name) for name in ("g000001", "g000002"))
+    shared = [name for name in old.manifest.files if (old.folder / name).samefile(new.folder / name)]
+    assert shared and all(name.startswith("lexical/") for name in shared)
+    assert all(old.manifest.files[name] == new.manifest.files[name] for name in shared)
+    verify(new)
+    file = new.folder / next(name for name in shared if name.endswith(".idx"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for generation in (old, new):
+        with pytest.raises(IndexingError, match="its checksum is wrong"):
+            verify(generation)
+    put(workspace, "c.md", "emu")
+    assert changes(index(workspace)) == (3, 0, 0, 0)  # built anew, not handed on
+    verify(open_current(workspace.index_dir("docs"), "docs"))
+
+
+def test_kept_vectors_of_models_long_out_of_use_are_thrown_away(workspace: Workspace) -> None:
+    put(workspace, "a.md", "wombat")
+    folder = workspace.index_dir("docs") / "embeddings"
+    models = [HashEmbedder(f"model{number}") for number in range(OTHER_CACHES + 4)]
+    for number, model in enumerate(models):
+        index(workspace, model)
+        os.utime(folder / f"{model.fingerprint[:16]}.sqlite", (number, number))
+    kept = {path.stem for path in folder.glob("*.sqlite")}
+    # Those of the two generations on disk, and the few before them.
+    assert kept == {model.fingerprint[:16] for model in models[-OTHER_CACHES - 2 :]}
+    assert index(workspace, models[-3]).embedded == 0
+    assert index(workspace, models[0]).embedded == 1
 
 
 def test_an_unreadable_generation_is_replaced(workspace: Workspace) -> None:

@@ -9,6 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
+from retrieval import lexical
 from retrieval.errors import IndexingError
 from retrieval.lexical import Bm25Scorer, LexicalIndex, tokenize
 
@@ -94,6 +95,18 @@ def large_index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
     index.add((number, " ".join(f"w{word}" for word in row)) for number, row in enumerate(words.tolist()))
     index.commit()
     return index
+
+
+def test_a_word_of_most_passages_counts_in_a_large_index_only_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = LexicalIndex.create(tmp_path / "lexical", "english")
+    index.add(enumerate(["the rent", "the lease", "the the tenant"]))
+    index.commit()
+    assert {number for number, _ in index.search("the rent", 5)} == {0, 1, 2}
+    monkeypatch.setattr(lexical, "_LARGE", 3)
+    assert {number for number, _ in index.search("the rent", 5)} == {0}
+    assert {number for number, _ in index.search("the", 5)} == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
