@@ -100,15 +100,6 @@ class LexicalIndex:
             query = self._tantivy.Query.term_set_query(self._index.schema, "id", list(numbers))
             self._writer.delete_documents_by_query(query)
 
-    @property
-    def segments(self) -> int:
-        """Into how many segments the passages that can be found are divided."""
-        return int(self._searcher.num_segments)
-
-    def end_segment(self) -> None:
-        """Write what was added as a segment of its own, and go on writing."""
-        self._writer.commit()
-
     def commit(self) -> None:
         """Write everything and end writing."""
         self._writer.commit()

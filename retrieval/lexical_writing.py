@@ -1,8 +1,9 @@
 """The lexical index of the next generation: grown from the last one's, or written anew.
 
-tantivy only marks a deleted passage, and counts it in its word statistics until it merges the segment
-that holds it. What ranks a passage would then depend on what was deleted before, so such ghosts are
-got rid of wherever that is cheap.
+tantivy only marks a deleted passage, and counts it in its word statistics for as long as its segment
+lives; when it merges segments it estimates the lengths of texts. What ranks a passage would then depend
+on what was deleted before. So an index of which something goes is written anew where that is cheap, and
+elsewhere once a part of it are such ghosts.
 """
 
 from __future__ import annotations
@@ -24,14 +25,10 @@ __all__ = ["write_lexical"]
 Texts = Callable[[Sequence[int]], list[str]]
 """What is embedded of the passages with these numbers, in their order."""
 
-REWRITTEN = 2_000
-"""Up to so many passages writing them all anew is quicker than having tantivy merge."""
-MERGED = 16_000
-"""Up to so many tantivy counts one segment among the small ones that it merges (by LogMergePolicy, 10,000 × 2^0.75)."""
-MERGED_AT = 8
-"""So many small segments are merged into one."""
+EXACT = 16_000
+"""Up to so many passages no ghost is borne: writing them all takes about a second."""
 GHOSTS = 0.1
-"""Beyond MERGED the index is written anew when more than this part of its passages are ghosts."""
+"""Beyond EXACT the index is written anew when more than this part of its passages are ghosts."""
 BATCH = 256
 
 
@@ -61,65 +58,19 @@ def write_lexical(
         How many ghosts it has.
     """
     ghosts = len(gone) + (base[1] if base else 0)
-    writer = _Writer(folder, language, texts, check_stop)
-    if base and not ghosts:
-        writer.grow(base[0], gone, [new])
-        return 0
-    if base and REWRITTEN < len(numbers) <= MERGED and writer.merge(base[0], numbers, gone, new):
-        return 0
-    if base and len(numbers) > MERGED and ghosts <= GHOSTS * len(numbers):
-        writer.grow(base[0], gone, [new])
-        return ghosts
-    writer.anew(numbers)
-    return 0
-
-
-class _Writer:
-    """The ways to make the index in ``folder``."""
-
-    def __init__(self, folder: Path, language: str, texts: Texts, check_stop: Callable[[], None]) -> None:
-        self.folder = folder
-        self.language = language
-        self.texts = texts
-        self.check_stop = check_stop
-
-    def anew(self, numbers: NDArray[np.int64]) -> None:
-        index = LexicalIndex.create(self.folder, self.language)
-        self._add(index, numbers)
-        index.commit()
-
-    def grow(self, base: Path, gone: NDArray[np.int64], portions: Sequence[NDArray[np.int64]]) -> LexicalIndex:
-        """Take over the files of ``base``, delete ``gone``, and add each portion as a segment."""
-        shutil.copytree(base, self.folder, ignore=shutil.ignore_patterns("*.lock"), copy_function=_share)
-        index = LexicalIndex.open(self.folder, self.language, writable=True)
+    bearable = 0 if len(numbers) <= EXACT else GHOSTS * len(numbers)
+    if base and ghosts <= bearable:
+        shutil.copytree(base[0], folder, ignore=shutil.ignore_patterns("*.lock"), copy_function=_share)
+        index, added = LexicalIndex.open(folder, language, writable=True), new
         index.delete(gone.tolist())
-        for portion in portions[:-1]:
-            self._add(index, portion)
-            index.end_segment()
-        self._add(index, portions[-1])
-        index.commit()
-        return index
-
-    def merge(self, base: Path, numbers: NDArray[np.int64], gone: NDArray[np.int64], new: NDArray[np.int64]) -> bool:
-        """Grow in so many segments that tantivy merges them all; return whether it did, else nothing is left.
-
-        Where too few passages came, some old ones go and come again.
-        """
-        import numpy as np
-
-        missing = max(1, MERGED_AT - LexicalIndex.open(base, self.language).segments)
-        again = np.setdiff1d(numbers[:MERGED_AT], new)
-        portions = np.array_split(np.concatenate([again, new]), missing)
-        if self.grow(base, np.concatenate([gone, again]), portions).segments == 1:
-            return True
-        shutil.rmtree(self.folder)
-        return False
-
-    def _add(self, index: LexicalIndex, numbers: NDArray[np.int64]) -> None:
-        for start in range(0, len(numbers), BATCH):
-            self.check_stop()
-            some = numbers[start : start + BATCH].tolist()
-            index.add(zip(some, self.texts(some), strict=True))
+    else:
+        index, added, ghosts = LexicalIndex.create(folder, language), numbers, 0
+    for start in range(0, len(added), BATCH):
+        check_stop()
+        some = added[start : start + BATCH].tolist()
+        index.add(zip(some, texts(some), strict=True))
+    index.commit()
+    return ghosts
 
 
 def _share(source: str, target: str) -> None:

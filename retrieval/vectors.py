@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import IndexingError, ShoptalkError
+from retrieval.shortlist import Shortlist
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,8 @@ def load_faiss() -> ModuleType:
 class VectorIndex:
     """Vectors by id, scored by inner product.
 
-    The FAISS index within is one of two. Exact: IndexIDMap2 over IndexFlatIP. Approximate:
+    The FAISS index within is one of two. Exact: IndexIDMap2 over IndexFlatIP, with a shortlist of
+    candidates (retrieval.shortlist) in a file beside it where that pays. Approximate:
     IndexIVFScalarQuantizer, whose lists keep the ids and whose file keeps the tuned ``nprobe``.
 
     One query is scanned by the thread that asks, without the GIL: concurrent searches use as many
@@ -64,6 +66,7 @@ class VectorIndex:
         self._index = index
         self._mapped = mapped
         self._ids: NDArray[np.int64] | None = None
+        self._shortlist: Shortlist | None = None
         self._largest = -1 if mapped or not index.ntotal else int(self.ids.max())
         self._placing = threading.Lock()
         self._gpu: Any = None
@@ -92,12 +95,17 @@ class VectorIndex:
         faiss = load_faiss()
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+            shortlist = Shortlist.read(faiss, _beside(path)) if mapped else None
         except RuntimeError as error:
             reason = str(error).rsplit(": ", 1)[-1].strip()
             raise IndexingError(
                 f"{path} is missing or damaged ({reason}); rebuild it with `shoptalk index --full`"
             ) from None
         found = cls(index, mapped=mapped)
+        if shortlist is not None:
+            if len(shortlist) != len(found):
+                raise IndexingError(f"{_beside(path)} does not fit {path}; rebuild it with `shoptalk index --full`")
+            found._shortlist = shortlist
         if mapped:
             found._gpu, reason = _copy_to_gpu(index)
             log.info("%s is searched by the %s: %s", path, "GPU" if found._gpu else "CPU", reason)
@@ -113,6 +121,11 @@ class VectorIndex:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        shortlist = Shortlist.build(faiss, self._rows) if self.exact else None
+        if shortlist is not None:
+            shortlist.write(faiss, _beside(path))
+        else:
+            _beside(path).unlink(missing_ok=True)
 
     def __len__(self) -> int:
         """How many vectors there are."""
@@ -127,6 +140,14 @@ class VectorIndex:
     def exact(self) -> bool:
         """Whether a search compares the query with every vector, and at full precision."""
         return hasattr(self._index, "id_map")
+
+    @property
+    def _rows(self) -> NDArray[np.float32]:
+        """The vectors of an exact index, an array (count, dimension) that shares FAISS's memory."""
+        faiss = load_faiss()
+        flat = faiss.downcast_index(self._index.index)
+        rows: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), len(self) * self.dimension)
+        return rows.reshape(-1, self.dimension)
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -245,6 +266,11 @@ class VectorIndex:
         ids = self.ids
         if allowed is not None:
             parameters = faiss.SearchParameters(sel=_bitmap(np.isin(ids, allowed)))
+        elif self._shortlist is not None:
+            places = self._shortlist.places(row, limit)
+            scores = self._rows[places] @ row[0]
+            best = np.lexsort((places, -scores))[:limit]
+            return scores[best][np.newaxis], ids[places[best]][np.newaxis]
         scores, places = self._index.index.search(row, limit, params=parameters)
         return scores, np.where(places >= 0, ids[places], -1)
 
@@ -273,6 +299,11 @@ def refuse_unusable(ids: NDArray[np.int64], vectors: NDArray[np.float32], dimens
     if not np.isfinite(vectors).all():
         broken = ids[~np.isfinite(vectors).all(axis=1)]
         raise IndexingError(f"the model gave a vector that is not finite (passage number {broken[0]}); it is unusable")
+
+
+def _beside(path: Path) -> Path:
+    """Where the shortlist of the index in the file ``path`` is."""
+    return path.with_suffix(".shortlist")
 
 
 def _selector(allowed: NDArray[np.int64]) -> Any:

@@ -372,3 +372,40 @@ def test_hashes_follow_the_content(tmp_path: Path) -> None:
     assert record.content_hash == Document("j", "q", "t", "text", "text", 1, 1).content_hash
     assert record.content_hash != Document("i", "p", "t", "text", "text", 2, 2).content_hash
     assert record.content_hash != Document("i", "p", "t", "text!", "text", 1, 1).content_hash
+
+
+# Bounds
+
+
+def test_a_title_that_is_too_long_is_cut_and_an_id_that_is_is_left_out(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": id, "title": "t" * 5000, "text": "x"}) for id in ("a", "b" * 2000)]
+    (document,), (skipped,) = read(source(tmp_path / "x.jsonl", "\n".join(lines)))
+    assert len(document.title) == 2001 and document.title.endswith("t…")
+    assert skipped.reason == f"id {'b' * 40!r}… is longer than 1000 characters"
+
+
+def test_a_file_that_grew_beyond_measure_since_the_walk_is_left_for_the_next_run(tmp_path: Path) -> None:
+    file = source(tmp_path / "x.txt", "small")
+    put(file.path, "grown " * 50)
+    assert read(file)[0][0].text == "grown " * 50
+    put(file.path, "x" * 1_000_100)
+    assert read_or_skip(file)[1] == [Skipped("x.txt", "grew while it was read; the next run reads it")]
+
+
+@pytest.mark.parametrize("what", ["pipe", "link", "folder"])
+def test_a_file_that_became_something_else_since_the_walk_is_neither_followed_nor_waited_for(
+    tmp_path: Path, what: str
+) -> None:
+    file = source(tmp_path / "x.txt", "text")
+    secret = put(tmp_path / "secret.txt", "secret")
+    file.path.unlink()
+    if what == "pipe":
+        os.mkfifo(file.path)
+    elif what == "link":
+        file.path.symlink_to(secret)
+    else:
+        file.path.mkdir()
+    documents, (skipped,) = read_or_skip(file)
+    assert documents == [] and skipped.path == "x.txt"
+    with pytest.raises(DocumentError, match="^x.txt: "):
+        file_hash(file)

@@ -11,7 +11,7 @@ from pathlib import Path
 import hostile_files
 import pytest
 
-EXTRA_MEGABYTES = 600
+EXTRA_MEGABYTES = 300
 """What indexing may take beyond its libraries; the largest file has 10 MB."""
 
 

@@ -382,8 +382,7 @@ def test_two_runs_at_once_are_refused(workspace: Workspace) -> None:
 def test_large_indexes_bear_ghosts_until_a_tenth_of_their_words_are(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.lexical_writing.REWRITTEN", 10)
-    monkeypatch.setattr("retrieval.lexical_writing.MERGED", 10)
+    monkeypatch.setattr("retrieval.lexical_writing.EXACT", 10)
     records = {f"r{number}": f"wombat number {number}" for number in range(40)}
     put_records(workspace, "a.jsonl", records)
     index(workspace)

@@ -32,15 +32,12 @@ def ranks(folder: Path) -> list[list[tuple[int, float]]]:
     return [index.search(word, 2 * SIZE) for word in WORDS]
 
 
-def test_after_any_changes_the_scores_are_those_of_an_index_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lexical_writing, "REWRITTEN", 10)
+def test_after_any_changes_the_scores_are_those_of_an_index_made_anew(tmp_path: Path) -> None:
     everything = set(range(SIZE))
     changes = [
-        everything - {3, 40},  # some only go: too few come to fill the segments
-        everything | {SIZE, SIZE + 1} - {3, 40},  # some only come: a segment of their own
-        (everything | {SIZE, SIZE + 2}) - {4, 40},  # both, where there are two segments
+        everything - {3, 40},
+        everything | {SIZE, SIZE + 1} - {3, 40},  # some only come
+        (everything | {SIZE, SIZE + 2}) - {4, 40},
         {number + 5 for number in everything} - {41},
     ]
     write(tmp_path / "0", sorted(everything))
@@ -51,34 +48,14 @@ def test_after_any_changes_the_scores_are_those_of_an_index_made_anew(
         assert ranks(grown) == ranks(anew), step
 
 
-def test_ghosts_are_merged_away_and_not_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lexical_writing, "REWRITTEN", 10)
+def test_large_indexes_bear_ghosts_until_a_tenth_of_them_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lexical_writing, "EXACT", 10)
     write(tmp_path / "0", range(SIZE))
-    written: list[int] = []
-
-    def counting(numbers: Sequence[int]) -> list[str]:
-        written.extend(numbers)
-        return texts(numbers)
-
-    for step, count in enumerate((1, 3, 20)):
-        base, folder = tmp_path / str(step), tmp_path / str(step + 1)
-        known = np.asarray(sorted(LexicalIndex.open(base, "english").numbers()), dtype=np.int64)
-        new = np.arange(SIZE * (step + 2), SIZE * (step + 2) + count)
-        numbers = np.concatenate([known[5:], new])
-        assert write_lexical(folder, "english", numbers, known[:5], new, counting, lambda: None, (base, 0)) == 0
-        assert LexicalIndex.open(folder, "english").segments == 1
-    assert len(written) < 60
-
-
-def test_a_merge_that_tantivy_does_not_make_is_replaced_by_writing_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lexical_writing, "REWRITTEN", 10)
-    monkeypatch.setattr(lexical_writing, "MERGED_AT", 5)  # fewer than tantivy wants
-    write(tmp_path / "0", range(SIZE))
-    assert write(tmp_path / "1", range(7, SIZE), (tmp_path / "0", 0)) == 0
-    write(tmp_path / "anew", range(7, SIZE))
-    assert ranks(tmp_path / "1") == ranks(tmp_path / "anew")
+    ghosts = 0
+    for step, (first, expected) in enumerate(((10, 10), (25, 25), (60, 0))):
+        ghosts = write(tmp_path / str(step + 1), range(first, SIZE), (tmp_path / str(step), ghosts))
+        assert ghosts == expected
+        assert sorted(LexicalIndex.open(tmp_path / str(step + 1), "english").numbers()) == list(range(first, SIZE))
 
 
 def test_unchanged_segments_are_shared_with_the_last_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -449,3 +449,21 @@ def test_plain_text_blocks_keep_their_lines_and_their_indentation() -> None:
 )
 def test_the_title_is_the_first_heading_of_level_one(text: str, format: Format, title: str) -> None:
     assert first_heading(text, format) == title
+
+
+# Bounds
+
+
+def test_a_heading_of_a_page_length_is_a_paragraph() -> None:
+    text = f"# Leave\n\n## {'word ' * 300}\n\nTen weeks.\n"
+    assert paths(text, "markdown") == [("Leave",)]
+    assert [kind for kind, *_ in blocks(text, "markdown")] == ["paragraph", "paragraph"]
+
+
+def test_headings_within_lists_and_quotes_are_no_headings_of_the_document() -> None:
+    assert paths("# A\n\n- # B\n\n> # C\n\n# D\n", "markdown") == [("A",), ("D",)]
+
+
+def test_unclosed_markup_in_a_long_paragraph_of_rst_is_text() -> None:
+    text = "Title\n=====\n\n" + "`a *b ``c |d " * 2000 + "\n"
+    assert [kind for kind, *_ in blocks(text, "rst")] == ["paragraph"]

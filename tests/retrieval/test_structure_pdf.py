@@ -9,6 +9,7 @@ import pytest
 from hash_embedder import HashEmbedder
 from pdf_files import Type, lines, page_of, pdf, raw_pdf, stream
 
+from retrieval.cli import _place
 from retrieval.documents import Document, SourceFile, read
 from retrieval.errors import DocumentError
 from retrieval.indexing import build_index
@@ -197,6 +198,8 @@ def test_hits_name_the_pages_of_their_passage(tmp_path: Path) -> None:
     assert (pilot.first_line, pilot.last_line) == (3, 4)
     anchors = engine.search("anchors", top_k=1, mode="lexical").hits[0]
     assert (anchors.first_page, anchors.last_page) == (None, None)
+    assert _place(pilot) == "port.pdf:p. 2-3" and _place(anchors) == "plain.txt:1-1"
+    assert _place(replace(pilot, last_page=2)) == "port.pdf:p. 2"
 
 
 def test_where_pages_begin_is_part_of_the_content() -> None:

@@ -90,3 +90,12 @@ def test_other_places_that_say_the_same_are_named() -> None:
     text = search_text(output)
     assert 'also="copy 0.md:0-2; copy 1.md:1-3; ' in text and 'copy 4.md:4-6; and 3 more"' in text
     assert text.count("also=") == 1
+
+
+def test_the_uri_of_a_passage_names_its_first_page_where_there_are_pages() -> None:
+    assert document_uri("handbook", "a.pdf", 12) == "corpus://handbook/a.pdf#page=12"
+    paged = replace(hit(1, "x", document="a.pdf"), first_page=12, last_page=13)
+    assert [shown.uri for shown in search_output(found(paged, hit(2, "y")), "", 1000).hits] == [
+        "corpus://handbook/a.pdf#page=12",
+        "corpus://handbook/a.md",
+    ]
