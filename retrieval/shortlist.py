@@ -29,6 +29,8 @@ LEAST_VECTORS = 5_000
 MARGIN = 4
 """Candidates a wanted neighbour. On MiniLM's vectors of ICD-10-CM and on made-up ones 4 kept all of the ten
 nearest and .9999 of the hundred nearest; 2 kept .994 of these."""
+LEAST_CANDIDATES = 400
+"""Few wanted neighbours need a wider margin: a code may mislead by as many places as for more of them."""
 _LEVELS = (-1.510, -0.4528, 0.4528, 1.510)
 _SEED = 13
 
@@ -73,7 +75,7 @@ class Shortlist:
 
     def places(self, row: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
         """Return the places of the candidates for the ``limit`` nearest to ``row``, an array (1, dimension)."""
-        _, places = self._index.search(row, min(MARGIN * limit, len(self)))
+        _, places = self._index.search(row, min(max(MARGIN * limit, LEAST_CANDIDATES), len(self)))
         found: NDArray[np.int64] = places[0][places[0] >= 0]
         return found
 
