@@ -96,7 +96,7 @@ def text_files(outside: Path) -> Iterator[tuple[str, Content]]:
 
 
 def markdown_files() -> Iterator[tuple[str, Content]]:
-    yield "headings.md", "".join(f"# Heading {number}\n" for number in range(100_000))
+    yield "headings.md", "".join(f"# Heading {number}\n" for number in range(20_000))
     yield "six-levels.md", "".join(f"{'#' * (1 + number % 6)} H\n\ntext\n\n" for number in range(5_000))
     yield "long-heading.md", "# " + "word " * 500_000
     yield "list.md", "- " * 5000 + "deep\n"

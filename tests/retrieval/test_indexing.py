@@ -4,8 +4,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -395,25 +393,6 @@ def test_large_indexes_bear_ghosts_until_a_tenth_of_their_words_are(
         assert generation.manifest.lexical_dead == dead
         found = LexicalIndex.open(generation.lexical_folder, "english").search("wombat", 100)
         assert len(found) == len(records) == generation.manifest.passages
-
-
-def test_killed_at_any_instant_the_index_answers_in_full(workspace: Workspace, tmp_path: Path) -> None:
-    put(workspace, "a.md", "old wombat")
-    put(workspace, "b.md", "koala")
-    index(workspace)
-    put(workspace, "a.md", "new wombat")
-    put(workspace, "c.md", "another wombat")
-    script = Path(__file__).with_name("killed_indexing.py")
-    scratch = tmp_path.parent / f"{tmp_path.name}-scratch"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(scratch)], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    outcome = json.loads(done.stdout)
-    assert outcome["deaths"] > 20
-    assert outcome["answered"]["g000001"] > 20 and outcome["answered"]["g000002"] >= 2
-    assert outcome["left"] == ["CURRENT", "LOCK", "embeddings", "g000001", "g000002"]
 
 
 def test_a_file_whose_name_is_not_utf8_is_left_out_with_the_reason(workspace: Workspace) -> None:

@@ -209,7 +209,7 @@ async def test_a_model_that_does_not_load_leaves_search_by_words(indexed: Worksp
 async def test_a_job_outlives_the_call_that_was_cancelled(indexed: Workspace, mode: str) -> None:
     (indexed.root / "docs" / "leave.md").unlink()
     (indexed.root / "docs" / "parking.md").write_text("# Parking\n\nParking costs five euros a day.\n")
-    (indexed.root / "docs" / "latin.md").write_bytes(b"caf\xe9")
+    (indexed.root / "docs" / "sound.md").write_bytes(b"caf\0\xe9")
     told: list[float] = []
 
     async def note(done: float, total: float | None, message: str | None) -> None:
@@ -232,7 +232,7 @@ async def test_a_job_outlives_the_call_that_was_cancelled(indexed: Workspace, mo
         result = await client.call_tool("reindex", rest, progress_callback=note)
         ended = result.structured_content
         assert (ended["state"], ended["added"], ended["removed"]) == ("done", 1, 1), ended
-        assert ended["skipped_total"] == 1 and "latin.md: not UTF-8" in text_of(result)
+        assert ended["skipped_total"] == 1 and "sound.md: binary file" in text_of(result)
         assert told and told == sorted(set(told))
         # The open server has followed without being told.
         found = (await call(client, "search_corpus", query="parking fee")).structured_content
