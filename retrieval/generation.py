@@ -90,6 +90,7 @@ class Manifest:
     files: Mapping[str, tuple[int, str]]
     vectors: Mapping[str, str | int | float] = field(default_factory=dict)
     reading: str = ""
+    heading_context: bool = True
 
     def to_json(self) -> str:
         """Write the manifest, with a seal that shows whether it was altered."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ from retrieval.generation import (
 from retrieval.lexical import TOKENIZER_VERSION
 from retrieval.lexical_writing import write_lexical
 from retrieval.models import current_reference, tuned_lexical_weight, verify_version
+from retrieval.passages import cut_all
 from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
 from retrieval.vector_writing import Blocks, VectorFacts, write_vectors
 from retrieval.workspace import Workspace
@@ -245,6 +246,7 @@ def _plan(
         skipped=(),
         files={},
         reading=reading(workspace, corpus),
+        heading_context=workspace.passages.heading_context,
     )
     base = live if live and not full and _same_making(live.manifest, made_by) else None
     return _Plan(workspace, corpus, files, left_out, live, base, embedder, made_by, progress, stop, started)
@@ -285,7 +287,7 @@ def _sound(generation: Generation) -> bool:
 
 
 def _same_making(old: Manifest, new: Manifest) -> bool:
-    names = ("fingerprint", "dimension", "max_tokens", "tokenizer", "language", "reading")
+    names = ("fingerprint", "dimension", "max_tokens", "tokenizer", "language", "reading", "heading_context")
     return all(getattr(old, name) == getattr(new, name) for name in names)
 
 
@@ -336,7 +338,13 @@ def _sync(catalog: Catalog, plan: _Plan) -> bool:
         plan.check_stop()
         plan.progress("reading", done, len(plan.files))
 
-    return sync(catalog, plan.files, plan.embedder.count_tokens, plan.made_by.max_tokens, plan.digest, report)
+    cut = partial(
+        cut_all,
+        count_tokens=plan.embedder.count_tokens,
+        max_tokens=plan.made_by.max_tokens,
+        heading_context=plan.made_by.heading_context,
+    )
+    return sync(catalog, plan.files, cut, plan.digest, report)
 
 
 def _write_vectors(

@@ -57,14 +57,19 @@ def cut(title: str, sections: Sequence[Section], count_tokens: TokenCounter, max
 
 
 def cut_all(
-    documents: Sequence[tuple[str, Sequence[Section]]], count_tokens: TokenCounter, max_tokens: int
+    documents: Sequence[tuple[str, Sequence[Section]]],
+    count_tokens: TokenCounter,
+    max_tokens: int,
+    *,
+    heading_context: bool = True,
 ) -> list[list[Passage]]:
     """Cut documents, each a title and its sections, into passages of at most ``max_tokens`` tokens each.
 
     The limit is on ``embedded_text``, context included. ``count_tokens`` is called a few times in all,
-    with the texts of all documents at once. Returns each document's passages, in the order given.
+    with the texts of all documents at once. Without ``heading_context`` a passage is embedded as its
+    text alone. Returns each document's passages, in the order given.
     """
-    cuts = [[_Job.of(title, section) for section in sections] for title, sections in documents]
+    cuts = [[_Job.of(title, section, heading_context) for section in sections] for title, sections in documents]
     cutter = _Cutter(count_tokens, max_tokens)
     pending = cutter.too_long([job for jobs in cuts for job in jobs])
     cutter.trim_contexts(pending)
@@ -110,9 +115,9 @@ class _Job:
     budget: int = 0
 
     @classmethod
-    def of(cls, title: str, section: Section) -> _Job:
+    def of(cls, title: str, section: Section, heading_context: bool) -> _Job:
         """The job of ``section``; a heading without blocks is its own text."""
-        context = _context(title, section.heading)
+        context = _context(title, section.heading) if heading_context else ("",)
         if section.blocks:
             return cls(section, context, Slicer(section.blocks))
         lines = (section.first_line, section.last_line)

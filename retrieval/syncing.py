@@ -14,13 +14,16 @@ from retrieval.catalog import FileRow
 from retrieval.catalog_writing import Catalog
 from retrieval.documents import Skipped, SourceFile, file_hash, name_title, read_or_skip
 from retrieval.errors import DocumentError
-from retrieval.passages import TokenCounter, cut_all
+from retrieval.passages import Passage
 from retrieval.structure import Section, sections
 
 __all__ = ["Digest", "digest_or_nothing", "same_files", "sync"]
 
 Digest = Callable[[SourceFile], str]
 """The sha256 of a file's bytes, "" where it cannot be read (which reading it will report)."""
+
+Cut = Callable[[Sequence[tuple[str, Sequence[Section]]]], list[list[Passage]]]
+"""Cuts documents, each a title and its sections; see ``retrieval.passages.cut_all``."""
 
 CUT_CHARACTERS = 2_000_000
 """So much text is held back to be cut at once: tokenizers want many texts at a time."""
@@ -46,8 +49,7 @@ def same_files(known: Mapping[str, FileRow], files: Sequence[SourceFile], digest
 def sync(
     catalog: Catalog,
     files: Sequence[SourceFile],
-    count_tokens: TokenCounter,
-    max_tokens: int,
+    cut: Cut,
     digest: Digest,
     report: Callable[[int], None],
 ) -> bool:
@@ -59,12 +61,11 @@ def sync(
     Args:
         catalog: what was known before, and is changed.
         files: all there are, by path.
-        count_tokens: counts the tokens of many texts at once.
-        max_tokens: the most a passage may have.
+        cut: cuts many documents at once.
         digest: hashes a file.
         report: hears how many files are done; it may raise to stop.
     """
-    run = _Sync(catalog, files, count_tokens, max_tokens, digest)
+    run = _Sync(catalog, files, cut, digest)
     run.move_files()
     for done, file in enumerate(files, 1):
         run.visit(file)
@@ -89,15 +90,13 @@ class _Sync:
         self,
         catalog: Catalog,
         files: Sequence[SourceFile],
-        count_tokens: TokenCounter,
-        max_tokens: int,
+        cut: Cut,
         digest: Digest,
     ) -> None:
         self.catalog = catalog
         self.files = files
         self.places = {file.relative: place for place, file in enumerate(files)}
-        self.count_tokens = count_tokens
-        self.max_tokens = max_tokens
+        self.cut = cut
         self.digest = digest
         self.known = catalog.files()
         self.displaced: set[str] = set()
@@ -201,9 +200,7 @@ class _Sync:
     def cut_waiting(self) -> None:
         """Cut the documents that wait for it."""
         documents = [(title, found) for _, title, found in self.waiting]
-        for (document_id, _, _), passages in zip(
-            self.waiting, cut_all(documents, self.count_tokens, self.max_tokens), strict=True
-        ):
+        for (document_id, _, _), passages in zip(self.waiting, self.cut(documents), strict=True):
             self.catalog.put_passages(document_id, passages)
         self.waiting, self.characters = [], 0
 

@@ -99,10 +99,14 @@ class CorpusSettings(_Frozen):
 
 
 class PassageSettings(_Frozen):
-    """``[passages]``: how sections are cut and their words stemmed; lengths are tokens of the embedder in use."""
+    """``[passages]``: how sections are cut and their words stemmed; lengths are tokens of the embedder in use.
+
+    ``heading_context``: a passage is embedded, and found by its words, with the headings that it stands under.
+    """
 
     max_tokens: int = Field(224, ge=16, le=8192)
     language: Language = "english"
+    heading_context: bool = True
 
 
 class SearchSettings(_Frozen):

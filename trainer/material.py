@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from retrieval.console import Progress, silent
-from retrieval.documents import Document, Skipped, read_all
-from retrieval.passages import Passage, TokenCounter, cut
+from retrieval.documents import Document, Skipped, read_all, require_documents
+from retrieval.errors import DocumentError
+from retrieval.passages import Passage, TokenCounter, cut_all
 from retrieval.structure import Section, sections
 from retrieval.workspace import Workspace
 
@@ -113,17 +114,25 @@ def gather(
     Raises:
         DocumentError: the corpus is missing, or nothing in it can be used.
     """
-    documents, skipped = read_all(workspace, corpus, progress)
+    everything, skipped = read_all(workspace, corpus, progress)
+    documents: list[Document] = []
+    titled: list[tuple[str, list[Section]]] = []
+    for document in everything:
+        try:
+            titled.append((document.title, sections(document)))
+        except DocumentError as error:
+            skipped.append(Skipped(document.path, str(error).removeprefix(f"{document.id}: ")))
+        else:
+            documents.append(document)
+    require_documents(workspace, corpus, len(documents), skipped)
     all_sections: list[Section] = []
     passages: list[Passage] = []
     section_of: list[int] = []
-    for done, document in enumerate(documents, 1):
-        found = sections(document)
-        cuts = cut(document.title, found, count_tokens, max_tokens)
-        section_of += [len(all_sections) + place for place in _places(found, cuts)]
+    cuts = cut_all(titled, count_tokens, max_tokens, heading_context=workspace.passages.heading_context)
+    for (_, found), some in zip(titled, cuts, strict=True):
+        section_of += [len(all_sections) + place for place in _places(found, some)]
         all_sections += found
-        passages += cuts
-        progress("cutting", done, len(documents))
+        passages += some
     return Material(tuple(documents), tuple(all_sections), tuple(passages), tuple(section_of), tuple(skipped))
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +416,13 @@ def test_a_document_that_cannot_be_parsed_is_left_out_and_the_others_are_indexed
     assert [item.path for item in report.skipped] == ["deep.rst"]
     assert "nested too deeply" in report.skipped[0].reason
     assert changes(report) == (0, 0, 1, 1)
+
+
+def test_turning_the_heading_context_off_cuts_everything_anew(workspace: Workspace) -> None:
+    put(workspace, "a.md", "# Marsupials\n\nThe wombat digs.\n")
+    index(workspace)
+    bare = replace(workspace, passages=workspace.passages.model_copy(update={"heading_context": False}))
+    assert index(bare).changed
+    generation = open_current(workspace.index_dir("docs"), "docs")
+    assert LexicalIndex.open(generation.lexical_folder, "english").search("marsupials", 5) == []
+    assert not index(bare).changed

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.documents import Document, Format
-from retrieval.passages import Passage, cut
+from retrieval.passages import Passage, cut, cut_all
 from retrieval.structure import sections
 
 
@@ -263,3 +263,11 @@ def test_no_text_whatever_stops_the_parsers_or_the_cutter(text: str, format: For
 @pytest.mark.parametrize("format", ["markdown", "rst", "html", "text"])
 def test_no_passages_come_of_an_empty_document(format: Format) -> None:
     assert passages("", format) == []
+
+
+def test_without_heading_context_a_passage_is_embedded_as_its_text_alone() -> None:
+    text = "# Pumps\n\n## Priming\n\nFill the casing first.\n\n## Empty\n"
+    found = sections(Document("d", "d", "Manual", text, "markdown"))
+    (passages,) = cut_all([("Manual", found)], count_words, 32, heading_context=False)
+    assert [passage.embedded_text for passage in passages] == [passage.text for passage in passages]
+    assert ("Pumps", "Priming") in [passage.heading for passage in passages]
