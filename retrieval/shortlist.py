@@ -31,7 +31,10 @@ MARGIN = 4
 nearest and .9999 of the hundred nearest; 2 kept .994 of these."""
 LEAST_CANDIDATES = 400
 """Few wanted neighbours need a wider margin: a code may mislead by as many places as for more of them."""
+LEAST_SHARE = 100
+"""One vector in so many is a candidate at least: the more there are, the more lie within a code's error."""
 _LEVELS = (-1.510, -0.4528, 0.4528, 1.510)
+_BLOCK = 16_384
 _SEED = 13
 
 
@@ -53,7 +56,8 @@ class Shortlist:
         faiss.copy_array_to_vector(_code_book(dimension), codes.pq.centroids)
         codes.is_trained = True
         index = faiss.IndexPreTransform(rotation, codes)
-        index.add(vectors)
+        for start in range(0, count, _BLOCK):  # the rotation makes a copy
+            index.add(vectors[start : start + _BLOCK])
         return cls(index)
 
     @classmethod
@@ -75,7 +79,8 @@ class Shortlist:
 
     def places(self, row: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
         """Return the places of the candidates for the ``limit`` nearest to ``row``, an array (1, dimension)."""
-        _, places = self._index.search(row, min(max(MARGIN * limit, LEAST_CANDIDATES), len(self)))
+        candidates = max(MARGIN * limit, LEAST_CANDIDATES, len(self) // LEAST_SHARE)
+        _, places = self._index.search(row, min(candidates, len(self)))
         found: NDArray[np.int64] = places[0][places[0] >= 0]
         return found
 
