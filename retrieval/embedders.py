@@ -77,7 +77,7 @@ def load_embedder(reference: str, workspace: Workspace) -> Embedder:
         EndpointError: the endpoint does not answer, or not as it should.
     """
     resolved = resolve(workspace, reference)
-    if _is_address(resolved.reference):
+    if resolved.is_address:
         return _connect(workspace, resolved.reference)
     if workspace.model.backend == "torch":
         return load_local(reference, workspace)
@@ -99,7 +99,7 @@ def open_embedder(reference: str, workspace: Workspace) -> Embedder:
         ModelError: the reference is unknown, or what it names had to be loaded and could not be.
     """
     resolved = resolve(workspace, reference)
-    identity = None if _is_address(resolved.reference) else recall(workspace, resolved)
+    identity = None if resolved.is_address else recall(workspace, resolved)
     if identity is None:
         return load_embedder(reference, workspace)
     return LazyEmbedder(workspace, resolved.reference, identity)
@@ -162,10 +162,6 @@ class LazyEmbedder:
                     )
                 self._embedder = embedder
             return self._embedder
-
-
-def _is_address(reference: str) -> bool:
-    return reference.startswith(("http://", "https://"))
 
 
 def _connect(workspace: Workspace, address: str) -> Embedder:

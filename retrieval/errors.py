@@ -27,6 +27,7 @@ __all__ = [
     "QuestionsError",
     "SettingsError",
     "ShoptalkError",
+    "first_line",
 ]
 
 
@@ -72,3 +73,8 @@ class GateRefused(ShoptalkError):
     """A gate said no: the work is whole and kept, but its result may not be put to use."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -24,11 +24,12 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from retrieval.documents import Skipped
+from retrieval.durable import file_sha256, replace_text, sync
 from retrieval.errors import IndexingError, NewerFormat
 
 __all__ = [
@@ -240,7 +241,7 @@ def verify(generation: Generation) -> None:
     """
     generation = Generation(generation.folder)  # the manifest and the sizes may have changed since it was opened
     for name, (_, digest) in generation.manifest.files.items():
-        if _digest(generation.folder / name) != digest:
+        if file_sha256(generation.folder / name) != digest:
             raise IndexingError(f"{generation.folder / name} is damaged: its checksum is wrong; {_REBUILD}")
 
 
@@ -302,18 +303,19 @@ def seal(staged: Path, manifest: Manifest, base: Generation | None = None) -> Ge
     paths = sorted(path for path in staged.rglob("*") if path.is_file() and path.suffix != ".lock")
     shared = _shared(paths, staged, base) if base else {}
     files = {
-        path.relative_to(staged).as_posix(): shared.get(path) or (path.stat().st_size, _digest(path)) for path in paths
+        path.relative_to(staged).as_posix(): shared.get(path) or (path.stat().st_size, file_sha256(path))
+        for path in paths
     }
     values = {field.name: getattr(manifest, field.name) for field in fields(manifest)}
     (staged / MANIFEST).write_text(Manifest(**{**values, "files": files}).to_json(), encoding="utf-8")
     for path in staged.rglob("*"):
         if path not in shared:
-            _sync(path)
-    _sync(staged)
+            sync(path)
+    sync(staged)
     number = max((_number(folder) for folder in generation_folders(index_dir)), default=0) + 1
     target = index_dir / f"g{number:06d}"
     staged.rename(target)
-    _sync(index_dir)
+    sync(index_dir)
     return Generation(target)
 
 
@@ -342,13 +344,7 @@ def switch(index_dir: Path, generation: Generation) -> None:
         raise IndexingError(f"{generation.name} is not put live: {before}, made later, is live already")
     if not (generation.folder / MANIFEST).exists():
         raise IndexingError(f"{generation.folder} is gone: a later generation went live; run `shoptalk index`")
-    temporary = index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(generation.name + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, index_dir / CURRENT)
-    _sync(index_dir)
+    replace_text(index_dir / CURRENT, generation.name + "\n", index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}")
     for folder in generation_folders(index_dir):
         if folder.name not in (before, generation.name) and _number(folder) < _number(generation.folder):
             _remove_unless_held(folder)
@@ -410,16 +406,3 @@ def generation_folders(index_dir: Path) -> list[Path]:
 def _number(folder: Path) -> int:
     match = _NAME.fullmatch(folder.name)
     return int(match.group(1)) if match else 0
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

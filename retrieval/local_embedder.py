@@ -8,18 +8,19 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.compute import Compute, choose_compute
 from retrieval.console import Progress, silent
-from retrieval.errors import ModelError
+from retrieval.errors import ModelError, first_line
 from retrieval.model_identity import Identity, model_folder, remember, tokenizer_file
 from retrieval.models import ResolvedModel, resolve
 from retrieval.prompts import choose_prompts
+from retrieval.threads import in_threads
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransforme
         raise ModelError("embedding needs the engine: pip install 'shoptalk[cpu]' (or [gpu])") from None
     import torch
 
-    if resolved.reference.startswith(("http://", "https://")):
+    if resolved.is_address:
         raise ModelError(f"{resolved.reference} is an endpoint; this needs a model that runs here, such as base or v1")
     compute = choose_compute(workspace.model.device)
     with quiet_loading():
@@ -233,11 +234,10 @@ def _workers(count: int) -> Iterator[Any]:
     import torch
 
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield lambda function, items: zip(items, pool.map(function, items), strict=True)
+        with in_threads(count, partial(torch.set_num_threads, 1)) as run:
+            yield run
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
 
 
@@ -278,7 +278,7 @@ def _why(resolved: ResolvedModel, error: Exception) -> str:
                 "its weights are a pickle (pytorch_model.bin), which can run code when it is read; "
                 "save them as safetensors, and put model.safetensors beside it"
             )
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     if "trust_remote_code" in str(error):
         return (
             "it brings code of its own, which is not run; if you trust its author, set model.trust_remote_code = true"

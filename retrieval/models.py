@@ -15,11 +15,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from retrieval.durable import file_sha256, replace_text, sync
 from retrieval.errors import ModelError
 from retrieval.workspace import Workspace
 
@@ -65,6 +65,11 @@ class ResolvedModel:
     location: str
     is_folder: bool
 
+    @property
+    def is_address(self) -> bool:
+        """Whether it is an endpoint's address."""
+        return is_address(self.reference)
+
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -97,6 +102,11 @@ class ModelVersion:
         return str(self.training.get("created", ""))
 
 
+def is_address(reference: str) -> bool:
+    """Whether a reference is the address of an endpoint."""
+    return reference.startswith(("http://", "https://"))
+
+
 def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
     """Turn any model reference into a concrete one and the place it loads from.
 
@@ -107,7 +117,7 @@ def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
         reference = current_reference(workspace)
     if reference == "base":
         reference = workspace.model.base
-    if reference.startswith(("http://", "https://")):
+    if is_address(reference):
         return ResolvedModel(reference, reference, False)
     if _VERSION_NAME.fullmatch(reference):
         version = find_version(workspace, reference)
@@ -215,7 +225,7 @@ def add_version(workspace: Workspace, staged: Path) -> ModelVersion:
     The size and sha256 of each of its files are written beside them, for `verify_version`.
     """
     files = {
-        path.relative_to(staged).as_posix(): (path.stat().st_size, _digest(path))
+        path.relative_to(staged).as_posix(): (path.stat().st_size, file_sha256(path))
         for path in sorted(staged.rglob("*"))
         if path.is_file()
     }
@@ -232,7 +242,7 @@ def add_version(workspace: Workspace, staged: Path) -> ModelVersion:
             if not target.exists():
                 raise
             number += 1
-    _sync(workspace.models_dir)
+    sync(workspace.models_dir)
     return _read_version(workspace, number, target)
 
 
@@ -251,7 +261,7 @@ def verify_version(workspace: Workspace, name: str) -> None:
         path = folder / file
         if not path.is_file():
             state = "missing"
-        elif path.stat().st_size != size or _digest(path) != digest:
+        elif path.stat().st_size != size or file_sha256(path) != digest:
             state = "damaged: its checksum is wrong"
         else:
             continue
@@ -320,7 +330,8 @@ def remember_base_fusion(workspace: Workspace, reference: str, lexical_weight: f
     """Keep the BM25 weight chosen on the dev split for an untuned model."""
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
     file = workspace.models_dir / BASE_FUSION
-    _replace(file, json.dumps({**_read_json(file), reference: {"lexical_weight": lexical_weight}}, indent=2) + "\n")
+    text = json.dumps({**_read_json(file), reference: {"lexical_weight": lexical_weight}}, indent=2) + "\n"
+    replace_text(file, text, _own_name(workspace.models_dir))
 
 
 def _alive(process: int) -> bool:
@@ -335,7 +346,8 @@ def _alive(process: int) -> bool:
 
 def _write_history(workspace: Workspace, lines: list[str]) -> None:
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
-    _replace(workspace.models_dir / "CURRENT", "\n".join(lines) + "\n")
+    text = "\n".join(lines) + "\n"
+    replace_text(workspace.models_dir / "CURRENT", text, _own_name(workspace.models_dir))
 
 
 def _version_folders(workspace: Workspace) -> list[tuple[int, Path]]:
@@ -391,32 +403,8 @@ def _package_folder(reference: str) -> Path:
     return folder
 
 
-def _replace(file: Path, text: str) -> None:
-    """Write ``text`` to ``file`` so that a kill at any instant leaves the old content or the new."""
-    temporary = _own_name(file.parent)
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-    _sync(file.parent)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
 def _sync_folder(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(path)
+    sync(folder)

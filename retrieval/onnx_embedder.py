@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.console import Progress, silent
+from retrieval.durable import file_sha256
 from retrieval.errors import ModelError
 from retrieval.local_embedder import load_local
 from retrieval.model_identity import recall
 from retrieval.models import remove_staging, resolve, staging_folder
-from retrieval.onnx_export import GRAPH, RECORD, TOKENIZER, export, file_sha256, int8_fingerprint
+from retrieval.onnx_export import GRAPH, RECORD, TOKENIZER, export, int8_fingerprint
+from retrieval.threads import in_threads
 from retrieval.token_counting import TokenizerFile
 from retrieval.workspace import Workspace
 
@@ -90,9 +91,9 @@ class OnnxEmbedder:
             return vectors
         # Longest first, so that no thread is left with a long one at the end.
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, len(texts))) as pool:
-            encoded = pool.map(lambda row: self._forward(prompt + texts[row]), order)
-            for done, (row, vector) in enumerate(zip(order, encoded, strict=True), 1):
+        with in_threads(min(os.cpu_count() or 1, len(texts))) as run:
+            encoded = run(lambda row: self._forward(prompt + texts[row]), order)
+            for done, (row, vector) in enumerate(encoded, 1):
                 vectors[row] = vector
                 progress("encoding", done, len(texts))
         if not np.isfinite(vectors).all():

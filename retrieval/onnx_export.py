@@ -20,19 +20,20 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.errors import ModelError
+from retrieval.durable import file_sha256
+from retrieval.errors import ModelError, first_line
 from retrieval.local_embedder import LocalEmbedder, tokenizer_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["GRAPH", "RECORD", "TOKENIZER", "export", "file_sha256", "int8_fingerprint"]
+__all__ = ["GRAPH", "RECORD", "TOKENIZER", "export", "int8_fingerprint"]
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,6 @@ _FLOAT = 1  # onnx.TensorProto.FLOAT
 def int8_fingerprint(of_model: str) -> str:
     """The fingerprint of the int8 graph of the model with the fingerprint ``of_model``."""
     return sha256(f"{RECIPE} {of_model}".encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def export(embedder: LocalEmbedder, folder: Path) -> None:
@@ -80,7 +75,7 @@ def export(embedder: LocalEmbedder, folder: Path) -> None:
     try:
         _write_graph(model, features, folder)
     except Exception as error:  # torch, onnx and onnxruntime raise without a common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(f"model {name} does not export to ONNX ({reason}); set model.backend = torch") from error
     record = {
         "recipe": RECIPE,
@@ -88,8 +83,6 @@ def export(embedder: LocalEmbedder, folder: Path) -> None:
         "dimension": embedder.dimension,
         "max_tokens": embedder.max_tokens,
         "inputs": list(features),
-        "pad_token": model.tokenizer.pad_token,
-        "pad_id": model.tokenizer.pad_token_id,
         "query_prompt": model.prompts.get("query", ""),
         "document_prompt": model.prompts.get("document", ""),
         "graph_sha256": file_sha256(folder / GRAPH),

@@ -16,9 +16,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -29,6 +27,7 @@ from retrieval.errors import EndpointError, ModelError, SettingsError
 from retrieval.model_identity import model_folder, read_record, tokenizer_file, write_record
 from retrieval.models import resolve
 from retrieval.prompts import Prompts, choose_prompts
+from retrieval.threads import in_threads
 from retrieval.token_counting import TokenizerFile, estimate_tokens
 from retrieval.workspace import ModelSettings, Workspace
 
@@ -160,7 +159,7 @@ class RemoteEmbedder:
         size = self._batch
         starts = range(0, len(texts), size)
         done = 0
-        with _parallel(min(PARALLEL_REQUESTS, len(starts))) as run:
+        with in_threads(min(PARALLEL_REQUESTS, len(starts))) as run:
             for start, found in run(lambda start: self._embed(texts[start : start + size], attempts), starts):
                 if found.shape[1] != self.dimension:
                     raise EndpointError(
@@ -289,13 +288,3 @@ def _counter(workspace: Workspace) -> Callable[[Sequence[str]], list[int]]:
         return estimate_tokens
     file = tokenizer_file(folder) if folder else None
     return TokenizerFile(file) if file else estimate_tokens
-
-
-@contextmanager
-def _parallel(count: int) -> Iterator[Any]:
-    """Yield ``run(function, items)``, which yields (item, result) in order; after an error nothing more is begun."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield lambda function, items: zip(items, pool.map(function, items), strict=True)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from retrieval.errors import ModelError
+from retrieval.errors import ModelError, first_line
 from retrieval.models import resolve
 from retrieval.workspace import Workspace
 
@@ -94,7 +94,7 @@ def _load(workspace: Workspace, reference: str) -> CrossEncoder:
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )
         except Exception as error:  # transformers, huggingface_hub and safetensors raise without a common base
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ModelError(f"reranker {resolved.reference} could not be loaded: {reason}") from error
     _check(model, resolved.reference)
     model.eval()

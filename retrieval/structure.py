@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from retrieval.documents import Document, Format
+from retrieval.documents import Document, Format, Skipped
 from retrieval.errors import DocumentError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Section",
     "first_heading",
     "sections",
+    "sections_or_skip",
     "sensible_title",
     "source_block",
 ]
@@ -120,6 +121,14 @@ def sections(document: Document) -> list[Section]:
     if document.format == "outlined":
         return _assemble(document.id, document.outline)
     return _assemble(document.id, _outline(document.text, document.format, document.id))
+
+
+def sections_or_skip(document: Document) -> list[Section] | Skipped:
+    """As ``sections``, but a document that cannot be parsed is an entry of what was left out."""
+    try:
+        return sections(document)
+    except DocumentError as error:
+        return Skipped(document.path, str(error).removeprefix(f"{document.id}: "))
 
 
 def first_heading(text: str, format: Format) -> str:

@@ -15,7 +15,7 @@ from retrieval.catalog_writing import Catalog
 from retrieval.documents import Skipped, SourceFile, file_hash, name_title, read_or_skip
 from retrieval.errors import DocumentError
 from retrieval.passages import Passage
-from retrieval.structure import Section, sections
+from retrieval.structure import Section, sections_or_skip
 
 __all__ = ["Digest", "digest_or_nothing", "same_files", "sync"]
 
@@ -173,10 +173,9 @@ class _Sync:
                     continue
                 self.displaced.add(owner.path)
             if owner is None or owner.hash != document.content_hash:
-                try:
-                    found_sections = sections(document)
-                except DocumentError as error:
-                    skipped.append(Skipped(file.relative, str(error).removeprefix(f"{file.relative}: ")))
+                found_sections = sections_or_skip(document)
+                if isinstance(found_sections, Skipped):
+                    skipped.append(found_sections)
                     continue
                 self.catalog.put_document(document)
                 self._wait(document.id, document.title, found_sections, len(document.text))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from retrieval.durable import sync
 from retrieval.errors import IndexingError, ShoptalkError
 from retrieval.shortlist import Shortlist
 
@@ -118,8 +118,7 @@ class VectorIndex:
             self._index.set_direct_map_type(faiss.DirectMap.NoMap)
         temporary = path.with_name(path.name + ".tmp")
         faiss.write_index(self._index, str(temporary))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(path)
         shortlist = Shortlist.build(faiss, self._rows) if self.exact else None
         if shortlist is not None:

@@ -10,9 +10,8 @@ from functools import cached_property
 
 from retrieval.console import Progress, silent
 from retrieval.documents import Document, Skipped, read_all, require_documents
-from retrieval.errors import DocumentError
 from retrieval.passages import Passage, TokenCounter, cut_all
-from retrieval.structure import Section, sections
+from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
 
 __all__ = ["Material", "gather", "informative_heading", "leading_identifier", "normalise", "strip_identifiers"]
@@ -118,11 +117,11 @@ def gather(
     documents: list[Document] = []
     titled: list[tuple[str, list[Section]]] = []
     for document in everything:
-        try:
-            titled.append((document.title, sections(document)))
-        except DocumentError as error:
-            skipped.append(Skipped(document.path, str(error).removeprefix(f"{document.id}: ")))
+        found = sections_or_skip(document)
+        if isinstance(found, Skipped):
+            skipped.append(found)
         else:
+            titled.append((document.title, found))
             documents.append(document)
     require_documents(workspace, corpus, len(documents), skipped)
     all_sections: list[Section] = []

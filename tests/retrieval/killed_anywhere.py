@@ -36,7 +36,7 @@ from retrieval.search import SearchEngine
 from retrieval.workspace import Workspace
 
 OURS = str(Path(retrieval.search.__file__).parent)
-BY_LINE = tuple(str(Path(OURS, name)) for name in ("generation.py", "models.py", "promotion.py"))
+BY_LINE = tuple(str(Path(OURS, name)) for name in ("durable.py", "generation.py", "models.py", "promotion.py"))
 QUERY = "wombat burrow"
 
 
