@@ -267,11 +267,32 @@ class VectorIndex:
             parameters = faiss.SearchParameters(sel=_bitmap(np.isin(ids, allowed)))
         elif self._shortlist is not None:
             places = self._shortlist.places(row, limit)
-            scores = self._rows[places] @ row[0]
+            scores = self._scores(row, places)
             best = np.lexsort((places, -scores))[:limit]
             return scores[best][np.newaxis], ids[places[best]][np.newaxis]
         scores, places = self._index.index.search(row, limit, params=parameters)
         return scores, np.where(places >= 0, ids[places], -1)
+
+    def _scores(self, row: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the inner products of ``row`` with the vectors at ``places`` of an exact index, read where they lie.
+
+        To gather them first would cost more than to score them.
+        """
+        import numpy as np
+
+        faiss = load_faiss()
+        vectors = faiss.downcast_index(self._index.index).get_xb()
+        scores = np.empty(len(places), dtype=np.float32)
+        pointers = [faiss.swig_ptr(array) for array in (scores, row, places)]
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)  # of what this thread asks for; FAISS would wake the others for a handful
+        try:
+            faiss.fvec_inner_products_by_idx(
+                pointers[0], pointers[1], vectors, pointers[2], self.dimension, 1, len(places)
+            )
+        finally:
+            faiss.omp_set_num_threads(threads)
+        return scores
 
     def _probes(self, allowed: int) -> int:
         """Return how many lists to probe for the best of so many allowed ids."""
