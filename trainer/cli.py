@@ -1,9 +1,7 @@
-"""The trainer's verbs: mine, tune, evaluate, models, demo."""
+"""The trainer's verbs: tune, evaluate, demo."""
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from retrieval.console import Invocation, pass_invocation
+from retrieval.console import Duration, Invocation, pass_invocation
 from retrieval.errors import GateRefused
-from retrieval.models import ModelVersion, find_version, list_versions
+from trainer.models_cli import version_value
 
 if TYPE_CHECKING:
-    from trainer.tune import Mined, TuneReport
+    from trainer.tune import TuneReport
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-EXAMPLES_A_RULE = 3
 SKIPPED_SHOWN = 20
 
 
@@ -29,66 +26,10 @@ def _folder(help_text: str) -> Callable[[_Command], _Command]:
 
 _corpus = click.option("--corpus", default="", help="The corpus, where the workspace has several.")
 _recipe = click.option(
-    "--recipe", type=click.Choice(["structure", "seed"]), help="How to mine and train (default: trainer.recipe)."
+    "--recipe",
+    type=click.Choice(["auto", "structure", "seed"]),
+    help="How to mine and to train (default: trainer.recipe).",
 )
-
-
-@click.command()
-@_corpus
-@_recipe
-@_folder("Questions that training must not see, in BEIR's layout.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the pairs here, one JSON object a line."
-)
-@pass_invocation
-def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Path | None, out: Path | None) -> None:
-    """Mine training pairs from the documents and show them.
-
-    Nothing is trained. Counts are by rule: mined, left once doubles, ambiguous anchors and leaks are
-    gone, past the silver filter, and taken for training.
-    """
-    from retrieval.embedders import load_local
-    from trainer.questions import load_questions
-    from trainer.recipes import find_recipe
-    from trainer.tune import mine_corpus
-
-    workspace = invocation.workspace()
-    chosen = find_recipe(recipe or workspace.trainer.recipe)
-    if out and not out.parent.is_dir():
-        raise click.UsageError(f"--out: {out.parent} is no folder")
-    asked = load_questions(questions) if questions else None
-    with invocation.progress() as progress:
-        mined = mine_corpus(
-            workspace,
-            workspace.corpus_name(corpus),
-            chosen,
-            load_local("base", workspace),
-            questions=asked,
-            seed=workspace.trainer.seed,
-            judged=False,
-            progress=progress,
-        )
-    if out:
-        lines = (
-            json.dumps(
-                {"anchor": p.anchor, "positive": p.positive, "rule": p.rule, "document_id": p.document_id},
-                ensure_ascii=False,
-            )
-            for p in mined.pairs
-        )
-        out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        invocation.note(f"Wrote {len(mined.pairs)} pairs to {out}")
-    value = {
-        "recipe": chosen.name,
-        "documents": len(mined.material.documents),
-        "sections": len(mined.material.sections),
-        "passages": len(mined.material.passages),
-        "pairs": len(mined.pairs),
-        "rules": [asdict(item) for item in mined.yields],
-        "leaks": mined.leaks,
-        "skipped": [asdict(item) for item in mined.material.skipped],
-    }
-    invocation.emit(value, _mined_text(mined, chosen.name))
 
 
 @click.command()
@@ -96,10 +37,22 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
 @_recipe
 @_folder("Questions with known answers to judge by (BEIR's layout); without them some are mined and held out.")
 @click.option("--seed", type=int, default=None, help="Of sampling and training (default: trainer.seed).")
+@click.option(
+    "--budget",
+    type=Duration(),
+    metavar="TIME",
+    help="How long the recipe auto may take, as 90s, 30m or 2h (default: trainer.budget_minutes).",
+)
 @click.option("--no-promote", is_flag=True, help="Register the model, but do not put it to use even if it wins.")
 @pass_invocation
 def tune(
-    invocation: Invocation, corpus: str, recipe: str | None, questions: Path | None, seed: int | None, no_promote: bool
+    invocation: Invocation,
+    corpus: str,
+    recipe: str | None,
+    questions: Path | None,
+    seed: int | None,
+    budget: float | None,
+    no_promote: bool,
 ) -> None:
     """Mine, split, train, evaluate, report, register and gate a model.
 
@@ -107,7 +60,7 @@ def tune(
     above zero. Only a WIN is put to use by itself; otherwise the exit code is 3, and the version is
     kept for you to look at.
     """
-    report = run_tune(invocation, corpus, recipe, questions, seed, not no_promote)
+    report = run_tune(invocation, corpus, recipe, questions=questions, seed=seed, budget=budget, promote=not no_promote)
     invocation.emit(tune_value(report), tune_text(report))
     workspace = invocation.workspace()
     if report.promoted and not workspace.index_dir(workspace.corpus_name(corpus)).joinpath("CURRENT").exists():
@@ -121,7 +74,14 @@ def tune(
 
 
 def run_tune(
-    invocation: Invocation, corpus: str, recipe: str | None, questions: Path | None, seed: int | None, promote: bool
+    invocation: Invocation,
+    corpus: str,
+    recipe: str | None,
+    *,
+    questions: Path | None,
+    seed: int | None = None,
+    budget: float | None = None,
+    promote: bool = True,
 ) -> TuneReport:
     """Run a tuning with the settings of the invocation's workspace."""
     from trainer.recipes import find_recipe
@@ -137,6 +97,7 @@ def run_tune(
             chosen,
             questions=questions,
             seed=workspace.trainer.seed if seed is None else seed,
+            budget=60 * workspace.trainer.budget_minutes if budget is None else budget,
             promote=promote,
             progress=progress,
         )
@@ -149,14 +110,24 @@ def run_tune(
 )
 @_folder("Questions with known answers, in BEIR's layout.")
 @click.option("--mode", type=click.Choice(["dense", "lexical", "hybrid"]), default=None, help="Only this mode.")
+@click.option("--look-again", is_flag=True, help="Even where some of the questions have judged a version before.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path, file_okay=False), help="Write the rankings here, as trec_eval reads them."
+)
 @pass_invocation
 def evaluate(
-    invocation: Invocation, corpus: str, references: tuple[str, ...], questions: Path | None, mode: str | None
+    invocation: Invocation,
+    corpus: str,
+    references: tuple[str, ...],
+    questions: Path | None,
+    mode: str | None,
+    look_again: bool,
+    runs: Path | None,
 ) -> None:
     """Judge models on questions with known answers.
 
-    All questions count, those that tuning chose by included: to claim that a model is better, quote
-    what `shoptalk tune` found on its test questions.
+    Questions judge a version once: a second look, at those `shoptalk tune` tested it by for one, is refused
+    with exit code 3, since the more often one looks the less it proves. Each look is recorded.
     """
     from trainer.comparison import compare_models
     from trainer.report import result_lines
@@ -166,83 +137,23 @@ def evaluate(
     workspace = invocation.workspace()
     with invocation.progress() as progress:
         result = compare_models(
-            workspace, workspace.corpus_name(corpus), references or ("base", "current"), questions, mode, progress
+            workspace,
+            workspace.corpus_name(corpus),
+            references or ("base", "current"),
+            questions,
+            mode,
+            look_again=look_again,
+            runs=runs,
+            progress=progress,
         )
     rows = [asdict(row) for row in result.rows]
     for unit in result.missing[:SKIPPED_SHOWN]:
         invocation.note(f"not in the corpus: {unit}")
+    lines = [*result_lines(rows), *result.notes]
     invocation.emit(
-        {"questions": result.questions, "missing": result.missing, "rows": rows}, "\n".join(result_lines(rows))
+        {"questions": result.questions, "missing": result.missing, "rows": rows, "notes": result.notes},
+        "\n".join(lines),
     )
-
-
-@click.group(invoke_without_command=True)
-@click.pass_context
-def models(context: click.Context) -> None:
-    """List, show, promote and roll back model versions."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_models)
-
-
-@models.command("list")
-@pass_invocation
-def list_models(invocation: Invocation) -> None:
-    """List the versions; * marks the one in use."""
-    workspace = invocation.workspace()
-    versions = list_versions(workspace)
-    base_line = f"{' ' if any(version.current for version in versions) else '*'} base  {workspace.model.base}"
-    lines = [base_line, *(_version_line(version) for version in versions)]
-    if not versions:
-        lines.append("no versions yet: `shoptalk tune` makes one")
-    invocation.emit(
-        {"base": workspace.model.base, "versions": [_version_value(item) for item in versions]}, "\n".join(lines)
-    )
-
-
-@models.command()
-@click.argument("version")
-@pass_invocation
-def show(invocation: Invocation, version: str) -> None:
-    """Show how VERSION was made and judged."""
-    from trainer.report import result_lines
-
-    found = find_version(invocation.workspace(), version)
-    lines = [_version_line(found), f"report: {found.path / 'report.html'}", ""]
-    lines += result_lines(found.evaluation.get("rows", []))
-    lines += ["", *(f"- {choice}" for choice in found.training.get("choices", []))]
-    value = {**_version_value(found), "training": found.training, "evaluation": found.evaluation}
-    invocation.emit(value, "\n".join(lines))
-
-
-@models.command()
-@click.argument("version")
-@click.option("--force", is_flag=True, help="Even where its verdict is not WIN.")
-@pass_invocation
-def promote(invocation: Invocation, version: str, force: bool) -> None:
-    """Put VERSION (or base) to use: indexes are rebuilt beside the live ones, then switched."""
-    from retrieval.promotion import put_to_use
-
-    workspace = invocation.workspace()
-    if version != "base":
-        found = find_version(workspace, version)
-        if found.verdict != "WIN" and not force:
-            raise GateRefused(
-                f"{found.name} has the verdict {found.verdict or 'none'}, not WIN; --force promotes it all the same"
-            )
-    with invocation.progress() as progress:
-        reference = put_to_use(workspace, version, progress)
-    invocation.emit({"current": reference}, f"in use: {reference}")
-
-
-@models.command()
-@pass_invocation
-def rollback(invocation: Invocation) -> None:
-    """Go back to the model that was in use before."""
-    from retrieval.promotion import return_to_previous
-
-    with invocation.progress() as progress:
-        reference = return_to_previous(invocation.workspace(), progress)
-    invocation.emit({"current": reference}, f"in use: {reference}")
 
 
 @click.command()
@@ -264,7 +175,7 @@ def demo(context: click.Context, invocation: Invocation, seed: int | None) -> No
 def tune_value(report: TuneReport) -> dict[str, Any]:
     """The report as JSON."""
     value = asdict(report)
-    value["version"] = _version_value(report.version)
+    value["version"] = version_value(report.version)
     return value
 
 
@@ -279,7 +190,7 @@ def tune_text(report: TuneReport) -> str:
         *(f"- {choice}" for choice in report.choices),
     ]
     if report.leaks:
-        lines.append(f"- {report.leaks} pairs left out: their anchor is one of the questions")
+        lines.append(f"- {report.leaks} pairs left out: their anchor asks what a question asks")
     if report.missing:
         lines.append(f"- {len(report.missing)} judged documents are not in the corpus, the first: {report.missing[0]}")
     lines += [
@@ -288,67 +199,15 @@ def tune_text(report: TuneReport) -> str:
         *result_lines([asdict(row) for row in report.outcome.rows]),
     ]
     state = "now in use" if report.promoted else "not put to use"
-    dense, product = report.outcome.dense, report.outcome.product
+    lines += ["", f"Verdict: {report.outcome.verdict}.", *(f"- {reason}" for reason in report.outcome.reasons())]
+    for finding in report.findings:
+        lines.append(f"- {finding.cause}: {finding.sign}; try: {finding.advice}")
+    if report.forgetting:
+        lines.append(f"- elsewhere ({report.forgetting.source}), dense NDCG@10: {report.forgetting.change}")
     lines += [
-        "",
-        f"Verdict: {report.outcome.verdict}. NDCG@10 dense {dense.before:.3f} -> {dense.after:.3f}, {dense}; "
-        f"as served (hybrid) {product.before:.3f} -> {product.after:.3f}, {product}.",
         f"{report.version.name} is {state}; report: {report.version.path / 'report.html'}",
     ]
     return "\n".join(lines)
 
 
-def _mined_text(mined: Mined, recipe: str) -> str:
-    material = mined.material
-    lines = [
-        f"{len(material.documents)} documents, {len(material.sections)} sections, {len(material.passages)} passages; "
-        f"recipe {recipe}: {len(mined.pairs)} pairs",
-        f"{'rule':<16}{'mined':>8}{'distinct':>10}{'silver':>8}{'taken':>8}",
-    ]
-    lines += [f"{y.rule:<16}{y.mined:>8}{y.distinct:>10}{y.silver:>8}{y.kept:>8}" for y in mined.yields]
-    generator = random.Random(0)
-    for rule in dict.fromkeys(pair.rule for pair in mined.pairs):
-        pairs = [pair for pair in mined.pairs if pair.rule == rule]
-        lines += ["", f"{rule}:"]
-        for pair in generator.sample(pairs, min(EXAMPLES_A_RULE, len(pairs))):
-            lines.append(f"  {_short(pair.anchor)}  ->  {_short(pair.positive)}  ({pair.document_id})")
-    if material.skipped:
-        lines += ["", f"{len(material.skipped)} files skipped:"]
-        lines += [f"  {item.path}: {item.reason}" for item in material.skipped[:SKIPPED_SHOWN]]
-    lines += ["", _advice(len(mined.pairs))]
-    return "\n".join(lines)
-
-
-def _advice(pairs: int) -> str:
-    if pairs < 1_000:
-        return "Fewer than 1,000 pairs: synonym lists, question-and-answer pages and more headings would give more."
-    return "Enough pairs to tune on."
-
-
-def _short(text: str, width: int = 90) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-def _version_line(version: ModelVersion) -> str:
-    mark = "*" if version.current else " "
-    recipe = version.training.get("recipe", {}).get("name", "?")
-    scores = ""
-    if version.ndcg_before is not None and version.ndcg_after is not None:
-        scores = f"  NDCG@10 {version.ndcg_before:.3f} -> {version.ndcg_after:.3f}"
-    return f"{mark} {version.name:<5} {version.verdict or 'not judged':<11}{scores}  {recipe}  {version.created}"
-
-
-def _version_value(version: ModelVersion) -> dict[str, Any]:
-    return {
-        "name": version.name,
-        "path": str(version.path),
-        "current": version.current,
-        "created": version.created,
-        "verdict": version.verdict,
-        "ndcg_before": version.ndcg_before,
-        "ndcg_after": version.ndcg_after,
-    }
-
-
-__all__ = ["demo", "evaluate", "mine", "models", "run_tune", "tune", "tune_text", "tune_value"]
+__all__ = ["demo", "evaluate", "run_tune", "tune", "tune_text", "tune_value"]

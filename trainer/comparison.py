@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,13 +11,15 @@ from retrieval.console import Progress, silent
 from retrieval.embedders import load_embedder
 from retrieval.embedding_cache import encode_cached
 from retrieval.indexing import passage_limit
-from retrieval.models import resolve, tuned_lexical_weight
+from retrieval.models import ModelVersion, list_versions, resolve, tuned_lexical_weight
 from retrieval.workspace import Workspace
 from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
+from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
-from trainer.questions import check_answers, load_questions
-from trainer.statistics import compare
+from trainer.questions import MINED_EVIDENCE, check_answers, load_questions
+from trainer.runs import Rankings, write_runs
+from trainer.statistics import Change, compare, verdict
 
 __all__ = ["Comparison", "compare_models"]
 
@@ -26,11 +28,12 @@ Mode = Literal["dense", "lexical", "hybrid"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row a model and mode; each change is against the first row."""
+    """A row a model and mode; each change is against the first row. ``notes`` say what is worth knowing of them."""
 
     questions: int
     missing: list[str]
     rows: list[Row]
+    notes: list[str]
 
 
 def compare_models(
@@ -39,20 +42,32 @@ def compare_models(
     references: Sequence[str],
     questions: Path,
     mode: str | None = None,
+    *,
+    look_again: bool = False,
+    runs: Path | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Judge each model in each mode (or in ``mode``) on all of the questions.
 
+    Every look at a version is recorded; a second one at questions that have judged it before is refused
+    unless ``look_again``. ``runs`` is a folder to write the rankings to, in TREC's format.
+
     Raises:
+        GateRefused: some of the questions have judged one of the versions before; nothing was scored.
         ModelError: a reference is unknown or cannot be loaded.
         QuestionsError: the questions cannot be read or are not about this corpus.
     """
     concrete = list(dict.fromkeys(resolve(workspace, reference).reference for reference in references))
     loaded = load_questions(questions)
     asked = loaded.all
+    versions = {version.name: version for version in list_versions(workspace) if version.name in concrete}
+    if mode != "lexical" and not look_again:
+        for version in versions.values():
+            refuse_second_look(workspace, version, asked)
     first: Scores | None = None
     missing: list[str] = []
     rows: list[Row] = []
+    rankings: dict[str, Rankings] = {}
     for place, reference in enumerate(concrete):
         if not (modes := _modes(mode, place)):
             continue
@@ -76,7 +91,27 @@ def compare_models(
             first = first or scores
             shown = weight if name == "hybrid" else None
             rows.append(Row("BM25" if name == "lexical" else reference, name, shown, scores.means(), change))
-    return Comparison(len(asked), missing, rows)
+            rankings[f"{rows[-1].system}-{name}"] = scores.rankings
+        if dense is not None and reference in versions:
+            record_look(workspace, versions[reference], asked, "evaluate")
+    if runs is not None:
+        write_runs(runs, asked, rankings)
+    return Comparison(len(asked), missing, rows, list(_flattered(versions, rows)))
+
+
+def _flattered(versions: dict[str, ModelVersion], rows: Sequence[Row]) -> Iterator[str]:
+    """Where a version was judged by mined questions, what those said beside what these say."""
+    for row in rows:
+        version = versions.get(row.system)
+        if not version or row.mode != "dense" or not row.change or rows[0].mode != "dense":
+            continue
+        if version.evaluation.get("evidence") == MINED_EVIDENCE and rows[0].system == version.training.get("base"):
+            said = Change(**version.evaluation["dense"])
+            differ = "" if verdict(said) == verdict(row.change) else "; the real ones count"
+            yield (
+                f"{version.name} on {said.questions} mined questions: {verdict(said)}, {said}; on these "
+                f"{row.change.questions} real ones: {verdict(row.change)}, {row.change}{differ}"
+            )
 
 
 def _modes(mode: str | None, place: int) -> tuple[Mode, ...]:

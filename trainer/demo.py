@@ -205,7 +205,7 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
         f"ICD-10-CM, {len(CHAPTERS)} of its 22 chapters: {corpus.codes} codes in {corpus.files} Markdown files, "
         f"{corpus.asked} questions, in {root}"
     )
-    report = run_tune(invocation, CORPUS, "structure", corpus.questions, seed, promote=True)
+    report = run_tune(invocation, CORPUS, "structure", questions=corpus.questions, seed=seed)
     with invocation.progress() as progress:
         index = build_index(workspace, CORPUS, progress=progress)
     found = _search_again(workspace, report)
@@ -247,7 +247,7 @@ def _searches(report: TuneReport, found: list[dict[str, Any]]) -> list[str]:
         right = {unit.partition("#")[2] for unit in example.relevant}
         lines += ["", f"  {example.question!r}"]
         for label, headings in (
-            ("base model", [unit.partition("#")[2] for unit in example.before]),
+            ("base model", [found.unit.partition("#")[2] for found in example.before]),
             ("this index", [hit["heading"] for hit in answer["hits"]]),
         ):
             for place, heading in enumerate(headings):

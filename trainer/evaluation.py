@@ -1,7 +1,8 @@
 """NDCG@10 and its kin for a model, a mode, a split.
 
 What is judged is what is served: the same candidates of the same lexical index, fused by the same
-function, over the same passages. A unit (a document, or a section of one) scores as its best passage.
+function, over the same passages. A unit (a document, or a section of one) ranks where its best passage
+does. Below what is served a ranking goes on to 100 units, for the measures that look so deep.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +25,25 @@ from retrieval.passages import Passage
 from retrieval.workspace import Workspace
 from trainer.questions import Question, Unit, section_unit, unit_of
 
-__all__ = ["METRICS", "WEIGHTS", "Candidates", "Judge", "Scores", "choose_weight", "dense_candidates", "score_ranking"]
+__all__ = [
+    "METRICS",
+    "RANKED",
+    "WEIGHTS",
+    "Candidates",
+    "Judge",
+    "Scores",
+    "choose_weight",
+    "dense_candidates",
+    "score_ranking",
+]
 
-METRICS = ("ndcg@10", "mrr@10", "recall@10")
+METRICS = ("ndcg@10", "mrr@10", "map", "recall@1", "recall@5", "recall@10", "recall@50")
 CUTOFF = 10
+RECALL_AT = (1, 5, 10, 50)
+RANKED = 100
+"""Units a ranking goes down to: what MAP and Recall@50 are computed from."""
+REACH = 300
+"""Candidates a side, at least: a document's passages share its place, so 100 units take more passages."""
 # 0 is dense alone, 1 lexical alone; both are legal outcomes.
 WEIGHTS = tuple(step / 10 for step in range(11))
 UNTUNED_WEIGHT = 0.5
@@ -37,7 +54,7 @@ Candidates = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Per-question values of each metric, and the ranked units they were computed from."""
+    """Per-question values of each metric, and the ranked units (`RANKED` at most) they were computed from."""
 
     values: Mapping[str, tuple[float, ...]]
     rankings: tuple[tuple[Unit, ...], ...]
@@ -57,17 +74,19 @@ def score_ranking(ranking: Sequence[Unit], relevant: Mapping[Unit, int]) -> dict
 
     NDCG@10 has linear gains and log2(rank + 1) discounts, as trec_eval's ndcg_cut_10 (Järvelin and
     Kekäläinen, TOIS 2002); its ideal ranking counts every relevant unit, found or not. MRR@10 is the
-    reciprocal rank of the first relevant unit within 10; Recall@10 the share of relevant units
-    within 10.
+    reciprocal rank of the first relevant unit within 10; Recall@k the share of relevant units within
+    k; MAP the mean of the precisions at the ranks of all relevant units, 0 for those not found. To
+    the last three every grade above 0 is the same.
     """
-    top = ranking[:CUTOFF]
-    gains = [relevant.get(unit, 0) for unit in top]
+    gains = [relevant.get(unit, 0) for unit in ranking]
     ideal = sorted(relevant.values(), reverse=True)[:CUTOFF]
-    first = next((rank for rank, gain in enumerate(gains, 1) if gain > 0), 0)
+    found = [rank for rank, gain in enumerate(gains, 1) if gain > 0]
+    first = found[0] if found and found[0] <= CUTOFF else 0
     return {
-        "ndcg@10": _dcg(gains) / _dcg(ideal),
+        "ndcg@10": _dcg(gains[:CUTOFF]) / _dcg(ideal),
         "mrr@10": 1 / first if first else 0.0,
-        "recall@10": sum(gain > 0 for gain in gains) / len(relevant),
+        "map": sum(count / rank for count, rank in enumerate(found, 1)) / len(relevant),
+        **{f"recall@{cutoff}": sum(rank <= cutoff for rank in found) / len(relevant) for cutoff in RECALL_AT},
     }
 
 
@@ -104,9 +123,10 @@ class Judge:
         depth: int,
         method: Method = "zscore",
     ) -> None:
-        """``texts`` are what each passage is embedded and indexed as; ``depth`` the candidates a side."""
+        """``texts`` are what each passage is embedded and indexed as; ``depth`` the candidates a side to fuse."""
         self.questions = tuple(questions)
         self.depth = depth
+        self.reach = max(depth, REACH)
         self.method: Method = method
         self._documents = [passage.document_id for passage in passages]
         self._known_documents = frozenset(self._documents)
@@ -128,11 +148,19 @@ class Judge:
 
     def answers(self, place: int) -> list[int]:
         """The numbers of the passages that answer the question at ``place``."""
-        return [number for unit in self.questions[place].relevant for number in self._numbers.get(unit, ())]
+        return [number for unit in self.questions[place].relevant for number in self.passages_of(unit)]
+
+    def passages_of(self, unit: Unit) -> Sequence[int]:
+        """The numbers of a unit's passages, in reading order; none where the corpus lacks it."""
+        return self._numbers.get(unit, ())
+
+    def passage(self, number: int) -> Passage:
+        """The passage of that number."""
+        return self._passages[number]
 
     def dense(self, questions: NDArray[np.float32], passages: NDArray[np.float32]) -> Candidates:
         """Dense candidates of every question under one model."""
-        return dense_candidates(questions, passages, self.depth)
+        return dense_candidates(questions, passages, self.reach)
 
     def score(
         self,
@@ -150,22 +178,39 @@ class Judge:
         ]
         return Scores({name: tuple(scores[name] for scores in judged) for name in METRICS}, rankings)
 
+    def best_passages(self, place: int, dense: Candidates, count: int) -> dict[Unit, int]:
+        """The first ``count`` units of the dense ranking, each with the number of the passage that put it there."""
+        return self._first_passages(self.questions[place], dense[place][0].tolist(), count)
+
     def _ranking(self, place: int, mode: str, dense: Candidates | None, lexical_weight: float) -> tuple[Unit, ...]:
+        lexical = self.lexical[place]
         if mode == "lexical":
-            numbers = self.lexical[place][0]
+            numbers = lexical[0].tolist()
         else:
             assert dense is not None, "dense candidates are needed to judge this mode"
-            if mode == "dense":
-                numbers = dense[place][0]
-            else:
-                numbers, _ = fuse(dense[place], self.lexical[place], method=self.method, lexical_weight=lexical_weight)
-        return self._units(self.questions[place], numbers)
+            numbers = dense[place][0].tolist()
+            if mode == "hybrid":
+                top, rest = slice(None, self.depth), slice(self.depth, None)
+                ours, theirs = ((side[0][top], side[1][top]) for side in (dense[place], lexical))
+                fused, _ = fuse(ours, theirs, method=self.method, lexical_weight=lexical_weight)
+                # What is served ends here; a tail of both sides in turns keeps MAP and Recall@50 from ending too.
+                tail = zip_longest(dense[place][0][rest].tolist(), lexical[0][rest].tolist())
+                numbers = [*fused.tolist(), *(number for turn in tail for number in turn if number is not None)]
+        return tuple(self._first_passages(self.questions[place], numbers, RANKED))
 
-    def _units(self, question: Question, numbers: NDArray[np.int64]) -> tuple[Unit, ...]:
+    def _first_passages(self, question: Question, numbers: Sequence[int], count: int) -> dict[Unit, int]:
         by_section = any(unit not in self._known_documents for unit in question.relevant)
-        if not by_section:
-            return tuple(dict.fromkeys(self._documents[number] for number in numbers))
-        return tuple(dict.fromkeys(unit_of(self._passages[number], question.relevant, True) for number in numbers))
+        found: dict[Unit, int] = {}
+        for number in numbers:
+            if by_section:
+                unit = unit_of(self._passages[number], question.relevant, True)
+            else:
+                unit = self._documents[number]
+            if unit not in found:
+                if len(found) == count:
+                    break
+                found[unit] = number
+        return found
 
     def _lexical_candidates(self, texts: Sequence[str], language: str) -> Candidates:
         found: Candidates = []
@@ -174,7 +219,7 @@ class Judge:
             index.add(enumerate(texts))
             index.commit()
             for question in self.questions:
-                hits = index.search(question.text, self.depth)
+                hits = index.search(question.text, self.reach)
                 found.append(
                     (
                         np.array([number for number, _ in hits], dtype=np.int64),

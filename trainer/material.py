@@ -7,19 +7,38 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 
 from retrieval.console import Progress, silent
-from retrieval.documents import Document, Skipped, read_all, require_documents
+from retrieval.documents import CODE, Document, Skipped, read_all, require_documents
 from retrieval.passages import Passage, TokenCounter, cut_all
 from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
 
-__all__ = ["Material", "gather", "informative_heading", "leading_identifier", "normalise", "strip_identifiers"]
+__all__ = [
+    "Material",
+    "gather",
+    "generic_form",
+    "informative_heading",
+    "is_code",
+    "leading_identifier",
+    "normalise",
+    "strip_identifiers",
+    "telling_words",
+    "words_of",
+]
 
 _IDENTIFIER = r"(?=[^\s()]*\d)[A-Za-z§]{0,8}[\d][\w.\-/–]*"
-_LEADING = re.compile(rf"^\s*(?:(?:chapter|part|section|article|appendix|step)\s+)?({_IDENTIFIER})[:.)]?\s+", re.I)
+_LEADING = re.compile(
+    rf"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?(?P<code>{_IDENTIFIER}?)(?P<mark>[:.)])?\s+"
+)
+_GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|and|or|as|for|to|by|with|from|on)\b")
+# "IV. Governance", "C. Liability"
+_ENUMERATED = re.compile(r"^\s*(?:[IVXLC]+|[A-Z])[.)]\s+(?=[A-Z])")
 _TRAILING = re.compile(rf"\s*[(\[](?:{_IDENTIFIER})[)\]]\s*$")
 _WORDS = re.compile(r"\w+")
+_TELLING = re.compile(r"\b[^\W\d_]{3,40}(?:['-][^\W\d_]{1,40})*\b")
+_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|(?<!\S)\S{1,64}@\S+")
 # A heading that stands in so many documents says nothing of its own ("Introduction", "Answer 1").
 GENERIC_DOCUMENTS = 5
 GENERIC_SHARE = 0.02
@@ -42,6 +61,14 @@ class Material:
         for place, section in enumerate(self.section_of):
             found[section].append(place)
         return tuple(tuple(places) for places in found)
+
+    @cached_property
+    def sections_of(self) -> dict[str, tuple[int, ...]]:
+        """For each document that has sections, their places in reading order."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for place, section in enumerate(self.sections):
+            found[section.document_id].append(place)
+        return {document: tuple(places) for document, places in found.items()}
 
     @cached_property
     def document_by_id(self) -> dict[str, Document]:
@@ -68,8 +95,41 @@ class Material:
                 if key not in seen:
                     seen.add(key)
                     documents[key[0]] += 1
-        limit = max(GENERIC_DOCUMENTS, GENERIC_SHARE * len(self.documents))
-        return frozenset(form for form, count in documents.items() if count > limit)
+        return frozenset(form for form, count in documents.items() if count > self._many_documents)
+
+    @property
+    def _many_documents(self) -> float:
+        return max(GENERIC_DOCUMENTS, GENERIC_SHARE * len(self.documents))
+
+    @cached_property
+    def word_statistics(self) -> tuple[Counter[str], float]:
+        """In how many passages each word stands, and how many words a passage has on average (`telling_words`)."""
+        frequency: Counter[str] = Counter()
+        total = 0
+        for passage in self.passages:
+            words = telling_words(passage.text.casefold())
+            total += len(words)
+            frequency.update(set(words))
+        return frequency, total / max(1, len(self.passages))
+
+    @cached_property
+    def section_groups(self) -> tuple[int, ...]:
+        """For each section the number of its group: sections that say nearly the same. One without text is alone."""
+        return _groups([section.text for section in self.sections])
+
+    @cached_property
+    def passage_groups(self) -> tuple[int, ...]:
+        """For each passage the number of its group: passages that say nearly the same, whatever their headings."""
+        return _groups([passage.text for passage in self.passages])
+
+    @cached_property
+    def boilerplate(self) -> frozenset[int]:
+        """The passages whose text stands in so many documents, word for word or nearly, that it answers for none."""
+        holders = {(group, self.passages[place].document_id) for place, group in enumerate(self.passage_groups)}
+        documents = Counter(group for group, _ in holders)
+        return frozenset(
+            place for place, group in enumerate(self.passage_groups) if documents[group] > self._many_documents
+        )
 
     @cached_property
     def _copies(self) -> dict[str, tuple[int, ...]]:
@@ -100,9 +160,42 @@ class Material:
                     kin[ancestor].add(place)
         return tuple(map(frozenset, kin))
 
+    @cached_property
+    def named_by(self) -> tuple[int, ...]:
+        """For each section the number of the heading that names it: its own, or where that tells nothing one above.
+
+        The answers under one question have one number, whatever they are called ("Answer 1").
+        """
+        numbers: dict[tuple[str, ...], int] = {}
+        found = []
+        for section in self.sections:
+            depth = next(
+                (
+                    depth
+                    for depth in range(len(section.heading), 0, -1)
+                    if generic_form(section.heading[depth - 1]) not in self.generic_headings
+                ),
+                0,
+            )
+            found.append(numbers.setdefault((section.document_id, *section.heading[:depth]), len(numbers)))
+        return tuple(found)
+
+    @cached_property
+    def targets(self) -> tuple[int, ...]:
+        """For each section what a name that leads to it names: the same for copies, and for what one heading names."""
+        first: dict[int, int] = {}
+        return tuple(self.named_by[first.setdefault(group, place)] for place, group in enumerate(self.section_groups))
+
     def related(self, section: int, other: int) -> bool:
-        """Whether what answers with ``section`` may be answered by ``other``: itself, ancestor, descendant or copy."""
-        return other in self._kin[section] or bool(self._texts[section] and self._texts[section] == self._texts[other])
+        """Whether what is answered by ``section`` may be answered by ``other``.
+
+        It may by itself, an ancestor, a descendant, what the same heading names, and what says nearly the same.
+        """
+        return (
+            other in self._kin[section]
+            or self.named_by[section] == self.named_by[other]
+            or self.section_groups[section] == self.section_groups[other]
+        )
 
 
 def gather(
@@ -137,14 +230,21 @@ def gather(
 
 def leading_identifier(heading: str) -> str:
     """The code or number a heading starts with (``A00.0`` of ``A00.0 Cholera``), or ""."""
-    match = _LEADING.match(heading)
-    return match.group(1).rstrip(".") if match else ""
+    match = _leading(heading)
+    return match["code"].rstrip(".") if match else ""
 
 
 def strip_identifiers(heading: str) -> str:
-    """A heading without the code it starts with and the code in brackets it ends with."""
-    stripped = _TRAILING.sub("", _LEADING.sub("", heading)).strip()
-    return stripped or heading
+    """A heading without the code or number it starts with, the code in brackets and the stop it ends with."""
+    match = _leading(heading)
+    stripped = _TRAILING.sub("", heading[match.end() :] if match else _ENUMERATED.sub("", heading))
+    return stripped.strip(" \t-–—•*:;").rstrip(".") or heading
+
+
+def _leading(heading: str) -> re.Match[str] | None:
+    """The code that labels a heading; not a name with a digit that is the subject of what follows ("STIM2 is …")."""
+    match = _LEADING.match(heading)
+    return None if match and not (match["kind"] or match["mark"]) and _GOES_ON.match(heading, match.end()) else match
 
 
 def informative_heading(material: Material, section: Section) -> str:
@@ -156,6 +256,11 @@ def informative_heading(material: Material, section: Section) -> str:
     return ""
 
 
+def is_code(material: Material, section: Section) -> bool:
+    """Whether the section is of a source file, whose headings are signatures and whose title is a path."""
+    return PurePosixPath(material.document_by_id[section.document_id].path).suffix.lower() in CODE
+
+
 def generic_form(heading: str) -> str:
     """A heading in lower case with its numbers left out."""
     return " ".join(word for word in _WORDS.findall(heading.casefold()) if not word.isdigit())
@@ -163,7 +268,28 @@ def generic_form(heading: str) -> str:
 
 def normalise(text: str) -> str:
     """Lower-case words one blank apart: what is compared to call two texts the same."""
-    return " ".join(_WORDS.findall(text.casefold()))
+    return " ".join(words_of(text))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of ``text`` in lower case."""
+    return _WORDS.findall(text.casefold())
+
+
+def telling_words(text: str) -> list[str]:
+    """The words that may tell what a text is about: three letters or more, and no part of an address."""
+    return _TELLING.findall(_ADDRESS.sub(" ", text))
+
+
+def _groups(texts: Sequence[str]) -> tuple[int, ...]:
+    """Near-duplicate groups; a text without words is a group of its own, with a number below 0."""
+    from trainer.near_duplicates import near_duplicate_groups
+
+    groups = near_duplicate_groups(texts)
+    return tuple(
+        group if _WORDS.search(text) else -place - 1
+        for place, (text, group) in enumerate(zip(texts, groups, strict=True))
+    )
 
 
 def _places(found: Sequence[Section], cuts: Sequence[Passage]) -> list[int]:

@@ -1,10 +1,11 @@
-"""Hard negatives: passages that the base model takes for the answer, and that are not."""
+"""Hard negatives: passages that the model, or BM25, takes for the answer, and that are not."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from random import Random
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,22 @@ from numpy.typing import NDArray
 from trainer.material import Material, normalise
 from trainer.mining import Pair
 
-__all__ = ["add_hard_negatives"]
+if TYPE_CHECKING:
+    from retrieval.embedders import Embedder
+    from retrieval.lexical import Bm25Scorer
 
-# The base model's best so many are looked at; the sample is drawn from the first that pass.
+__all__ = ["NegativeSource", "add_hard_negatives", "refresh_hard_negatives"]
+
+# Each side's best so many are looked at; the sample is drawn from the first that pass.
 LOOKED_AT = 40
 SAMPLED_FROM = 15
 # Nearer to the anchor than this share of the positive's own similarity, a passage is as likely an
 # unlabelled answer as a negative (Moreira et al., NV-Retriever, 2024: positive-aware mining).
 MAX_SHARE_OF_POSITIVE = 0.95
 BLOCK = 256
+
+NegativeSource = Literal["model", "lexical", "both"]
+"""Whose best passages are looked at: the model's, BM25's, or both in turns."""
 
 
 def add_hard_negatives(
@@ -33,8 +41,13 @@ def add_hard_negatives(
     held: Collection[int] = frozenset(),
     count: int = 1,
     seed: int = 13,
+    source: NegativeSource = "model",
+    lexical: Bm25Scorer | None = None,
 ) -> list[Pair]:
-    """Give each pair up to ``count`` hard negatives (texts of passages, as the index embeds them).
+    """Give each pair ``count`` hard negatives (texts of passages, as the index embeds them).
+
+    Whoever finds a passage, the model judges it: nearer to the anchor than .95 of the positive's similarity it is
+    left out. BM25 has no such margin of its own, as a positive that shares no word with its anchor scores 0.
 
     Args:
         material: what the pairs were mined from.
@@ -45,23 +58,34 @@ def add_hard_negatives(
         held: passages held out for judging, of which nothing may be learned.
         count: negatives a pair.
         seed: of the sampling.
+        source: who finds them.
+        lexical: BM25 over the p passages; wanted where ``source`` is not "model".
 
     Returns:
         The pairs that have ``count`` negatives, in order; the others are dropped, since a batch
         needs as many of each.
+
+    Raises:
+        ValueError: ``source`` wants ``lexical``, and there is none.
     """
+    if source != "model" and lexical is None:
+        raise ValueError(f"source = {source!r} needs a Bm25Scorer over the passages")
     generator = Random(seed)
     texts = [normalise(passage.embedded_text) for passage in material.passages]
-    looked_at = min(LOOKED_AT, len(passages))
     result = []
     for start in range(0, len(pairs), BLOCK):
         similarity = anchors[start : start + BLOCK] @ passages.T
-        nearest = np.argpartition(-similarity, looked_at - 1, axis=1)[:, :looked_at]
         for row, pair in enumerate(pairs[start : start + BLOCK]):
             limit = MAX_SHARE_OF_POSITIVE * float(anchors[start + row] @ positives[start + row])
             anchor = f" {normalise(pair.anchor)} "
+            rankings = []
+            if source != "lexical":
+                rankings.append(_best(similarity[row]))
+            if source != "model" and lexical is not None:
+                scores = lexical.scores(pair.anchor)
+                rankings.append([place for place in _best(scores) if scores[place] > 0])
             fitting: list[int] = []
-            for place in sorted(map(int, nearest[row]), key=lambda place: -similarity[row, place]):
+            for place in _in_turns(rankings):
                 if similarity[row, place] >= limit or material.related(pair.section, material.section_of[place]):
                     continue
                 if anchor in f" {texts[place]} " or place in held:
@@ -70,12 +94,79 @@ def add_hard_negatives(
                 if len(fitting) == SAMPLED_FROM:
                     break
             if len(fitting) >= count:
-                chosen = generator.sample(fitting, count)
-                result.append(
-                    replace(
-                        pair,
-                        negatives=tuple(material.passages[place].embedded_text for place in chosen),
-                        negative_sections=tuple(material.section_of[place] for place in chosen),
-                    )
-                )
+                result.append(_with_negatives(pair, generator.sample(fitting, count), material))
     return result
+
+
+def refresh_hard_negatives(
+    material: Material,
+    pairs: Sequence[Pair],
+    embedder: Embedder,
+    *,
+    held: Collection[int] = frozenset(),
+    count: int = 1,
+    seed: int = 13,
+    source: NegativeSource = "model",
+    lexical: Bm25Scorer | None = None,
+) -> list[Pair]:
+    """Choose the negatives again by what a half-trained model now takes for the answer.
+
+    The model is asked anew for all passages, which costs as much as encoding the corpus does. A pair for which it
+    finds no negatives any more keeps those it had.
+
+    Args:
+        material: what the pairs were mined from.
+        pairs: with negatives from before.
+        embedder: the model as it now is.
+        held: as for `add_hard_negatives`, like the rest.
+        count: negatives a pair.
+        seed: of the sampling; another one than before gives another sample of what is still hard.
+        source: who finds them.
+        lexical: BM25 over the passages.
+
+    Returns:
+        As many pairs as were given, in their order.
+    """
+    passages = embedder.encode_documents([passage.embedded_text for passage in material.passages])
+    anchors = embedder.encode_queries([pair.anchor for pair in pairs])
+    positives = passages[[pair.passage for pair in pairs]]
+    found = add_hard_negatives(
+        material,
+        pairs,
+        anchors,
+        positives,
+        passages,
+        held=held,
+        count=count,
+        seed=seed,
+        source=source,
+        lexical=lexical,
+    )
+    renewed = {(pair.anchor, pair.positive, pair.passage): pair for pair in found}
+    return [renewed.get((pair.anchor, pair.positive, pair.passage), pair) for pair in pairs]
+
+
+def _best(scores: NDArray[np.floating]) -> list[int]:
+    """The places of the `LOOKED_AT` greatest scores, greatest first, equal ones by place."""
+    looked_at = min(LOOKED_AT, len(scores))
+    nearest = np.sort(np.argpartition(-scores, looked_at - 1)[:looked_at])
+    found: list[int] = nearest[np.argsort(-scores[nearest], kind="stable")].tolist()
+    return found
+
+
+def _in_turns(rankings: Sequence[Sequence[int]]) -> Iterator[int]:
+    """The first of each ranking, then the second of each; each place once."""
+    seen: set[int] = set()
+    for rank in range(max(map(len, rankings))):
+        for ranking in rankings:
+            if rank < len(ranking) and ranking[rank] not in seen:
+                seen.add(ranking[rank])
+                yield ranking[rank]
+
+
+def _with_negatives(pair: Pair, chosen: Sequence[int], material: Material) -> Pair:
+    return replace(
+        pair,
+        negatives=tuple(material.passages[place].embedded_text for place in chosen),
+        negative_sections=tuple(material.section_of[place] for place in chosen),
+    )

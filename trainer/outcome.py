@@ -1,24 +1,30 @@
-"""The one look at the test questions, and what it found."""
+"""The one look at the test questions, what it found, and the verdict with its reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trainer.evaluation import Candidates, Judge, Scores
-from trainer.questions import Question, QuestionSet
-from trainer.statistics import Change, Verdict, compare, verdict
+from trainer.evaluation import METRICS, Candidates, Judge, Scores
+from trainer.leakage import nearest
+from trainer.looks import mark
+from trainer.questions import QuestionSet, Unit
+from trainer.runs import Rankings
+from trainer.statistics import Change, Verdict, compare, compare_each, verdict
 
-__all__ = ["Example", "Outcome", "Row", "score_test"]
+__all__ = ["Asked", "Example", "Found", "Outcome", "Row", "score_test"]
 
-EXAMPLES = 3
+EXAMPLES = 10
 EXAMPLE_DEPTH = 3
+SNIPPET = 280
+LIKE_AN_ANCHOR = 0.5
+"""Jaccard similarity of their words from which on a question is like something that was trained on."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result: a system, its means on the test questions, its change against base dense."""
+    """One line of the result: a system, its means on the test questions, its change in NDCG@10 against base dense."""
 
     system: str
     mode: str
@@ -28,15 +34,45 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A unit as it was found: the head of the passage that put it there, and whether it answers the question."""
+
+    unit: Unit
+    snippet: str
+    answers: bool
+
+
+@dataclass(frozen=True)
 class Example:
-    """One test question: the best units of base and tuned model (dense), those that answer it, NDCG@10."""
+    """One test question: the best units of base and tuned model (dense), what answers it, NDCG@10."""
 
     question: str
-    relevant: tuple[str, ...]
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+    relevant: tuple[Unit, ...]
+    answer: str
+    before: tuple[Found, ...]
+    after: tuple[Found, ...]
     ndcg_before: float
     ndcg_after: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How one test question fared: NDCG@10 and the rank of its first answer (dense; None beyond the ranking).
+
+    ``like_anchor`` is its likeness to the nearest training anchor, 0 below `LIKE_AN_ANCHOR`; ``mark`` stands for it
+    in the record of looks.
+    """
+
+    id: str
+    mark: str
+    text: str
+    dense_before: float
+    dense_after: float
+    hybrid_before: float
+    hybrid_after: float
+    rank_before: int | None
+    rank_after: int | None
+    like_anchor: float
 
 
 @dataclass(frozen=True)
@@ -45,13 +81,18 @@ class Outcome:
 
     ``dense`` and ``dev`` (on the dev questions) are the tuned model's dense search against the base's;
     ``product`` is what would be served, tuned hybrid, against what would be served without: base hybrid.
+    ``changes`` has, by mode and metric, tuned against base; ``likeness`` the change of dense NDCG@10 on the
+    questions that are like a training anchor, and on those that are not.
     """
 
     evidence: str
     dev_questions: int
     test_questions: int
     rows: list[Row]
+    changes: dict[str, dict[str, Change]]
+    likeness: dict[str, Change]
     examples: list[Example]
+    questions: list[Asked]
     dense: Change
     product: Change
     dev: Change
@@ -62,61 +103,179 @@ class Outcome:
         dense = verdict(self.dense)
         return "TIE" if dense == "WIN" and verdict(self.product) == "REGRESSION" else dense
 
+    def reasons(self) -> list[str]:
+        """Why the verdict is what it is, a sentence each, the decisive one first."""
+        dense, product = verdict(self.dense), verdict(self.product)
+        searched = f"Dense search: {_told(self.dense)}"
+        served = f"What is served (dense and BM25 fused): {_told(self.product)}"
+        if dense == "WIN" and product == "REGRESSION":
+            return [
+                f"{served}, worse beyond doubt, so the gain of dense search alone does not count.",
+                f"{searched}, better.",
+            ]
+        judged = {"WIN": "better beyond doubt", "REGRESSION": "worse beyond doubt", "TIE": "no change beyond doubt"}
+        if dense == "TIE":
+            doubt = (
+                f"the randomization test does not agree with the interval (p = {self.dense.p:.2f})"
+                if self.dense.low > 0 or self.dense.high < 0
+                else "the interval holds 0"
+            )
+            return [
+                f"{searched}: {doubt}, so neither better nor worse beyond doubt.",
+                f"{served}, {judged[product]}.",
+            ]
+        return [f"{searched}, {judged[dense]}.", f"{served}, {judged[product]}."]
+
     def record(self) -> dict[str, Any]:
         """What ``evaluation.json`` holds."""
-        summary = {"verdict": self.verdict, "ndcg_before": self.dense.before, "ndcg_after": self.dense.after}
+        summary = {
+            "verdict": self.verdict,
+            "reasons": self.reasons(),
+            "ndcg_before": self.dense.before,
+            "ndcg_after": self.dense.after,
+        }
         return summary | asdict(self)
 
 
 def score_test(
-    judge: Judge, questions: QuestionSet, base: Candidates, tuned: Candidates, base_weight: float, tuned_weight: float
-) -> Outcome:
+    judge: Judge,
+    questions: QuestionSet,
+    base: Candidates,
+    tuned: Candidates,
+    base_weight: float,
+    tuned_weight: float,
+    anchors: Sequence[str] = (),
+) -> tuple[Outcome, dict[str, Rankings]]:
     """Look at the test questions, once: base and tuned in every mode, each against base dense.
 
-    The judge's questions are the dev questions, then the test questions.
+    Args:
+        judge: its questions are the dev questions, then the test questions.
+        questions: the same.
+        base: dense candidates of all of them under the base model.
+        tuned: the same under the tuned one.
+        base_weight: of BM25 in the base's hybrid mode.
+        tuned_weight: the same for the tuned model.
+        anchors: what was trained on.
+
+    Returns:
+        The outcome, and the rankings it rests on, by system and mode.
     """
     dev, test = questions.places()
-    base_scores = judge.score("dense", base, only=test)
-    tuned_scores = judge.score("dense", tuned, only=test)
-    base_product = judge.score("hybrid", base, base_weight, test)
-    product = judge.score("hybrid", tuned, tuned_weight, test)
-
-    def row(system: str, mode: str, weight: float | None, scores: Scores) -> Row:
-        change = None if scores is base_scores else compare(base_scores.ndcg, scores.ndcg)
-        return Row(system, mode, weight, scores.means(), change)
-
-    rows = [
-        row("base", "lexical", None, judge.score("lexical", only=test)),
-        row("base", "dense", None, base_scores),
-        row("base", "hybrid", base_weight, base_product),
-        row("tuned", "dense", None, tuned_scores),
-        row("tuned", "hybrid", tuned_weight, product),
-    ]
-    return Outcome(
+    lexical = judge.score("lexical", only=test)
+    dense = judge.score("dense", base, only=test), judge.score("dense", tuned, only=test)
+    hybrid = judge.score("hybrid", base, base_weight, test), judge.score("hybrid", tuned, tuned_weight, test)
+    systems = {
+        "base-lexical": (lexical, None),
+        "base-dense": (dense[0], None),
+        "base-hybrid": (hybrid[0], base_weight),
+        "tuned-dense": (dense[1], None),
+        "tuned-hybrid": (hybrid[1], tuned_weight),
+    }
+    against_base = compare_each(
+        {name: (dense[0].ndcg, scores.ndcg) for name, (scores, _) in systems.items() if name != "base-dense"}
+    )
+    rows = []
+    for name, (scores, weight) in systems.items():
+        system, _, mode = name.partition("-")
+        rows.append(Row(system, mode, weight, scores.means(), against_base.get(name)))
+    changes = {
+        mode: compare_each({metric: (before.values[metric], after.values[metric]) for metric in METRICS})
+        for mode, (before, after) in (("dense", dense), ("hybrid", hybrid))
+    }
+    asked = _asked(questions, dense, hybrid, anchors)
+    outcome = Outcome(
         evidence=questions.evidence,
         dev_questions=len(dev),
         test_questions=len(test),
         rows=rows,
-        examples=_examples(questions.test, base_scores, tuned_scores),
-        dense=compare(base_scores.ndcg, tuned_scores.ndcg),
-        product=compare(base_product.ndcg, product.ndcg),
+        changes=changes,
+        likeness=_by_likeness(asked) if anchors else {},
+        examples=_examples(judge, test, base, tuned, *dense),
+        questions=asked,
+        dense=changes["dense"]["ndcg@10"],
+        product=changes["hybrid"]["ndcg@10"],
         dev=compare(judge.score("dense", base, only=dev).ndcg, judge.score("dense", tuned, only=dev).ndcg),
     )
+    return outcome, {name: scores.rankings for name, (scores, _) in systems.items()}
 
 
-def _examples(questions: Sequence[Question], before: Scores, after: Scores) -> list[Example]:
-    """The questions that gained and lost most, three of each, between them the one in the middle."""
-    order = sorted(range(len(questions)), key=lambda place: before.ndcg[place] - after.ndcg[place])
-    middle = len(order) // 2
-    chosen = dict.fromkeys([*order[:EXAMPLES], order[middle], *order[-EXAMPLES:]])
+def _told(change: Change) -> str:
+    p = "p < .001" if change.p < 0.001 else f"p = {change.p:.3f}"
+    return f"NDCG@10 {change.before:.3f} → {change.after:.3f}, {change}, {p}"
+
+
+def _asked(
+    questions: QuestionSet, dense: tuple[Scores, Scores], hybrid: tuple[Scores, Scores], anchors: Sequence[str]
+) -> list[Asked]:
+    likeness = nearest([question.text for question in questions.test], anchors, LIKE_AN_ANCHOR)
+    return [
+        Asked(
+            id=question.id,
+            mark=mark(question),
+            text=question.text,
+            dense_before=dense[0].ndcg[place],
+            dense_after=dense[1].ndcg[place],
+            hybrid_before=hybrid[0].ndcg[place],
+            hybrid_after=hybrid[1].ndcg[place],
+            rank_before=_first_answer(dense[0].rankings[place], question.relevant),
+            rank_after=_first_answer(dense[1].rankings[place], question.relevant),
+            like_anchor=likeness[place],
+        )
+        for place, question in enumerate(questions.test)
+    ]
+
+
+def _first_answer(ranking: Sequence[Unit], relevant: Mapping[Unit, int]) -> int | None:
+    return next((rank for rank, unit in enumerate(ranking, 1) if unit in relevant), None)
+
+
+def _by_likeness(asked: Sequence[Asked]) -> dict[str, Change]:
+    sides = {
+        "like a training anchor": [item for item in asked if item.like_anchor],
+        "unlike any": [item for item in asked if not item.like_anchor],
+    }
+    return {
+        name: compare([item.dense_before for item in some], [item.dense_after for item in some])
+        for name, some in sides.items()
+        if some
+    }
+
+
+def _examples(
+    judge: Judge, test: range, base: Candidates, tuned: Candidates, before: Scores, after: Scores
+) -> list[Example]:
+    """The questions that gained and lost most, ten of each, between them the one in the middle."""
+    order = sorted(range(len(test)), key=lambda place: before.ndcg[place] - after.ndcg[place])
+    chosen = dict.fromkeys([*order[:EXAMPLES], order[len(order) // 2], *order[-EXAMPLES:]])
     return [
         Example(
-            question=questions[place].text,
-            relevant=tuple(questions[place].relevant),
-            before=before.rankings[place][:EXAMPLE_DEPTH],
-            after=after.rankings[place][:EXAMPLE_DEPTH],
+            question=judge.questions[test[place]].text,
+            relevant=tuple(judge.questions[test[place]].relevant),
+            answer=_answer(judge, test[place]),
+            before=_found(judge, test[place], base),
+            after=_found(judge, test[place], tuned),
             ndcg_before=before.ndcg[place],
             ndcg_after=after.ndcg[place],
         )
         for place in chosen
     ]
+
+
+def _answer(judge: Judge, place: int) -> str:
+    """The head of what answers a question best, "" where the corpus lacks it."""
+    relevant = judge.questions[place].relevant
+    for unit in sorted(relevant, key=lambda unit: -relevant[unit]):
+        if numbers := judge.passages_of(unit):
+            return _snippet(judge, numbers[0])
+    return ""
+
+
+def _found(judge: Judge, place: int, dense: Candidates) -> tuple[Found, ...]:
+    relevant = judge.questions[place].relevant
+    best = judge.best_passages(place, dense, EXAMPLE_DEPTH)
+    return tuple(Found(unit, _snippet(judge, number), unit in relevant) for unit, number in best.items())
+
+
+def _snippet(judge: Judge, number: int) -> str:
+    text = " ".join(judge.passage(number).text.split())
+    return text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,26 +17,47 @@ from retrieval.models import (
     staging_folder,
 )
 from retrieval.workspace import Workspace
-from trainer.report import model_card, report_page
+from trainer.model_card import model_card
+from trainer.questions import Question
+from trainer.report import report_page
+from trainer.runs import Rankings, write_runs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["register"]
+__all__ = ["CARD", "REPORT", "RUNS", "register"]
+
+CARD = "README.md"
+REPORT = "report.html"
+RUNS = "runs"
+"""The folder of a version with its rankings of the test questions, where they were kept."""
 
 
 def register(
-    workspace: Workspace, model: SentenceTransformer, training: dict[str, Any], evaluation: dict[str, Any]
+    workspace: Workspace,
+    model: SentenceTransformer,
+    training: dict[str, Any],
+    evaluation: dict[str, Any],
+    questions: Sequence[Question] = (),
+    runs: Mapping[str, Rankings] | None = None,
 ) -> ModelVersion:
-    """Save ``model`` with its records, report and card as the next version; nothing is left behind on failure."""
+    """Save ``model`` with its records, report and card as the next version; nothing is left behind on failure.
+
+    ``runs`` are rankings of the test ``questions``, by system and mode. The training record names the files
+    that are the model (``model_files``), so that whoever publishes it need not publish what it was judged on.
+    """
     training = {"created": datetime.now(UTC).isoformat(timespec="seconds"), **training}
     staged = staging_folder(workspace)
     try:
         model.save_pretrained(str(staged), create_model_card=False, safe_serialization=True)
+        saved = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
+        training = {**training, "model_files": saved}
         _write_json(staged / TRAINING_RECORD, training)
         _write_json(staged / EVALUATION_RECORD, evaluation)
-        (staged / "README.md").write_text(model_card(training, evaluation), encoding="utf-8")
-        (staged / "report.html").write_text(report_page(training, evaluation), encoding="utf-8")
+        (staged / CARD).write_text(model_card(training, evaluation), encoding="utf-8")
+        if runs:
+            write_runs(staged / RUNS, questions, runs)
+        (staged / REPORT).write_text(report_page(training, evaluation), encoding="utf-8")
         return add_version(workspace, staged)
     except BaseException:
         remove_staging(staged)

@@ -13,10 +13,20 @@ from random import Random
 from retrieval.errors import QuestionsError
 from retrieval.passages import Passage
 
-__all__ = ["Question", "QuestionSet", "Unit", "check_answers", "load_questions", "split_questions", "unit_of"]
+__all__ = [
+    "MINED_EVIDENCE",
+    "Question",
+    "QuestionSet",
+    "Unit",
+    "check_answers",
+    "load_questions",
+    "split_questions",
+    "unit_of",
+]
 
 DEV_SHARE = 0.3
 HEADING_MARK = "#"
+MINED_EVIDENCE = "questions mined from held-out documents"
 
 Unit = str
 """What is judged: a document id, or a document id plus ``#`` and a heading."""
@@ -71,12 +81,18 @@ def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
     raise QuestionsError(f"{folder} has neither qrels.tsv nor qrels/test.tsv")
 
 
-def split_questions(questions: Sequence[Question], seed: int = 13, evidence: str = "real questions") -> QuestionSet:
+def split_questions(
+    questions: Sequence[Question],
+    seed: int = 13,
+    evidence: str = "real questions",
+    alike: Mapping[str, str] | None = None,
+) -> QuestionSet:
     """Split into dev (about 30 %) and test; questions that share a relevant unit stay together.
 
-    A group too large for what dev still lacks goes to test.
+    ``alike`` names the groups of documents that have one: questions about one group stay together too. A group
+    of questions too large for what dev still lacks goes to test.
     """
-    groups = _groups(questions)
+    groups = _groups(questions, alike or {})
     Random(seed).shuffle(groups)
     dev: set[str] = set()
     for group in groups:
@@ -177,8 +193,8 @@ def _lines(file: Path) -> list[str]:
         raise QuestionsError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def _groups(questions: Sequence[Question]) -> list[list[str]]:
-    """Connected components of questions linked by a shared relevant unit, in order of appearance."""
+def _groups(questions: Sequence[Question], alike: Mapping[str, str]) -> list[list[str]]:
+    """Connected components of questions linked by a relevant unit, or a group, in order of appearance."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -190,6 +206,8 @@ def _groups(questions: Sequence[Question]) -> list[list[str]]:
     for question in questions:
         for unit in question.relevant:
             parent[root("unit " + unit)] = root("question " + question.id)
+            if group := alike.get(unit.partition(HEADING_MARK)[0]):
+                parent[root("group " + group)] = root("question " + question.id)
     groups: dict[str, list[str]] = {}
     for question in questions:
         groups.setdefault(root("question " + question.id), []).append(question.id)

@@ -1,28 +1,52 @@
-"""report.html and the model card: the same figures, for a browser and for the Hub."""
+"""report.html: how a version was made and judged, on one page that asks nothing of the network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
-from typing import Any
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["model_card", "report_page", "result_lines", "result_table"]
+from retrieval.console import printable
+from trainer.questions import MINED_EVIDENCE
 
-HEADER = ("system", "mode", "BM25 weight", "NDCG@10", "MRR@10", "Recall@10", "change in NDCG@10 [95 %]", "p")
+if TYPE_CHECKING:
+    from trainer.report_plots import Interval, Line
 
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .3rem .8rem; text-align: right; }
-th { border-bottom: 2px solid; } td { border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
-.WIN { color: #197a3e; } .REGRESSION { color: #b3261e; } svg { max-width: 100%; height: auto; }
-polyline { fill: none; stroke: currentColor; stroke-width: 1.5; } text { fill: currentColor; font-size: 11px; }
-@media (prefers-color-scheme: dark) { .WIN { color: #6fd08c; } .REGRESSION { color: #ff8a80; } }
+__all__ = ["HEADER", "METRIC_NAMES", "report_page", "result_lines", "result_table"]
+
+METRIC_NAMES = {
+    "ndcg@10": "NDCG@10",
+    "mrr@10": "MRR@10",
+    "map": "MAP",
+    "recall@1": "R@1",
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "recall@50": "R@50",
+}
+HEADER = ("system", "mode", "BM25 weight", *METRIC_NAMES.values(), "change, NDCG@10 [95 %]", "p")
+TEMPLATE = "report.html.jinja"
+PLAIN = {
+    "WIN": "The tuned model finds answers better than its base, beyond doubt.",
+    "TIE": "The tuned model is neither better nor worse than its base beyond doubt.",
+    "REGRESSION": "The tuned model finds answers worse than its base, beyond doubt.",
+}
+SMOOTHED_OVER = 20
+# Clicking a heading sorts its table by that column, numbers as numbers.
+SORTING = """
+for (const head of document.querySelectorAll("table.sortable th")) head.addEventListener("click", () => {
+  const body = head.closest("table").tBodies[0], at = head.cellIndex;
+  const down = head.dataset.down = head.dataset.down ? "" : "1";
+  const text = row => row.cells[at].textContent.trim();
+  const rows = [...body.rows].sort((a, b) => text(a).localeCompare(text(b), undefined, {numeric: true}));
+  body.append(...(down ? rows.reverse() : rows));
+});
 """
 
 
-def result_table(rows: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
+def result_table(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The rows of an evaluation as text cells under `HEADER`."""
     table = []
     for row in rows:
@@ -32,7 +56,8 @@ def result_table(rows: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
                 row["system"],
                 row["mode"],
                 "" if weight is None else f"{weight:g}",
-                *(f"{means[name]:.3f}" for name in ("ndcg@10", "mrr@10", "recall@10")),
+                # A version of before a metric was introduced has no value of it.
+                *(f"{means[name]:.3f}" if name in means else "" for name in METRIC_NAMES),
                 f"{change['mean']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]" if change else "",
                 f"{change['p']:.4f}" if change else "",
             )
@@ -40,7 +65,7 @@ def result_table(rows: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
     return table
 
 
-def result_lines(rows: Iterable[dict[str, Any]]) -> list[str]:
+def result_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The same table for a terminal, columns aligned."""
     table = [HEADER, *result_table(rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
@@ -53,95 +78,111 @@ def result_lines(rows: Iterable[dict[str, Any]]) -> list[str]:
     ]
 
 
-def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The model card (README.md with a YAML head) of a version."""
-    rows = [HEADER, ("---",) * len(HEADER), *result_table(evaluation["rows"])]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    recipe = training["recipe"]
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-base_model: {_yaml(training["base"])}
-tags: [sentence-transformers, sentence-similarity, shoptalk]
----
-# {training["base"]}, tuned by Shoptalk
+def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    """A self-contained HTML page of a version's two records; whatever the corpus holds, it is shown as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-Verdict: **{evaluation["verdict"]}** on {evaluation["test_questions"]} test questions ({evaluation["evidence"]}).
-Everything was chosen on {evaluation["dev_questions"]} dev questions; the test questions were scored once. Changes
-are against the base model's dense search, paired by question, with a 95 % bootstrap interval.
-
-{table}
-
-Recipe `{recipe["name"]}` ({recipe["description"]}), seed {training["seed"]},
-{training["log"]["pairs"]} pairs, learning rate
-{training["log"]["learning_rate"]:g}, {recipe["epochs"]} epoch(s) of batches of {recipe["batch_size"]}.
-
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("this folder")
-```
-"""
-
-
-def report_page(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """A self-contained HTML page; it asks nothing of the network."""
-    verdict = evaluation["verdict"]
-    mined = _table(
-        ("rule", "mined", "distinct", "past the filter", "trained on"),
-        [
-            (item["rule"], *(str(item[key]) for key in ("mined", "distinct", "silver", "kept")))
-            for item in training["pairs"]
-        ],
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    choices = "".join(f"<li>{escape(choice)}</li>" for choice in training["choices"])
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Shoptalk: {escape(verdict)}</title><style>{_STYLE}</style></head><body>
-<h1><span class="{escape(verdict)}">{escape(verdict)}</span>: {escape(training["base"])},
-recipe {escape(training["recipe"]["name"])}</h1>
-<p>{evaluation["test_questions"]} test questions ({escape(evaluation["evidence"])}), scored once;
-{evaluation["dev_questions"]} dev questions made every choice. Changes are against the base model's dense search,
-paired by question, with a 95&nbsp;% bootstrap interval and a randomization p.</p>
-{_table(HEADER, result_table(evaluation["rows"]))}
-<h2>Questions that gained, and lost, most</h2>{_examples(evaluation["examples"])}
-<h2>Pairs by rule</h2>{mined}
-<h2>Loss by step</h2>{_curve(training["log"]["losses"])}
-<h2>What was chosen, and why</h2><ul>{choices}</ul>
-</body></html>
-"""
-
-
-def _examples(examples: Iterable[dict[str, Any]]) -> str:
-    rows = []
-    for item in examples:
-        scores = f"{item['ndcg_before']:.2f} → {item['ndcg_after']:.2f}"
-        best = [next(iter(item[side]), "nothing") for side in ("before", "after")]
-        rows.append((item["question"], "; ".join(item["relevant"]), scores, *best))
-    return _table(("question", "answered by", "NDCG@10", "base finds first", "tuned finds first"), rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _curve(points: Sequence[Sequence[float]]) -> str:
-    if len(points) < 2:
-        return "<p>Too few steps to draw.</p>"
-    width, height, margin = 640, 200, 34
-    top, last = max(value for _, value in points) or 1.0, points[-1][0]
-    placed = " ".join(
-        f"{margin + step / last * (width - 2 * margin):.1f},{height - margin - value / top * (height - 2 * margin):.1f}"
-        for step, value in points
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="loss by step"><polyline points="{placed}"/>'
-        f'<text x="2" y="{margin}">{top:.2f}</text><text x="2" y="{height - margin}">0</text>'
-        f'<text x="{width - margin}" y="{height - 12}" text-anchor="end">step {last}</text></svg>'
+    script = SORTING.strip()
+    return environment.get_template(TEMPLATE).render(
+        training=training,
+        evaluation=evaluation,
+        dense=evaluation["dense"],
+        product=evaluation["product"],
+        mined=evaluation["evidence"] == MINED_EVIDENCE,
+        plain=PLAIN,
+        fared=_fared(evaluation.get("questions", [])),
+        table=result_table(evaluation["rows"]),
+        header=HEADER,
+        plots=_plots(training, evaluation),
+        rules=_rules(training["pairs"]),
+        wins=[item for item in evaluation["examples"] if item["ndcg_after"] > item["ndcg_before"]],
+        losses=[item for item in reversed(evaluation["examples"]) if item["ndcg_after"] < item["ndcg_before"]],
+        script=script,
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _yaml(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _fared(questions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many questions gained, lost, or stayed the same in dense search; empty where they are not recorded."""
+    changes = [item["dense_after"] - item["dense_before"] for item in questions]
+    counts = {"gained": sum(change > 0 for change in changes), "lost": sum(change < 0 for change in changes)}
+    return {**counts, "same": len(changes) - sum(counts.values())} if changes else {}
+
+
+def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    from trainer.report_plots import before_after, curve, differences, intervals
+
+    log = training["log"]
+    losses = [(float(step), float(value)) for step, value in log["losses"]]
+    dev = [(float(step), float(value)) for step, value in log["dev"]]
+    asked = evaluation.get("questions", [])
+    scores = [(item["dense_before"], item["dense_after"]) for item in asked]
+    # The sample's own pool of passages, so only the base's score on it can be compared with it.
+    base = training.get("base_dev")
+    return {
+        "intervals": intervals(_intervals(evaluation), "Change by measure, tuned against base, with 95 % intervals"),
+        "loss": curve(_loss_lines(losses), "Training loss by step"),
+        "dev": curve(_dev_lines(dev), "NDCG@10 on a sample of dev by step", level=base, level_label="base"),
+        "before_after": before_after(scores, "NDCG@10 of each test question, before and after"),
+        "differences": differences(
+            [after - before for before, after in scores], "Change of each test question, sorted"
+        ),
+    }
+
+
+def _loss_lines(losses: list[tuple[float, float]]) -> list[Line]:
+    from trainer.report_plots import Line
+
+    span = max(1, len(losses) // SMOOTHED_OVER)
+    smooth = [
+        (step, fmean(value for _, value in losses[max(0, place - span + 1) : place + 1]))
+        for place, (step, _) in enumerate(losses)
+    ]
+    return [Line(losses, "raw"), Line(smooth, "smooth")]
+
+
+def _dev_lines(dev: list[tuple[float, float]]) -> list[Line]:
+    from trainer.report_plots import Line
+
+    return [Line(sorted(dev), "smooth", dots=True)]
+
+
+def _intervals(evaluation: Mapping[str, Any]) -> list[Interval]:
+    from trainer.report_plots import Interval
+    from trainer.statistics import Change
+
+    titles = {"dense": "Dense search, test", "hybrid": "As served (dense + BM25), test"}
+    rows = [
+        Interval(titles[mode], METRIC_NAMES[metric], Change(**change))
+        for mode, changes in evaluation.get("changes", {}).items()
+        for metric, change in changes.items()
+    ]
+    more = {f"{name} ({change['questions']})": change for name, change in evaluation.get("likeness", {}).items()}
+    rows += [Interval("Dense NDCG@10, test questions …", label, Change(**change)) for label, change in more.items()]
+    rows.append(
+        Interval("Dense NDCG@10, other questions", f"dev ({evaluation['dev_questions']})", Change(**evaluation["dev"]))
+    )
+    if forgetting := evaluation.get("forgetting"):
+        change = Change(**forgetting["change"])
+        rows.append(Interval("Dense NDCG@10, other questions", f"general set ({change.questions})", change))
+    return rows
+
+
+def _rules(pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Pairs by rule as a table: every count that the miner gives, the last of them also as a share of the largest."""
+    rows = [dict(item) for item in pairs]
+    counts = [name for name in (rows[0] if rows else ()) if name != "rule"]
+    most = max((row["kept"] for row in rows), default=0) or 1
+    names = {"silver": "past the filter", "kept": "trained on"}
+    return {
+        "header": [names.get(name, name.replace("_", " ")) for name in counts],
+        "rows": [(row["rule"], [row[name] for name in counts], row["kept"] / most) for row in rows],
+    }

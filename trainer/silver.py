@@ -12,28 +12,40 @@ from dataclasses import dataclass
 from random import Random
 
 from retrieval.lexical import Bm25Scorer
+from trainer.leakage import without_leaks
 from trainer.material import Material, normalise
-from trainer.mining import Pair
+from trainer.near_duplicates import near_duplicate_groups
+from trainer.pairs import Pair
 
 __all__ = ["MIN_SILVER", "Yield", "balance", "filter_pairs", "silver_scores"]
 
 # The least BM25 score of anchor against positive, as a share of the anchor's against itself. Rules
 # that rest on the document's own structure are trusted: a synonym shares no word with its entry, and
 # a word filter would throw away the very pairs that teach what BM25 cannot know.
-MIN_SILVER: Mapping[str, float] = {"cloze": 0.05, "adjacent": 0.05}
+MIN_SILVER: Mapping[str, float] = {"title": 0.05, "cloze": 0.05, "adjacent": 0.05, "seed_adjacent": 0.05}
 # Names and questions are what people type; a heading is what an author writes above what they have read.
-TURNS: Mapping[str, int] = {"question": 2, "alias": 2, "cross_reference": 2}
-# An anchor that points to more sections than this names none of them.
+TURNS: Mapping[str, int] = {"question": 2, "ticket": 2, "alias": 2, "cross_reference": 2, "definition": 2}
+# An anchor that points to more than this names none of them.
 MAX_TARGETS = 3
+# A document gives at most so many times the pairs of the average one, and what it has below the floor in any case.
+DOCUMENT_CAP = 10
+DOCUMENT_FLOOR = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Yield:
-    """How many pairs of a rule were mined and how many each step kept."""
+    """How many pairs of a rule were mined, and how many were left after each step.
+
+    ``clear``: no anchor nearly equals a question, or names too many sections; ``distinct``: no two are nearly
+    the same; ``telling``: no positive is a text that very many documents have; ``silver``: anchor and
+    positive have words in common, where the rule wants it; ``kept``: what is trained on.
+    """
 
     rule: str
     mined: int
+    clear: int
     distinct: int
+    telling: int
     silver: int
     kept: int
 
@@ -41,27 +53,26 @@ class Yield:
 def filter_pairs(
     material: Material, pairs: Sequence[Pair], forbidden: Iterable[str], language: str
 ) -> tuple[list[Pair], list[Yield], int]:
-    """Drop leaks, ambiguous anchors and weak pairs.
+    """Drop leaks, ambiguous anchors, near-duplicates, boilerplate and weak pairs.
 
     Args:
         material: what the pairs were mined from.
         pairs: as mined.
-        forbidden: texts of dev and test questions: a pair whose anchor equals one would leak it.
+        forbidden: texts of dev and test questions: a pair whose anchor nearly equals one would leak it.
         language: of the tokenizer.
 
     Returns:
         The pairs kept, what each step kept by rule, and how many anchors were dropped as leaks.
     """
-    leaks = {normalise(text) for text in forbidden}
-    clean = [pair for pair in pairs if normalise(pair.anchor) not in leaks]
-    distinct = _distinct(material, clean)
-    scored = [pair for pair in distinct if pair.rule in MIN_SILVER]
+    clean = without_leaks(pairs, list(forbidden))
+    clear = _unambiguous(material, clean)
+    distinct = _distinct(material, clear)
+    telling = [pair for pair in distinct if pair.passage not in material.boilerplate]
+    scored = [pair for pair in telling if pair.rule in MIN_SILVER]
     scores = dict(zip(map(id, scored), silver_scores(scored, language), strict=True))
-    silver = [pair for pair in distinct if scores.get(id(pair), 1.0) >= MIN_SILVER.get(pair.rule, 0.0)]
-    counts = [Counter(pair.rule for pair in step) for step in (pairs, distinct, silver)]
-    yields = [
-        Yield(rule, mined, counts[1][rule], counts[2][rule], counts[2][rule]) for rule, mined in counts[0].items()
-    ]
+    silver = [pair for pair in telling if scores.get(id(pair), 1.0) >= MIN_SILVER.get(pair.rule, 0.0)]
+    steps = [Counter(pair.rule for pair in step) for step in (pairs, clear, distinct, telling, silver, silver)]
+    yields = [Yield(rule, *(step[rule] for step in steps)) for rule in steps[0]]
     return silver, yields, len(pairs) - len(clean)
 
 
@@ -82,14 +93,28 @@ def balance(pairs: Sequence[Pair], limit: int, seed: int) -> list[Pair]:
     """At most ``limit`` pairs, none of the rules or documents drowning the rest.
 
     Rules take turns (`TURNS` of them a round), and within a rule documents take turns, so that what is
-    small is kept whole and what is large is sampled.
+    small is kept whole and what is large is sampled. No document gives more than `DOCUMENT_CAP` times the
+    average.
     """
     generator = Random(seed)
     by_rule: dict[str, dict[str, list[Pair]]] = defaultdict(lambda: defaultdict(list))
     for pair in pairs:
         by_rule[pair.rule][pair.document_id].append(pair)
     queues = {rule: _shuffled_turns(list(documents.values()), generator) for rule, documents in sorted(by_rule.items())}
-    return _take_turns(list(queues.values()), [TURNS.get(rule, 1) for rule in queues])[:limit]
+    dealt = _take_turns(list(queues.values()), [TURNS.get(rule, 1) for rule in queues])
+    return _capped(dealt)[:limit]
+
+
+def _capped(pairs: Sequence[Pair]) -> list[Pair]:
+    """The first pairs of each document, up to its cap."""
+    documents: Counter[str] = Counter()
+    cap = max(DOCUMENT_FLOOR, DOCUMENT_CAP * len(pairs) / max(1, len({pair.document_id for pair in pairs})))
+    kept = []
+    for pair in pairs:
+        documents[pair.document_id] += 1
+        if documents[pair.document_id] <= cap:
+            kept.append(pair)
+    return kept
 
 
 def _shuffled_turns(groups: list[list[Pair]], generator: Random) -> list[Pair]:
@@ -110,8 +135,18 @@ def _take_turns(groups: Sequence[Sequence[Pair]], turns: Sequence[int]) -> list[
     ]
 
 
-def _distinct(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
-    targets: dict[str, set[int]] = defaultdict(set)
+def _unambiguous(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose anchor names few things; copies, and the answers under one question, are one."""
+    named: dict[str, set[int]] = defaultdict(set)
     for pair in pairs:
-        targets[normalise(pair.anchor)].add(material.copies_of(pair.section)[0])
-    return [pair for pair in pairs if len(targets[normalise(pair.anchor)]) <= MAX_TARGETS]
+        named[normalise(pair.anchor)].add(material.targets[pair.section])
+    return [pair for pair in pairs if len(named[normalise(pair.anchor)]) <= MAX_TARGETS]
+
+
+def _distinct(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs less those whose anchor and whose passage both say nearly what an earlier pair's do."""
+    anchors = near_duplicate_groups([pair.anchor for pair in pairs])
+    first: dict[tuple[int, int], Pair] = {}
+    for pair, anchor in zip(pairs, anchors, strict=True):
+        first.setdefault((anchor, material.passage_groups[pair.passage]), pair)
+    return list(first.values())

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from random import Random
 
 from retrieval.errors import QuestionsError
-from trainer.material import Material, normalise
+from trainer.material import Material
 from trainer.mining import HEADING_RULES, Pair, masked_text
-from trainer.questions import Question, QuestionSet, section_unit, split_questions
+from trainer.near_duplicates import near_duplicate_groups
+from trainer.question_store import SYNTHETIC_RULE
+from trainer.questions import MINED_EVIDENCE, Question, QuestionSet, section_unit, split_questions
 
 __all__ = ["hold_out", "question_like"]
 
@@ -26,9 +28,10 @@ QUESTION_RULES = ("question", "alias", "cross_reference", "heading")
 
 
 def question_like(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs that can stand in for questions; cloze pairs where there are too few others."""
+    """The pairs that can stand in for questions; cloze pairs where there are too few others, written ones never."""
+    pairs = [pair for pair in pairs if pair.rule != SYNTHETIC_RULE]
     good = [pair for pair in pairs if pair.rule in QUESTION_RULES]
-    return good if len(good) >= MIN_MINED_QUESTIONS * 4 else list(pairs)
+    return good if len(good) >= MIN_MINED_QUESTIONS * 4 else pairs
 
 
 def hold_out(
@@ -66,7 +69,8 @@ def hold_out(
             f"only {len(questions)} questions could be mined and held out (at least {MIN_MINED_QUESTIONS} are wanted); "
             "give real ones with --questions FOLDER, or add documents with headings, synonym lists or questions"
         )
-    return frozenset(held), split_questions(questions, seed, evidence="questions mined from held-out documents"), masks
+    alike = {document: key for key, documents in groups.items() if len(documents) > 1 for document in documents}
+    return frozenset(held), split_questions(questions, seed, MINED_EVIDENCE, alike), masks
 
 
 def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:
@@ -87,10 +91,10 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
 
 
 def _document_groups(material: Material) -> dict[str, list[str]]:
-    """Documents whose whole text is the same, once case, spaces and punctuation are set aside, are one group."""
+    """Documents whose texts say nearly the same are one group, named after its first."""
+    numbers = near_duplicate_groups([document.text for document in material.documents])
+    names: dict[int, str] = {}
     groups: dict[str, list[str]] = defaultdict(list)
-    by_text: dict[str, str] = {}
-    for document in material.documents:
-        key = by_text.setdefault(normalise(document.text), document.id)
-        groups[key].append(document.id)
+    for number, document in zip(numbers, material.documents, strict=True):
+        groups[names.setdefault(number, document.id)].append(document.id)
     return dict(groups)

@@ -2,27 +2,39 @@
 
 Every comparison is paired: both systems answer the same questions, and what is resampled are the
 per-question differences (Smucker, Allan and Carterette, CIKM 2007; Sakai, SIGIR 2006).
+
+The interval is the percentile bootstrap's. Over simulated differences of the shape real runs have
+(mostly zero, a few large, some skewed) the bias-corrected and the studentized bootstrap covered the
+true mean no more often, and at 20 questions called a difference of nothing a gain half as often again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Change", "Verdict", "compare", "verdict"]
+__all__ = ["Change", "Verdict", "compare", "compare_each", "verdict"]
 
 Verdict = Literal["WIN", "TIE", "REGRESSION"]
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+# Standard errors between no change and the smallest that is found four times of five: the 97.5 % point of
+# the normal distribution and its 80 % point (Cohen, Statistical power analysis, 1988).
+POWER_80 = 1.96 + 0.84
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A paired difference of means with its confidence interval and two-sided randomization p."""
+    """A paired difference of means with its confidence interval and two-sided randomization p.
+
+    ``detectable`` is the smallest true change that so many questions, as unlike as these, would show four
+    times of five.
+    """
 
     before: float
     after: float
@@ -31,6 +43,7 @@ class Change:
     high: float
     p: float
     questions: int
+    detectable: float
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
@@ -45,22 +58,40 @@ def compare(before: Sequence[float], after: Sequence[float], seed: int = 13) -> 
     Raises:
         ValueError: the sequences are empty or of different lengths.
     """
-    if len(before) != len(after) or not before:
-        raise ValueError(f"paired scores wanted: {len(before)} before, {len(after)} after")
-    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
-    difference = second - first
+    return compare_each({"": (before, after)}, seed)[""]
+
+
+def compare_each(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], seed: int = 13) -> dict[str, Change]:
+    """`compare` for several measures of the same questions, all by the same resamples.
+
+    Raises:
+        ValueError: sequences are empty or of different lengths.
+    """
+    sizes = {len(side) for pair in pairs.values() for side in pair}
+    if len(sizes) > 1 or 0 in sizes:
+        raise ValueError(f"paired scores wanted: {', '.join(map(str, sorted(sizes)))} of them")
+    before, after = (
+        np.array([pair[side] for pair in pairs.values()], dtype=np.float64).T.reshape(-1, len(pairs)) for side in (0, 1)
+    )
+    difference = after - before
     generator = np.random.default_rng(seed)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_resampled_means(difference, generator), [tail, 1 - tail])
-    return Change(
-        before=float(first.mean()),
-        after=float(second.mean()),
-        mean=float(difference.mean()),
-        low=float(low),
-        high=float(high),
-        p=_sign_flip_p(difference, generator),
-        questions=len(difference),
-    )
+    low, high = np.quantile(_resampled_means(difference, generator), [tail, 1 - tail], axis=0)
+    p = _sign_flip_p(difference, generator)
+    spread = difference.std(axis=0, ddof=1) if len(difference) > 1 else np.zeros(len(pairs))
+    return {
+        name: Change(
+            before=float(before[:, column].mean()),
+            after=float(after[:, column].mean()),
+            mean=float(difference[:, column].mean()),
+            low=float(low[column]),
+            high=float(high[column]),
+            p=float(p[column]),
+            questions=len(difference),
+            detectable=float(POWER_80 * spread[column] / math.sqrt(len(difference))),
+        )
+        for column, name in enumerate(pairs)
+    }
 
 
 def verdict(change: Change) -> Verdict:
@@ -86,12 +117,12 @@ def _resampled_means(difference: NDArray[np.float64], generator: np.random.Gener
     return np.concatenate(blocks)
 
 
-def _sign_flip_p(difference: NDArray[np.float64], generator: np.random.Generator) -> float:
-    observed = abs(difference.sum()) - 1e-12
-    extreme = 1
+def _sign_flip_p(difference: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    observed = np.abs(difference.sum(axis=0)) - 1e-12
+    extreme = np.ones(difference.shape[1])
     for count in _blocks(RESAMPLES, len(difference)):
         signs = generator.integers(0, 2, size=(count, len(difference)), dtype=np.int8) * 2 - 1
-        extreme += int((np.abs(signs @ difference) >= observed).sum())
+        extreme += (np.abs(signs @ difference) >= observed).sum(axis=0)
     return extreme / (RESAMPLES + 1)
 
 

@@ -1,47 +1,54 @@
-"""Fine-tune an embedder on pairs with the SentenceTransformerTrainer."""
+"""Fine-tune an embedder on pairs and lessons, so that it ends well: killed, stopped, short of memory or of disk.
+
+The loop is our own (docs/decisions): each step follows from the one before and the seed alone, which is what lets a
+run that was killed end with the weights of the unbroken one, and a step be tried again when memory ran out.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import Compute
-from retrieval.errors import ShoptalkError
+from retrieval.errors import ModelError, SettingsError, ShoptalkError
+from trainer.adapters import adapted
+from trainer.batches import Plan
+from trainer.checkpoints import Checkpoints, digest
+from trainer.distillation import Lesson
+from trainer.gradients import BatchGradient, Interrupted, batch_gradient
 from trainer.material import Material
+from trainer.memory import Room
 from trainer.mining import Pair
+from trainer.precision import choose_precision
+from trainer.ranks import Ranks, joined
 from trainer.recipes import Recipe
+from trainer.training_log import StepLog, TrainingLog
+from trainer.weights import Weights, average_weights, copy_weights, is_static, load_weights
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["TrainingLog", "average_weights", "copy_weights", "is_static", "load_weights", "train"]
+__all__ = ["TrainingLog", "Weights", "average_weights", "copy_weights", "is_static", "load_weights", "train"]
 
-# Cosines times 20: the temperature of 0.05 that sentence embeddings are usually tuned at.
-SCALE = 20.0
-PART = 16
+log = logging.getLogger(__name__)
 
-Weights = dict[str, "torch.Tensor"]
+MAX_GRADIENT_NORM = 1.0
+# So many texts of the first batch show whether the tokenizer tells words apart, and not only such as start, end,
+# padding and unknown.
+SAMPLE = 16
+SPECIAL_TOKENS = 4
+
 DevScore = Callable[[], float]
-
-
-@dataclass
-class TrainingLog:
-    """What a run did: its loss by step, its dev NDCG@10 by step, and the set-up that was chosen."""
-
-    steps: int = 0
-    seconds: float = 0.0
-    pairs: int = 0
-    learning_rate: float = 0.0
-    precision: str = ""
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    dev: list[tuple[int, float]] = field(default_factory=list)
-    kept_step: int = 0
 
 
 def train(
@@ -54,260 +61,295 @@ def train(
     seed: int,
     dev_score: DevScore | None = None,
     progress: Progress = silent,
+    lessons: Sequence[Lesson] = (),
+    folder: Path | None = None,
 ) -> TrainingLog:
-    """Tune ``model`` in place and return the log.
+    """Tune ``model`` in place and return the log. The state that was best on dev is kept, where that was looked at.
+
+    Args:
+        model: the base.
+        pairs: what to learn.
+        recipe: how.
+        material: what the pairs were mined from; it says which passages may answer for each other.
+        compute: where.
+        seed: of the order of the examples; with the same inputs it gives the same weights on a CPU.
+        dev_score: NDCG@10 of the model as it now is.
+        progress: called with the examples seen.
+        lessons: rankings to learn, in steps of their own between those of the pairs.
+        folder: takes ``train-log.jsonl`` and the checkpoint that the same call goes on from, should this run be
+            killed; the caller throws it away when the model is safe. None keeps neither.
 
     Raises:
-        ShoptalkError: the loss was not finite; the model is left as it was before.
+        ShoptalkError: the loss was not finite, memory does not suffice, or a setting does not fit the model; the model
+            is left as it was before.
+        KeyboardInterrupt: Ctrl-C; the model is at its best so far, and the checkpoint holds where the run was.
     """
-    import time
-
-    from sentence_transformers import SentenceTransformerTrainer
-    from transformers import set_seed
-
+    plan = Plan(pairs, lessons, recipe, material, seed)
+    _check(model, plan, recipe)
     before = copy_weights(model)
-    log = TrainingLog(pairs=len(pairs), learning_rate=_learning_rate(model, recipe))
-    log.precision = "bfloat16 autocast" if compute.bfloat16 and not is_static(model) else "float32"
-    log.steps = math.ceil(len(pairs) / recipe.batch_size) * recipe.epochs
-    set_seed(seed)
-    # The card is ours. Theirs, unless it has examples, draws a progress bar while it looks for some.
-    model.model_card_data.widget = [{}]
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="shoptalk-train-") as folder, _token_limit(model, recipe.max_tokens):
-        watcher = _watcher(log, recipe, model, dev_score, progress)
-        trainer = SentenceTransformerTrainer(
-            model=model,
-            args=_arguments(folder, recipe, log, compute, model, seed),
-            train_dataset=_dataset(pairs),
-            loss=_loss(model, pairs, recipe, material),
-            callbacks=[watcher],
-        )
-        _silence(trainer)
-        trainer.train()
-    model.eval()
-    log.seconds = time.monotonic() - started
-    if not math.isfinite(watcher.last_loss):
+    try:
+        with joined(compute.device) as ranks, _stop_requests() as stopping:
+            model.to(ranks.device)
+            model.eval()
+            name = digest(recipe, seed, list(pairs), list(lessons), ranks.size, _fingerprint(model))
+            checkpoints = Checkpoints(folder, name, recipe.checkpoint_every, writes=ranks.main)
+            with adapted(model, recipe.lora_rank, seed), _max_tokens(model, recipe.max_tokens) as full_length:
+                run = _Run(model, plan, recipe, compute, ranks, checkpoints)
+                run.log.pairs, run.log.lessons = len(pairs), len(lessons)
+                run.train(full_length(dev_score), progress, stopping)
+    except Exception:
         load_weights(model, before)
-        raise ShoptalkError(
-            f"training went astray: the loss was {watcher.last_loss} by step {watcher.last_step}; "
-            f"a lower learning rate than {log.learning_rate:g} may mend it; the base model is unchanged"
+        raise
+    return run.log
+
+
+class _Run:
+    """A run's state, and the loop over its steps."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        plan: Plan,
+        recipe: Recipe,
+        compute: Compute,
+        ranks: Ranks,
+        checkpoints: Checkpoints,
+    ) -> None:
+        import torch
+
+        self.model, self.plan, self.recipe, self.ranks, self.checkpoints = model, plan, recipe, ranks, checkpoints
+        static = is_static(model)
+        self.precision = choose_precision(model, compute)
+        self.room = Room(recipe.mini_batch)
+        rate = recipe.static_learning_rate if static else recipe.learning_rate
+        self.log = TrainingLog(steps=len(plan), learning_rate=rate, precision=self.precision.described)
+        self.log.choices.append(f"trained in {self.precision.described}: {self.precision.reason}")
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        # Fused: one pass over the weights a step, a third of the time of the plain one on a CPU.
+        self.optimizer = torch.optim.AdamW(
+            self.weights, lr=rate, weight_decay=0.0, fused=self.precision.device in ("cpu", "cuda")
         )
-    watcher.restore_best()
-    return log
+        self.scaler = torch.amp.GradScaler(self.precision.device, enabled=self.precision.scaled)
+        self.step = 0
+        self.best: Weights | None = None
+        self.best_score = -math.inf
+        self.worse = 0
 
+    def train(self, dev_score: DevScore | None, progress: Progress, stopping: Callable[[], bool]) -> None:
+        """Take the steps that are left, and leave the best state in the model."""
+        finished = self._resume()
+        started, seconds, from_step = time.monotonic(), self.log.seconds, self.step
+        try:
+            with (
+                self.precision.in_force(),
+                batch_gradient(self.model, self.precision, self.room, self.ranks, stopping, self.scaler) as gradient,
+                StepLog(self.checkpoints.folder if self.ranks.main else None, self.step) as lines,
+            ):
+                while self.step < len(self.plan) and not finished:
+                    if stopping():
+                        raise Interrupted
+                    self._take_step(gradient, dev_score, lines)
+                    self.log.seconds = seconds + time.monotonic() - started
+                    progress("training", self.plan.examples_before[self.step], self.plan.examples_before[-1])
+                    finished = self._enough()
+                    if self.checkpoints.due(self.step):
+                        self.checkpoints.save(self._state(finished))
+        except Interrupted:
+            self._stop()
+        finally:
+            self.room.end(self.model)
+        seen = self.plan.examples_before[self.step] - self.plan.examples_before[from_step]
+        if seen:
+            self.log.examples_per_second = seen / (time.monotonic() - started)
+            self.checkpoints.save(self._state(True))
+        self._keep_best()
 
-def is_static(model: SentenceTransformer) -> bool:
-    """Whether the model is a table of token embeddings, with nothing on top that attends."""
-    return any(type(module).__name__ == "StaticEmbedding" for module in model)
+    def _take_step(self, gradient: BatchGradient, dev_score: DevScore | None, lines: StepLog) -> None:
+        import torch
 
+        started = time.monotonic()
+        rate = self.log.learning_rate * _share_of_rate(self.step, len(self.plan), self.recipe.warmup)
+        batch = self.plan[self.step]
+        loss = gradient(batch)
+        self.step += 1
+        self.log.losses.append((self.step, loss))
+        if not math.isfinite(loss):
+            raise self._astray("loss", loss)
+        self.scaler.unscale_(self.optimizer)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights, MAX_GRADIENT_NORM))
+        # In float16 a gradient too large now and then is expected: the step is left out, the scale halved.
+        if not math.isfinite(norm) and (not self.scaler.is_enabled() or self.scaler.get_scale() < 1):
+            raise self._astray("gradient", norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        examples = self.plan.examples_before[self.step] - self.plan.examples_before[self.step - 1]
+        values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else -1.0}
+        values["examples_per_second"] = examples / max(1e-9, time.monotonic() - started)
+        every = self.recipe.evaluate_every
+        if dev_score and every and (self.step % every == 0 or self.step == len(self.plan)):
+            values["dev_ndcg@10"] = self._look(dev_score)
+        lines.write(self.step, **values)
 
-def copy_weights(model: SentenceTransformer) -> Weights:
-    """A copy of the model's weights, apart from it."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    def _look(self, dev_score: DevScore) -> float:
+        score = self.ranks.of_main(dev_score())
+        self.log.dev.append((self.step, score))
+        if score > self.best_score:
+            self.best_score, self.best, self.worse = score, copy_weights(self.model), 0
+            self.log.kept_step = self.step
+        else:
+            self.worse += 1
+        return score
 
+    def _enough(self) -> bool:
+        """Whether dev NDCG@10 has not risen for as many looks as the recipe has patience."""
+        if self.recipe.patience is None or self.worse < self.recipe.patience:
+            return False
+        self.log.choices.append(
+            f"stopped early, at step {self.step} of {len(self.plan)}: dev NDCG@10 had not risen above "
+            f"{self.best_score:.4f} for {self.worse} looks"
+        )
+        return True
 
-def load_weights(model: SentenceTransformer, weights: Weights) -> None:
-    """Put ``weights`` into the model."""
-    model.load_state_dict(weights)
+    def _astray(self, what: str, value: float) -> ShoptalkError:
+        return ShoptalkError(
+            f"training went astray: the {what} was {value} by step {self.step}; a lower learning rate than "
+            f"{self.log.learning_rate:g} may mend it; the base model is unchanged"
+        )
 
+    def _keep_best(self) -> None:
+        self.log.steps, self.log.mini_batch = self.step, self.room.mini_batch
+        self.log.choices += self.room.changes
+        if self.best is None:
+            self.log.kept_step = self.step
+        else:
+            load_weights(self.model, self.best)
 
-def average_weights(base: Weights, tuned: Weights, share: float) -> Weights:
-    """``share`` of the tuned weights and the rest of the base's (Wortsman et al., WiSE-FT, CVPR 2022)."""
-    return {
-        name: tensor + share * (tuned[name] - tensor) if tensor.is_floating_point() else tuned[name]
-        for name, tensor in base.items()
-    }
+    def _stop(self) -> None:
+        """Ctrl-C: keep what there is, and say what that is.
 
-
-def _learning_rate(model: SentenceTransformer, recipe: Recipe) -> float:
-    return recipe.static_learning_rate if is_static(model) else recipe.learning_rate
-
-
-def _dataset(pairs: Sequence[Pair]) -> Any:
-    from datasets import Dataset
-
-    columns: dict[str, list[Any]] = {
-        "anchor": [pair.anchor for pair in pairs],
-        "positive": [pair.positive for pair in pairs],
-    }
-    for number in range(min((len(pair.negatives) for pair in pairs), default=0)):
-        columns[f"negative_{number + 1}"] = [pair.negatives[number] for pair in pairs]
-    # The loss is handed each row's place here, and with it what else may answer that row's anchor.
-    columns["label"] = list(range(len(pairs)))
-    return Dataset.from_dict(columns)
-
-
-def _arguments(
-    folder: str, recipe: Recipe, log: TrainingLog, compute: Compute, model: SentenceTransformer, seed: int
-) -> Any:
-    from sentence_transformers import SentenceTransformerTrainingArguments
-    from sentence_transformers.base.sampler import BatchSamplers
-
-    query, document = model.prompts.get("query", ""), model.prompts.get("document") or model.prompts.get("passage", "")
-    return SentenceTransformerTrainingArguments(
-        output_dir=folder,
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        learning_rate=log.learning_rate,
-        warmup_steps=recipe.warmup,
-        lr_scheduler_type="linear",
-        weight_decay=0.0,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-        prompts={"anchor": query, "positive": document, "negative_1": document} if query or document else None,
-        use_cpu=compute.device == "cpu",
-        bf16=log.precision.startswith("bfloat16"),
-        seed=seed,
-        data_seed=seed,
-        save_strategy="no",
-        eval_strategy="no",
-        logging_strategy="steps",
-        logging_steps=1,
-        disable_tqdm=True,
-        report_to="none",
-        dataloader_pin_memory=compute.device.startswith("cuda"),
-    )
-
-
-def _loss(model: SentenceTransformer, pairs: Sequence[Pair], recipe: Recipe, material: Material) -> Any:
-    """MultipleNegativesRankingLoss, its false negatives masked where the recipe says so."""
-    import torch
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
-    if not recipe.false_negative_mask:
-        return MultipleNegativesRankingLoss(model, scale=SCALE)
-    columns = 1 + min((len(pair.negatives) for pair in pairs), default=0)
-    candidates = [(pair.section, *pair.negative_sections[: columns - 1]) for pair in pairs]
-
-    class MaskedRankingLoss(torch.nn.Module):
-        """In-batch negatives and hard ones, less those that may be answers themselves.
-
-        A candidate of another row counts as no negative where its section is the positive's own, an
-        ancestor, a descendant or a copy of it: the document says so, no model has to guess.
+        Raises:
+            KeyboardInterrupt: always.
         """
+        saved = self.checkpoints.save(self._state(False))
+        message = f"training stopped at step {self.step} of {len(self.plan)}"
+        if saved:
+            message += f"; all of it is in {self.checkpoints.folder}, and the same command goes on from there"
+        if self.best is not None:
+            message += f"; the best so far is step {self.log.kept_step}, dev NDCG@10 {self.best_score:.3f}"
+        self._keep_best()
+        if self.ranks.main:
+            log.warning("%s", message)
+        raise KeyboardInterrupt(message)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
-            embeddings = [
-                torch.nn.functional.normalize(column, dim=1) for column in _embed(self.model, list(sentence_features))
-            ]
-            scores = SCALE * embeddings[0].float() @ torch.cat(embeddings[1:]).float().T
-            rows = labels.tolist()
-            sections = [candidates[row][column] for column in range(columns) for row in rows]
-            masked = torch.tensor(
-                [
-                    [
-                        place != own and material.related(pairs[row].section, section)
-                        for place, section in enumerate(sections)
-                    ]
-                    for own, row in enumerate(rows)
-                ],
-                device=scores.device,
-            )
-            scores = scores.masked_fill(masked, -math.inf)
-            return torch.nn.functional.cross_entropy(scores, torch.arange(len(rows), device=scores.device))
-
-    return MaskedRankingLoss()
-
-
-def _embed(model: SentenceTransformer, columns: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
-    """The embeddings of each column of a batch, computed in small parts of alike lengths.
-
-    A batch is padded to its longest text; anchors of ten tokens and the few long positives beside them
-    then cost the same, in time and in memory. Sorted and cut up, only what is there is paid for.
-    """
-    import torch
-
-    if getattr(model.tokenizer, "padding_side", "") != "right" or any("attention_mask" not in it for it in columns):
-        return [model(features)["sentence_embedding"] for features in columns]
-    lengths = torch.cat([features["attention_mask"].sum(dim=1) for features in columns]).tolist()
-    places = [(column, row) for column, features in enumerate(columns) for row in range(len(features["input_ids"]))]
-    order = sorted(range(len(places)), key=lambda place: -lengths[place])
-    parts = []
-    for start in range(0, len(order), PART):
-        some = order[start : start + PART]
-        longest = lengths[some[0]]
-        rows = {
-            # Texts are padded on the right: what is cut off is padding.
-            name: torch.nn.utils.rnn.pad_sequence(
-                [columns[column][name][row, :longest] for column, row in (places[place] for place in some)],
-                batch_first=True,
-            )
-            for name in ("input_ids", "attention_mask", "token_type_ids")
-            if name in columns[0]
+    def _state(self, finished: bool) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "finished": finished,
+            "weights": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
+            "best_score": self.best_score,
+            "worse": self.worse,
+            "room": [self.room.mini_batch, self.room.recompute, self.room.changes],
+            "log": asdict(self.log),
         }
-        parts.append(model(rows)["sentence_embedding"])
-    embeddings = torch.cat(parts)
-    back = torch.empty(len(order), dtype=torch.long)
-    back[torch.tensor(order)] = torch.arange(len(order))
-    return list(
-        torch.split(embeddings[back.to(embeddings.device)], [len(features["input_ids"]) for features in columns])
-    )
+
+    def _resume(self) -> bool:
+        """Go on from the checkpoint, if there is one; return whether nothing is left to do."""
+        state = self.checkpoints.load()
+        if state is None:
+            return False
+        load_weights(self.model, state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.best, self.worse = state["step"], state["best"], state["worse"]
+        self.best_score = state["best_score"]
+        mini_batch, recompute, changes = state["room"]
+        self.room.restore(self.model, mini_batch, recompute)
+        self.room.changes = list(changes)
+        self.log = TrainingLog(**state["log"])
+        self.log.choices.append(f"went on from a checkpoint after step {self.step}")
+        return bool(state["finished"])
 
 
-def _watcher(
-    log: TrainingLog, recipe: Recipe, model: SentenceTransformer, dev_score: DevScore | None, progress: Progress
-) -> Any:
-    from transformers import TrainerCallback
-
-    class Watcher(TrainerCallback):  # type: ignore[misc]
-        """Reports progress, keeps the losses, stops on a loss that is not finite, keeps the best state."""
-
-        last_loss = 0.0
-        last_step = 0
-
-        def __init__(self) -> None:
-            self.best: Weights | None = None
-            self.best_score = -math.inf
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                self.last_loss, self.last_step = float(logs["loss"]), state.global_step
-                log.losses.append((state.global_step, self.last_loss))
-                # NaN weights make a loss of 0 or NaN, depending on the trainer's own filter.
-                if not math.isfinite(self.last_loss) or not math.isfinite(float(logs.get("grad_norm", 0.0))):
-                    self.last_loss = math.nan
-                    control.should_training_stop = True
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            log.steps = state.max_steps
-            progress("training", state.global_step, state.max_steps)
-            every = recipe.evaluate_every
-            if every and dev_score and (state.global_step % every == 0 or state.global_step == state.max_steps):
-                model.eval()
-                score = dev_score()
-                model.train()
-                log.dev.append((state.global_step, score))
-                if score > self.best_score:
-                    self.best_score, self.best, log.kept_step = score, copy_weights(model), state.global_step
-
-        def restore_best(self) -> None:
-            if self.best is None:
-                log.kept_step = log.steps
-            else:
-                load_weights(model, self.best)
-
-    return Watcher()
+def _share_of_rate(step: int, steps: int, warmup: float) -> float:
+    """The learning rate at ``step`` as a share of the highest: up in a line over the warm-up, then down to none."""
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return (steps - step) / (steps - rising)
 
 
-def _silence(trainer: Any) -> None:
-    """Take out the callbacks that print each log line on stdout."""
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+def _check(model: SentenceTransformer, plan: Plan, recipe: Recipe) -> None:
+    dimension = int(model.get_embedding_dimension() or 0)
+    if too_long := [size for size in recipe.matryoshka if not 0 < size <= dimension]:
+        raise SettingsError(
+            f"recipe {recipe.name}: matryoshka = {too_long[0]} does not fit vectors of {dimension} numbers"
+        )
+    texts = [*plan[0].anchors[:SAMPLE], *plan[0].documents[:SAMPLE]]
+    words = {word for text in texts for word in text.split()}
+    tokens = set(model.preprocess(texts)["input_ids"].flatten().tolist())
+    # Where its files are missing, a tokenizer may come up empty: it knows no word, and says so of each.
+    if len(tokens) <= SPECIAL_TOKENS and len(tokens) < len(words):
+        raise ModelError(
+            "the base model has no tokenizer, or an empty one: it reads every word alike; "
+            "put tokenizer.json beside its weights, or set model.base to a model that has one"
+        )
 
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
+
+def _fingerprint(model: SentenceTransformer) -> str:
+    from retrieval.local_embedder import fingerprint
+
+    return fingerprint(model)
 
 
 @contextmanager
-def _token_limit(model: SentenceTransformer, limit: int | None) -> Iterator[None]:
+def _max_tokens(
+    model: SentenceTransformer, limit: int | None
+) -> Iterator[Callable[[DevScore | None], DevScore | None]]:
+    """Cut texts at ``limit`` tokens; yield what makes a score look at them at their full length all the same."""
     original = model.max_seq_length
     bounded = limit is not None and original is not None and math.isfinite(original) and limit < original
+
+    def full_length(score: DevScore | None) -> DevScore | None:
+        def at_full_length() -> float:
+            assert score
+            model.max_seq_length = original
+            try:
+                return score()
+            finally:
+                model.max_seq_length = limit
+
+        return at_full_length if bounded and score else score
+
     if bounded:
         model.max_seq_length = limit
     try:
-        yield
+        yield full_length
     finally:
         if bounded:
             model.max_seq_length = original
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield whether Ctrl-C was pressed: steps are finished or left undone as a whole. A second one stops at once."""
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield pressed.is_set
+        return
+
+    def press(number: int, frame: FrameType | None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

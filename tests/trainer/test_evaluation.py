@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,43 +10,68 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import passages_of
 
+from retrieval.fusion import fuse
 from retrieval.passages import Passage
-from trainer.evaluation import Judge, choose_weight, dense_candidates, score_ranking
+from trainer.evaluation import METRICS, RANKED, Judge, choose_weight, dense_candidates, score_ranking
 from trainer.questions import Question, load_questions
+from trainer.runs import write_runs
 
-MEASURES = {"ndcg_cut_10", "recip_rank", "recall_10"}
+MEASURES = {"ndcg_cut_10": "ndcg@10", "map": "map"} | {f"recall_{k}": f"recall@{k}" for k in (1, 5, 10, 50)}
 
 
-def oracle(ranking: list[str], relevant: dict[str, int]) -> dict[str, float]:
+def oracle(ranking: Sequence[str], relevant: Mapping[str, int]) -> dict[str, float]:
     """trec_eval's own values; it orders by score, so the ranks are given as falling scores."""
-    run = {unit: float(len(ranking) - place) for place, unit in enumerate(ranking[:10])}
-    return dict(pytrec_eval.RelevanceEvaluator({"q": relevant}, MEASURES).evaluate({"q": run})["q"])
+
+    def evaluate(depth: int, measures: set[str]) -> dict[str, float]:
+        run = {unit: float(len(ranking) - place) for place, unit in enumerate(ranking[:depth])}
+        return dict(pytrec_eval.RelevanceEvaluator({"q": dict(relevant)}, measures).evaluate({"q": run})["q"])
+
+    values = evaluate(len(ranking), {"ndcg_cut_10", "map", "recall_1,5,10,50"})
+    ours = {name: values[measure] for measure, name in MEASURES.items()}
+    return {**ours, "mrr@10": evaluate(10, {"recip_rank"})["recip_rank"]}
 
 
-units = st.integers(0, 40).map(lambda number: f"d{number}")
+units = st.integers(0, 90).map(lambda number: f"d{number}")
+grades = st.dictionaries(units, st.integers(1, 4), min_size=1, max_size=15)
 
 
 @settings(deadline=None)
-@given(
-    ranking=st.lists(units, min_size=1, max_size=30, unique=True),
-    relevant=st.dictionaries(units, st.integers(1, 3), min_size=1, max_size=15),
-)
+@given(ranking=st.lists(units, min_size=1, max_size=80, unique=True), relevant=grades)
 def test_metrics_agree_with_trec_eval_on_any_ranking(ranking: list[str], relevant: dict[str, int]) -> None:
     ours, theirs = score_ranking(ranking, relevant), oracle(ranking, relevant)
-    assert ours["ndcg@10"] == pytest.approx(theirs["ndcg_cut_10"], abs=1e-6)
-    assert ours["mrr@10"] == pytest.approx(theirs["recip_rank"], abs=1e-6)
-    assert ours["recall@10"] == pytest.approx(theirs["recall_10"], abs=1e-6)
+    assert set(ours) == set(METRICS)
+    assert ours == {name: pytest.approx(theirs[name], abs=1e-6) for name in METRICS}
+
+
+@settings(deadline=None, max_examples=50)
+@given(scores=st.lists(st.integers(0, 3), min_size=2, max_size=60), relevant=grades)
+def test_tied_scores_are_ranked_in_one_order_that_trec_eval_reads_back(
+    scores: list[int], relevant: dict[str, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    vectors = np.array(scores, dtype=np.float32)[:, None]
+    places, found = dense_candidates(np.ones((1, 1), dtype=np.float32), vectors, 60)[0]
+    assert [(-score, place) for place, score in zip(places, found, strict=True)] == sorted(
+        (-float(score), place) for place, score in enumerate(scores)
+    )
+    ranking = [f"d{place}" for place in places]
+    run, judged = write_runs(tmp_path_factory.mktemp("runs"), [Question("q", "x", relevant)], {"ties": [ranking]})
+    with run.open() as lines, judged.open() as judgments:
+        evaluator = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(judgments), {"ndcg_cut_10", "map"})
+        theirs = evaluator.evaluate(pytrec_eval.parse_run(lines))["q"]
+    ours = score_ranking(ranking, relevant)
+    assert (ours["ndcg@10"], ours["map"]) == (pytest.approx(theirs["ndcg_cut_10"]), pytest.approx(theirs["map"]))
 
 
 def test_metrics_agree_with_trec_eval_to_four_decimals_on_real_runs(
     tuned_runs: list[tuple[Question, list[str]]],
 ) -> None:
     assert len(tuned_runs) > 50
+    assert max(len(ranking) for _, ranking in tuned_runs) == RANKED
     for question, ranking in tuned_runs:
-        ours, theirs = score_ranking(ranking, question.relevant), oracle(ranking, dict(question.relevant))
-        assert round(ours["ndcg@10"], 4) == round(theirs["ndcg_cut_10"], 4)
-        assert round(ours["mrr@10"], 4) == round(theirs["recip_rank"], 4)
-        assert round(ours["recall@10"], 4) == round(theirs["recall_10"], 4)
+        ours, theirs = score_ranking(ranking, question.relevant), oracle(ranking, question.relevant)
+        assert {name: round(value, 4) for name, value in ours.items()} == {
+            name: round(theirs[name], 4) for name in METRICS
+        }
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +122,21 @@ def test_dense_candidates_are_the_exact_nearest_with_ties_by_number() -> None:
     brute = vectors @ vectors[3]
     assert numbers.tolist() == sorted(range(500), key=lambda place: (-brute[place], place))[:20]
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+
+
+def test_what_is_served_leads_a_hybrid_ranking_and_both_sides_go_on_below_it() -> None:
+    passages = [passage(f"d{number}.md", "", f"word {number}") for number in range(40)]
+    texts = [f"{'word ' * (number % 7 + 1)}{number}" for number in range(40)]
+    questions = [Question("q", "word", {"d0.md": 1})]
+    judge = Judge(passages, texts, questions, language="none", depth=5)
+    vectors = np.linspace(1, 0, 40, dtype=np.float32)[:, None]
+    dense = judge.dense(np.ones((1, 1), dtype=np.float32), vectors)
+    assert len(dense[0][0]) == 40
+    ranking = judge.score("hybrid", dense, 0.5).rankings[0]
+    sides = [(side[0][:5], side[1][:5]) for side in (dense[0], judge.lexical[0])]
+    served, _ = fuse(*sides, method="zscore", lexical_weight=0.5)
+    assert list(ranking[: len(served)]) == [f"d{number}.md" for number in served]
+    assert sorted(ranking) == sorted(item.document_id for item in passages)
 
 
 def test_the_weight_goes_to_the_side_that_answers() -> None:

@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from small_material import material_of, of_rule
 
 from retrieval.passages import Passage
-from retrieval.workspace import Workspace
 from trainer.material import (
-    Material,
-    gather,
     informative_heading,
     leading_identifier,
     normalise,
@@ -49,23 +47,6 @@ Open the valve and pour two litres into the funnel until water runs out of the d
 
 Two years from the day of purchase.
 """
-
-
-def words(texts: list[str]) -> list[int]:
-    return [len(text.split()) for text in texts]
-
-
-def material_of(tmp_path: Path, files: dict[str, str]) -> Material:
-    for name, text in files.items():
-        path = tmp_path / "docs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    Workspace.create(tmp_path, {"docs": "docs"}, "base")
-    return gather(Workspace.open(tmp_path), "docs", lambda texts: words(list(texts)), 100)
-
-
-def of_rule(pairs: list[Pair], rule: str) -> dict[str, str]:
-    return {pair.anchor: pair.positive for pair in pairs if pair.rule == rule}
 
 
 @pytest.fixture
@@ -155,6 +136,8 @@ def test_a_heading_that_stands_in_every_document_gives_way_to_what_encloses_it(t
         ("Overview", "", "Overview"),
         ("2024", "", "2024"),
         ("C++ and C#", "", "C++ and C#"),
+        ("STIM2 is a sensor of calcium", "", "STIM2 is a sensor of calcium"),
+        ("IV. Governance.", "", "Governance"),
     ],
 )
 def test_codes_are_told_from_words_in_a_heading(heading: str, identifier: str, rest: str) -> None:
@@ -165,10 +148,10 @@ def test_codes_are_told_from_words_in_a_heading(heading: str, identifier: str, r
 def test_the_tutorials_chunks_are_256_words_that_overlap_by_32(tmp_path: Path) -> None:
     text = "# Head\n\n" + " ".join(f"w{n}" for n in range(600))
     pairs = seed_chunks(material_of(tmp_path, {"long.md": text}))
-    adjacent = [pair for pair in pairs if pair.rule == "adjacent"]
+    adjacent = [pair for pair in pairs if pair.rule == "seed_adjacent"]
     assert adjacent[0].anchor.split()[-32:] == adjacent[0].positive.split()[:32]
     assert len(adjacent[0].anchor.split()) == 256
-    header = next(pair for pair in pairs if pair.rule == "header")
+    header = next(pair for pair in pairs if pair.rule == "seed_header")
     assert header.anchor == "Head" and len(header.positive) == 512
 
 

@@ -21,11 +21,14 @@ from retrieval.models import (
     tuned_lexical_weight,
 )
 from retrieval.workspace import Workspace
+from trainer import mined as mined_module
 from trainer import tune as tuning
+from trainer.mined import Mined, mine_corpus
 from trainer.mining import Pair
 from trainer.questions import load_questions
 from trainer.recipes import find_recipe
 from trainer.training import average_weights, copy_weights, train
+from trainer.workbench import Workbench
 
 if TYPE_CHECKING:
     from conftest import Tuned
@@ -46,8 +49,21 @@ def test_the_version_holds_model_records_report_and_card(tuned: Tuned) -> None:
     training = json.loads((folder / "training.json").read_text())
     assert training["recipe"]["name"] == "structure" and training["log"]["losses"]
     page = (folder / "report.html").read_text()
-    assert "WIN" in page and "http" not in page
+    assert "WIN" in page and "http:" not in page and "https:" not in page
     assert "base_model" in (folder / "README.md").read_text()
+
+
+def test_the_version_records_its_evidence_and_the_rankings_behind_it(tuned: Tuned) -> None:
+    report = tuned.report
+    training = json.loads((report.version.path / "training.json").read_text())
+    evaluation = json.loads((report.version.path / "evaluation.json").read_text())
+    assert training["data"]["documents"] == report.documents and len(training["data"]["sha256"]) == 64
+    assert training["leaks"] == report.leaks and training["split"].startswith("Real questions")
+    assert evaluation["pair_signs"]["agreement"] > 0.9 and 0 < evaluation["moved"] < 0.5
+    assert evaluation["forgetting"]["change"]["questions"] == 200
+    assert len(evaluation["questions"]) == report.outcome.test_questions
+    runs = {file.name for file in (report.version.path / "runs").iterdir()}
+    assert {"base-lexical.trec", "tuned-hybrid.trec", "qrels.txt"} < runs and len(runs) == 6
 
 
 def test_the_registered_model_gives_the_scores_it_was_registered_with(tuned: Tuned, tmp_path: Path) -> None:
@@ -58,7 +74,7 @@ def test_the_registered_model_gives_the_scores_it_was_registered_with(tuned: Tun
     judged = "".join(f"{item.id}\t{unit}\t{grade}\n" for item in test for unit, grade in item.relevant.items())
     (tmp_path / "queries.jsonl").write_text(queries)
     (tmp_path / "qrels.tsv").write_text(judged)
-    result = compare_models(tuned.workspace, "icd", ["base", "v1"], tmp_path, "dense")
+    result = compare_models(tuned.workspace, "icd", ["base", "v1"], tmp_path, "dense", look_again=True)
     base, version = (row.means["ndcg@10"] for row in result.rows)
     assert base == pytest.approx(tuned.report.outcome.dense.before, abs=2e-3)
     assert version == pytest.approx(tuned.report.outcome.dense.after, abs=2e-3)
@@ -69,16 +85,17 @@ def test_a_win_is_put_to_use_with_its_own_fusion_weight(tuned: Tuned) -> None:
     assert tuned_lexical_weight(tuned.workspace, "v1") == tuned.report.outcome.rows[-1].lexical_weight
 
 
-def mined_with(tuned: Tuned, embedder: LocalEmbedder) -> tuning.Mined:
+def mined_with(tuned: Tuned, embedder: LocalEmbedder) -> Mined:
     questions = load_questions(tuned.corpus.questions)
-    return tuning.mine_corpus(tuned.workspace, "icd", find_recipe("structure"), embedder, questions=questions, seed=13)
+    rules = find_recipe("structure").every_rule
+    return mine_corpus(tuned.workspace, "icd", rules, embedder, questions=questions, seed=13)
 
 
 def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
     embedder = load_local("base", tuned.workspace)
     mined = mined_with(tuned, embedder)
     asked = {question.text.casefold() for question in mined.questions.all}
-    assert not asked & {pair.anchor.casefold() for pair in mined.pairs}
+    assert not asked & {pair.anchor.casefold() for pair in mined.kept}
 
 
 def copy_of(tuned: Tuned, tmp_path: Path) -> Workspace:
@@ -94,7 +111,7 @@ def test_the_gate_refuses_a_model_trained_on_shuffled_pairs(
         Random(0).shuffle(positives)
         return [replace(pair, positive=text) for pair, text in zip(pairs, positives, strict=True)][:limit]
 
-    monkeypatch.setattr(tuning, "balance", shuffled)
+    monkeypatch.setattr(mined_module, "balance", shuffled)
     workspace = copy_of(tuned, tmp_path)
     recipe = replace(find_recipe("structure"), hard_negatives=0, averages=(1.0,))
     report = tuning.tune(workspace, "icd", recipe, questions=tuned.corpus.questions)
@@ -107,15 +124,15 @@ def test_without_questions_some_documents_are_held_out_and_nothing_of_them_is_le
     tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = copy_of(tuned, tmp_path)
-    seen: list[tuple[tuning.Mined, list[Pair]]] = []
-    with_negatives = tuning._with_negatives
+    seen: list[tuple[Mined, list[Pair]]] = []
+    pairs_of = Workbench.pairs
 
-    def watched(mined: tuning.Mined, *arguments: Any) -> list[Pair]:
-        pairs = with_negatives(mined, *arguments)
-        seen.append((mined, pairs))
+    def watched(bench: Workbench, *arguments: Any) -> list[Pair]:
+        pairs = pairs_of(bench, *arguments)
+        seen.append((bench.mined, pairs))
         return pairs
 
-    monkeypatch.setattr(tuning, "_with_negatives", watched)
+    monkeypatch.setattr(Workbench, "pairs", watched)
     report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=None)
     mined, pairs = seen[0]
     learned = {pair.document_id for pair in pairs}
@@ -150,7 +167,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tune
     before = copy_weights(embedder.model)
     broken = replace(find_recipe("structure"), static_learning_rate=float("inf"), hard_negatives=0)
     with pytest.raises(ShoptalkError, match="training went astray"):
-        train(embedder.model, mined.pairs[:256], broken, mined.material, embedder.compute, seed=1)
+        train(embedder.model, mined.kept[:256], broken, mined.material, embedder.compute, seed=1)
     after = copy_weights(embedder.model)
     assert all(np.array_equal(after[name].numpy(), before[name].numpy()) for name in before)
 

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from retrieval.embedders import load_local
+from trainer import auto
+from trainer.auto import search
+from trainer.mined import mine_corpus
+from trainer.questions import load_questions
+from trainer.recipes import ARMS, AUTO, find_recipe
+from trainer.training import copy_weights
+from trainer.unfinished import Unfinished
+from trainer.workbench import Workbench
+
+if TYPE_CHECKING:
+    from conftest import Tuned
+
+FEW = tuple(arm for arm in ARMS if arm.name in ("structure", "structure and titles", "prose"))
+
+
+@pytest.fixture(scope="module")
+def bench(tuned: Tuned) -> Workbench:
+    embedder = load_local("base", tuned.workspace)
+    asked = load_questions(tuned.corpus.questions)
+    rules = find_recipe(AUTO).every_rule
+    mined = mine_corpus(tuned.workspace, "icd", rules, embedder, questions=asked, seed=13)
+    return Workbench.of(tuned.workspace, "icd", embedder, mined, 13, lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def small_doses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "FIRST_DOSE", 96)
+    monkeypatch.setattr(auto, "ARMS", FEW)
+
+
+def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(bench: Workbench) -> None:
+    chosen, trials = search(bench, find_recipe(AUTO), budget=1e6)
+    assert chosen.name == AUTO and chosen.rules
+    names = [trial.name for trial in trials]
+    assert names[: len(FEW)] == [arm.name for arm in FEW]
+    kept = next(trial for trial in reversed(trials) if trial.kept)
+    assert kept.name in chosen.description
+    assert kept.change == pytest.approx(kept.dev - bench.base_score()) and kept.change > 0
+    # The last round is the winner, its variations, and nothing else.
+    last = [trial for trial in trials if trial.name.startswith(kept.name.split(",")[0])][-4:]
+    assert kept.dev >= max(trial.dev for trial in last) - 0.01
+
+
+def test_with_no_time_left_only_the_first_round_is_run(bench: Workbench) -> None:
+    hours = itertools.count(step=3600.0)
+    _, trials = search(bench, find_recipe(AUTO), budget=60.0, clock=lambda: next(hours))
+    assert len(trials) == len(FEW)
+    assert sum(trial.kept for trial in trials) == 1
+
+
+def test_every_training_starts_from_the_base(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), max_pairs=128)
+    bench.fit(recipe)
+    first = copy_weights(bench.embedder.model)
+    bench.fit(replace(recipe, static_learning_rate=0.5))
+    bench.fit(recipe)
+    again = copy_weights(bench.embedder.model)
+    assert all(np.array_equal(first[name].numpy(), again[name].numpy()) for name in first)
+
+
+def test_a_search_that_was_killed_after_it_chose_is_not_run_again(bench: Workbench) -> None:
+    chosen, trials = search(bench, find_recipe(AUTO), budget=0.0)
+    first = Unfinished(bench.workspace, "icd", 13)
+    first.keep_chosen(chosen, [asdict(trial) for trial in trials])
+    again = Unfinished(bench.workspace, "icd", 13).chosen()
+    assert again == (chosen, [asdict(trial) for trial in trials])
+    assert Unfinished(bench.workspace, "icd", 14).chosen() is None
+    first.finish()
+    assert Unfinished(bench.workspace, "icd", 13).chosen() is None
+
+
+def test_lessons_show_passages_as_hybrid_search_ranks_them_and_none_that_is_held_out(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), lessons=40)
+    lessons = bench.lessons(recipe)
+    assert 20 <= len(lessons) <= 40
+    for lesson in lessons:
+        assert list(lesson.scores) == sorted(lesson.scores, reverse=True)
+    withheld = replace(bench.mined, held=frozenset(document.id for document in bench.mined.material.documents[1:]))
+    of_one = replace(bench, mined=withheld).lessons(recipe)
+    own = {
+        text
+        for text, passage in zip(bench.mined.texts, bench.mined.material.passages, strict=True)
+        if passage.document_id == bench.mined.material.documents[0].id
+    }
+    assert all(set(lesson.candidates) <= own for lesson in of_one)
+
+
+def test_what_was_learned_from_lessons_moves_the_base(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), max_pairs=64, lessons=64)
+    fit = bench.fit(recipe)
+    assert fit.log.lessons > 0 and fit.log.steps > 2
+    after = copy_weights(bench.embedder.model)
+    assert any(not np.array_equal(after[name].numpy(), bench.base_weights[name].numpy()) for name in after)

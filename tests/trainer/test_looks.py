@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hash_embedder import HashEmbedder
+
+import shoptalk
+from retrieval.errors import GateRefused, ModelError
+from retrieval.models import ModelVersion, add_version, find_version, staging_folder
+from retrieval.workspace import Workspace
+from trainer import comparison
+from trainer.comparison import compare_models
+from trainer.looks import LOOKS, earlier_versions, looks_at, mark, record_look, refuse_second_look
+from trainer.questions import MINED_EVIDENCE, Question
+from trainer.statistics import compare
+
+QUESTIONS = [Question(f"q{number}", f"what is word{number}", {f"{number}.md": 1}) for number in range(12)]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "docs").mkdir()
+    for number in range(12):
+        (tmp_path / "docs" / f"{number}.md").write_text(f"# Title {number}\n\nThis tells what word{number} is.\n")
+    write_questions(tmp_path / "questions", QUESTIONS)
+    Workspace.create(tmp_path, {"docs": "docs"}, "test/base")
+    return Workspace.open(tmp_path)
+
+
+def write_questions(folder: Path, questions: list[Question]) -> None:
+    folder.mkdir()
+    queries = (json.dumps({"_id": item.id, "text": item.text}) + "\n" for item in questions)
+    (folder / "queries.jsonl").write_text("".join(queries))
+    (folder / "qrels.tsv").write_text(
+        "".join(f"{item.id}\t{unit}\t1\n" for item in questions for unit in item.relevant)
+    )
+
+
+def add(workspace: Workspace, asked: list[Question], **evaluation: object) -> ModelVersion:
+    """A version that `tune` judged by these questions."""
+    staged = staging_folder(workspace)
+    (staged / "modules.json").write_text("[]")
+    (staged / "training.json").write_text('{"created": "2026-01-02T03:04:05+00:00", "base": "test/base"}')
+    marks = [{"mark": mark(question)} for question in asked]
+    (staged / "evaluation.json").write_text(json.dumps({"verdict": "WIN", "questions": marks, **evaluation}))
+    return add_version(workspace, staged)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that need no torch: each reference is a hash of its own."""
+    monkeypatch.setattr(comparison, "load_embedder", lambda reference, workspace: HashEmbedder(reference))
+
+
+def test_a_mark_stands_for_a_question_and_its_answers_whatever_its_id() -> None:
+    asked = Question("a", "What is  red?", {"x.md": 1, "y.md": 2})
+    assert mark(asked) == mark(Question("b", "what is red?", {"y.md": 2, "x.md": 1}))
+    assert mark(asked) != mark(Question("a", "what is red?", {"x.md": 1}))
+
+
+def test_questions_that_tested_a_version_in_tune_are_refused_a_second_time_with_exit_code_3(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(workspace, QUESTIONS[4:])
+    command = ["-w", str(workspace.root), "evaluate", "--model", "base", "--model", "v1", "--questions"]
+    with pytest.raises(SystemExit) as ended:
+        shoptalk.main([*command, str(workspace.root / "questions")])
+    assert ended.value.code == 3
+    message = capsys.readouterr().err
+    assert "8 of these 12 questions have judged v1 before (tune, 2026-01-02" in message and "--look-again" in message
+    assert not (workspace.models_dir / LOOKS).exists()
+
+
+@pytest.mark.usefixtures("hashed")
+def test_looking_again_is_allowed_if_told_and_is_recorded_with_what_was_asked(workspace: Workspace) -> None:
+    version = add(workspace, QUESTIONS[4:])
+    questions = workspace.root / "questions"
+    result = compare_models(workspace, "docs", ["base", "v1"], questions, look_again=True)
+    assert [(row.system, row.mode) for row in result.rows if row.mode == "dense"] == [
+        ("test/base", "dense"),
+        ("v1", "dense"),
+    ]
+    looks = looks_at(workspace, version)
+    assert [(look.command, len(look.questions)) for look in looks] == [("tune", 8), ("evaluate", 12)]
+
+
+@pytest.mark.usefixtures("hashed")
+def test_fresh_questions_are_asked_without_ado_but_only_once(workspace: Workspace) -> None:
+    add(workspace, QUESTIONS[:2])
+    write_questions(workspace.root / "fresh", QUESTIONS[2:])
+    compare_models(workspace, "docs", ["v1"], workspace.root / "fresh", "dense")
+    with pytest.raises(GateRefused, match=r"10 of these 10 questions have judged v1 before \(evaluate, "):
+        compare_models(workspace, "docs", ["v1"], workspace.root / "fresh", "dense")
+
+
+@pytest.mark.usefixtures("hashed")
+def test_models_that_are_no_versions_and_bm25_alone_may_be_judged_as_often_as_one_likes(workspace: Workspace) -> None:
+    add(workspace, QUESTIONS)
+    for _ in range(2):
+        compare_models(workspace, "docs", ["base"], workspace.root / "questions", "dense")
+        compare_models(workspace, "docs", ["v1"], workspace.root / "questions", "lexical")
+    assert not (workspace.models_dir / LOOKS).exists()
+
+
+@pytest.mark.usefixtures("hashed")
+def test_rankings_are_written_for_trec_eval_where_asked(workspace: Workspace) -> None:
+    folder = workspace.root / "runs"
+    compare_models(workspace, "docs", ["base"], workspace.root / "questions", runs=folder)
+    names = {"BM25-lexical.trec", "test%2Fbase-dense.trec", "test%2Fbase-hybrid.trec", "qrels.txt"}
+    assert {file.name for file in folder.iterdir()} == names
+
+
+@pytest.mark.usefixtures("hashed")
+def test_a_version_judged_by_mined_questions_is_told_what_real_ones_say(workspace: Workspace) -> None:
+    said = compare([0.1] * 30, [0.6] * 30)
+    dense = {name: getattr(said, name) for name in said.__slots__}
+    add(workspace, [], evidence=MINED_EVIDENCE, dense=dense)
+    result = compare_models(workspace, "docs", ["base", "v1"], workspace.root / "questions", "dense")
+    assert len(result.notes) == 1
+    assert result.notes[0].startswith("v1 on 30 mined questions: WIN, +0.500")
+    assert "on these 12 real ones: TIE" in result.notes[0] and result.notes[0].endswith("the real ones count")
+
+
+def test_a_number_that_comes_again_after_its_version_is_gone_has_a_clean_record(workspace: Workspace) -> None:
+    from retrieval.models import remove_version
+
+    gone = add(workspace, [])
+    record_look(workspace, gone, QUESTIONS, "evaluate")
+    remove_version(workspace, gone)
+    fresh = add(workspace, [], verdict="TIE")
+    assert fresh.name == gone.name and looks_at(workspace, fresh) == []
+    refuse_second_look(workspace, fresh, QUESTIONS)
+
+
+def test_versions_that_the_same_questions_judged_are_counted(workspace: Workspace) -> None:
+    add(workspace, QUESTIONS[:4])
+    add(workspace, QUESTIONS[8:])
+    assert earlier_versions(workspace, QUESTIONS[:6]) == ["v1"]
+
+
+def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:
+    version = add(workspace, QUESTIONS)
+    record_look(workspace, version, QUESTIONS, "evaluate")
+    with (workspace.models_dir / LOOKS).open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(ModelError, match=r"looks\.jsonl:2: not a record of a look"):
+        looks_at(workspace, find_version(workspace, "v1"))

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hash_embedder import HashEmbedder
+
+import shoptalk
+from retrieval.workspace import Workspace
+from trainer.mining import RULES
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace of twelve documents, whose base model is a cheap one."""
+    for n, name in enumerate(
+        ("alder", "beech", "cedar", "dogwood", "elder", "fir", "gorse", "hazel", "ivy", "juniper")
+    ):
+        path = tmp_path / "docs" / f"{name}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            f"# The {name} pump\n\nAlso called: lifter {name}\n\nIt moves {n + 2} litres of water up to the roof.\n\n"
+            f"## How do I start the {name}?\n\nTurn the {name} valve until {n} bar are shown.\n",
+            encoding="utf-8",
+        )
+    Workspace.create(tmp_path, {"docs": "docs"}, "base")
+    monkeypatch.setattr("retrieval.embedders.load_local", lambda *_: HashEmbedder())
+    return tmp_path
+
+
+def run(root: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(shoptalk.command_line, ["-w", str(root), *arguments], catch_exceptions=False)
+
+
+def test_mine_tells_what_each_rule_and_each_filter_left_and_what_would_give_more(root: Path) -> None:
+    value = json.loads(run(root, "--json", "mine", "--recipe", "structure").stdout)
+    rules = {item["rule"]: item for item in value["rules"]}
+    assert rules["alias"]["mined"] == 10 and rules["question"]["kept"] == 10
+    assert list(rules["alias"]) == ["rule", "mined", "clear", "distinct", "telling", "silver", "kept"]
+    assert "definition" in value["idle"] and set(rules) | set(value["idle"]) >= set(RULES)
+    assert "are few" in " ".join(value["advice"]) and "glossaries" in " ".join(value["advice"])
+    assert value["pairs"] == sum(item["kept"] for item in value["rules"])
+
+
+def test_mine_shows_people_a_table_examples_and_the_idle_rules(root: Path) -> None:
+    text = run(root, "mine").stdout
+    assert "How do I start the" in text and "->" in text
+    assert "idle:" in text and "table_row: found no tables whose rows have names" in text
+    assert "recipe structure takes" in text and "taken" in text
+
+
+def test_the_pairs_are_written_one_object_a_line(root: Path) -> None:
+    out = root / "pairs.jsonl"
+    result = run(root, "--json", "mine", "--out", str(out))
+    records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert len(records) == json.loads(result.stdout)["pairs"] > 0
+    assert set(records[0]) == {"anchor", "positive", "rule", "document_id"}
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_is_mined(root: Path) -> None:
+    result = run(root, "mine", "--out", str(root / "missing" / "pairs.jsonl"))
+    assert result.exit_code == 2 and "missing is no folder" in result.stderr

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_material import material_of, of_rule
+
+from trainer.mining import NEEDS, RULES, mine
+from trainer.pairs import Pair
+from trainer.pseudo_queries import key_phrases
+
+CONTRACT = """Supply agreement
+
+1. Definitions
+
+"Goods" means the pumps and spare parts that the Seller delivers under an order. This is why it matters.
+
+"Delivery Date" shall mean the day that the order confirmation names as such.
+
+It means nothing at all to anyone here today.
+"""
+GLOSSARY = """# Plant handbook
+
+Priming is the act of filling a pump with water before its first start. It takes a minute.
+
+## Glossary
+
+- **Check valve**: lets water pass in one direction only,
+  and closes by itself
+- `max_rpm`: the speed that the controller never exceeds
+
+Impeller: the wheel inside the pump that moves the water
+
+Bolt torque
+: the force with which a bolt is tightened to its seat
+"""
+TICKETS = """# Ticket 81
+
+## Symptoms
+
+The display stays dark after a power cut. It worked before.
+
+## Resolution
+
+Hold the reset key for ten seconds, then reconnect the mains.
+"""
+CODE = '''"""Reading rows."""
+
+
+def read_rows(path, limit=None):
+    """Return the rows of a comma separated file. More follows here."""
+    with open(path) as stream:
+        return [line.split(",") for line in stream][:limit]
+
+
+class RowCache:
+    """Keeps the rows that were read most recently."""
+
+    size = 10
+'''
+TABLE = """# Fault codes
+
+| Fault | What to do |
+|---|---|
+| Dry run | Fill the pump with water and start again |
+| Blocked rotor | Switch off, open the housing, remove stones |
+| 17 | Call the service with the number at hand |
+"""
+
+
+def mined(tmp_path: Path, rule: str, **files: str) -> dict[str, str]:
+    named = {name.replace("_", "."): text for name, text in files.items()}
+    return of_rule(mine(material_of(tmp_path, named), [rule]), rule)
+
+
+def test_each_rule_says_what_it_lives_on_and_is_silent_where_there_is_no_text_to_live_on(tmp_path: Path) -> None:
+    assert set(NEEDS) == set(RULES)
+    assert mine(material_of(tmp_path, {"a.txt": "lone\n"}), list(RULES)) == []
+
+
+def test_a_defined_term_points_to_its_meaning_alone(tmp_path: Path) -> None:
+    found = mined(tmp_path, "definition", contract_txt=CONTRACT)
+    assert set(found) == {"Goods", "Delivery Date"}
+    assert "the pumps and spare parts" in found["Goods"]
+    assert "Goods" not in found["Goods"] and "order confirmation" not in found["Goods"]
+    assert "Definitions" in found["Goods"]
+
+
+def test_glossaries_in_all_the_ways_markdown_writes_them_give_their_terms(tmp_path: Path) -> None:
+    found = mined(tmp_path, "definition", handbook_md=GLOSSARY)
+    assert set(found) == {"Priming", "Check valve", "max_rpm", "Impeller", "Bolt torque"}
+    assert "closes by itself" in found["Check valve"]
+    assert "act of filling a pump" in found["Priming"] and "takes a minute" not in found["Priming"]
+
+
+def test_a_definition_list_of_restructured_text_gives_its_terms(tmp_path: Path) -> None:
+    text = "Words\n=====\n\nwidget\n   A part that turns in its housing.\n\ngadget : noun\n   A part that stays put.\n"
+    found = mined(tmp_path, "definition", words_rst=text)
+    assert set(found) == {"widget", "gadget"} and "turns in its housing" in found["widget"]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "This means that the pump must be opened first.",
+        "Now there is a new way to open the pump quickly.",
+        "If it fails it is a sign of a worn seal in the pump.",
+        "RESULTS During a follow-up of ten years there is a rise in numbers.",
+    ],
+)
+def test_sentences_that_define_nothing_give_no_term(tmp_path: Path, sentence: str) -> None:
+    assert mined(tmp_path, "definition", a_md=f"# Pumps\n\n{sentence}\n") == {}
+
+
+def test_the_sections_of_a_ticket_pair_the_trouble_with_what_helped(tmp_path: Path) -> None:
+    found = mined(tmp_path, "ticket", ticket_md=TICKETS)
+    assert list(found) == ["The display stays dark after a power cut. It worked before."]
+    assert "reset key" in next(iter(found.values()))
+
+
+def test_labelled_paragraphs_pair_the_trouble_with_what_helped(tmp_path: Path) -> None:
+    text = (
+        "# Log\n\n**Problem:** The door jams.\n\n**Solution:** Oil the hinge.\n\nProblem: It squeaks.\n\nFix: Oil it.\n"
+    )
+    found = mined(tmp_path, "ticket", log_md=text)
+    assert set(found) == {"The door jams.", "It squeaks."}
+    assert "Oil the hinge." in found["The door jams."] and "squeaks" not in found["The door jams."]
+
+
+def test_questions_inside_running_text_point_to_their_answers(tmp_path: Path) -> None:
+    text = "# Help\n\nQ: Can the pump run dry?\nA: No, the seal would burn.\n\nQ: Is it loud?\n\nA: Not very loud.\n"
+    found = mined(tmp_path, "question", help_md=text)
+    assert set(found) == {"Can the pump run dry?", "Is it loud?"}
+    assert "seal would burn" in found["Can the pump run dry?"] and "loud" not in found["Can the pump run dry?"]
+
+
+def test_what_a_symbol_says_of_itself_points_to_its_code_and_its_name_to_what_it_says(tmp_path: Path) -> None:
+    found = mined(tmp_path, "code_symbol", rows_py=CODE)
+    body = found["Return the rows of a comma separated file."]
+    assert "def read_rows(path, limit=None)" in body and "line.split" in body and "comma separated" not in body
+    assert "comma separated" in found["read rows"] and "read_rows" not in found["read rows"]
+    assert "row cache" in found
+
+
+def test_source_code_gives_no_pairs_of_headings_and_definitions(tmp_path: Path) -> None:
+    pairs = mine(material_of(tmp_path, {"rows.py": CODE}), ["heading", "heading_path", "title", "definition"])
+    assert pairs == []
+
+
+@pytest.mark.parametrize("format", ["md", "html"])
+def test_the_name_of_a_tables_row_points_to_the_row_under_the_tables_head(tmp_path: Path, format: str) -> None:
+    rows = [line.strip("| ").split(" | ") for line in TABLE.splitlines() if line.startswith("| ")]
+    html = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
+    text = TABLE if format == "md" else f"<h1>Fault codes</h1><table>{html}</table>"
+    found = of_rule(mine(material_of(tmp_path, {f"faults.{format}": text}), ["table_row"]), "table_row")
+    assert set(found) == {"Dry run", "Blocked rotor"}
+    assert "What to do: Fill the pump" in found["Dry run"] and "stones" not in found["Dry run"]
+
+
+def test_a_table_whose_head_is_empty_and_one_after_it_keep_their_heads_apart(tmp_path: Path) -> None:
+    text = (
+        "# Parts\n\n| Part | Made of |\n|---|---|\n| Outer ring | brass and some steel |\n"
+        "| Inner ring | nothing but steel |\n\n"
+        "| | |\n|---|---|\n| Long bolt | fastens the cover |\n| Short bolt | fastens the foot |\n"
+    )
+    found = mined(tmp_path, "table_row", parts_md=text)
+    assert set(found) == {"Outer ring", "Inner ring", "Long bolt", "Short bolt"}
+    assert "Made of: brass" in found["Outer ring"] and found["Long bolt"] == "Parts\nfastens the cover"
+
+
+def test_a_heading_that_many_documents_have_says_something_after_the_title(tmp_path: Path) -> None:
+    files = {
+        f"{name}.md": f"# Device {name}\n\n## Installation\n\nPut {name} upon the wall and screw it on.\n\n"
+        f"## Answer 1\n\nYes, {name} can do that well.\n"
+        for name in ("alder", "beech", "cedar", "dogwood", "elder", "fir", "gorse")
+    }
+    pairs = mine(material_of(tmp_path, files), ["heading_path"])
+    found = of_rule(pairs, "heading_path")
+    assert "Put fir upon the wall" in found["Device fir Installation"]
+    assert not any("Answer" in anchor for anchor in found)
+
+
+def test_a_title_points_to_the_sections_that_share_most_words_with_it(tmp_path: Path) -> None:
+    text = (
+        "# Winter storage of garden pumps\n\n## Safety\n\nUnplug it before anything else.\n\n"
+        "## Emptying\n\nGarden pumps that freeze in winter burst, so drain them.\n\n## Contact\n\nCall us any day.\n"
+    )
+    found = of_rule(mine(material_of(tmp_path, {"storage.md": text}), ["title"]), "title")
+    (positive,) = found.values()
+    assert "drain them" in positive and "Winter storage" not in positive
+
+
+def test_the_parents_heading_that_is_the_anchor_is_left_out_of_the_positive(tmp_path: Path) -> None:
+    files = {
+        f"{n}.md": f"# Why does lamp {name} blink?\n\n## Answer 1\n\nIts fuse of kind {name} is loose.\n"
+        for n, name in enumerate(("alder", "beech", "cedar", "dogwood", "elder", "fir", "gorse"))
+    }
+    found = of_rule(mine(material_of(tmp_path, files), ["question"]), "question")
+    assert len(found) == 7 and not any("blink" in positive for positive in found.values())
+
+
+def test_the_end_of_a_passage_points_to_the_next_one_of_its_document_only(tmp_path: Path) -> None:
+    files = {
+        "a.md": "# A\n\nFirst words of it. Last words of it.\n\n## B\n\nWhat comes next.\n",
+        "c.md": "# C\n\nElse.\n",
+    }
+    pairs = mine(material_of(tmp_path, files), ["adjacent"])
+    assert [pair.anchor for pair in pairs] == ["First words of it. Last words of it."]
+    assert "What comes next." in pairs[0].positive
+
+
+def test_key_phrases_are_what_tells_a_passage_from_the_rest_in_the_order_of_the_text(tmp_path: Path) -> None:
+    files = {
+        f"{n}.txt": f"the machine stands in the hall and the {word} of the machine turns {word} again\n"
+        for n, word in enumerate(("blue impeller", "green rotor", "red stator", "old gearbox", "new flywheel"))
+    }
+    files["5.txt"] = "a rotor and an impeller, see https://example.org/zebra\n"
+    material = material_of(tmp_path, files)
+    assert key_phrases(material, 0, words=1) == "impeller"
+    assert key_phrases(material, 0) == key_phrases(material, 0)
+    assert "machine" not in key_phrases(material, 0)
+    assert key_phrases(material, 5) == "rotor impeller see"
+    assert len(key_phrases(material, 1, words=2).split()) == 2
+
+
+def test_what_is_left_out_of_a_positive_is_left_out_as_a_whole_word_whatever_its_case(tmp_path: Path) -> None:
+    text = "# Entry\n\nAlso called: sump; bilge\n\nA Sump, a sumptuous SUMP and the sump\npump.\n"
+    found = of_rule(mine(material_of(tmp_path, {"a.md": text}), ["alias"]), "alias")
+    assert found["sump"].endswith("Also called: bilge A a sumptuous and the pump.")
+
+
+def test_pairs_of_a_long_list_of_terms_each_hold_their_own_entry(tmp_path: Path) -> None:
+    entries = "\n\n".join(f'"Term number {n}" means the thing called by the name of {n} squared.' for n in range(60))
+    pairs: list[Pair] = mine(material_of(tmp_path, {"a.txt": f"Agreement\n\n{entries}\n"}), ["definition"])
+    assert len(pairs) == 60 and all(len(pair.positive.split()) < 20 for pair in pairs)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hash_embedder import HashEmbedder
+
+import shoptalk
+from retrieval.errors import ModelError
+from retrieval.indexing import build_index
+from retrieval.models import add_version, list_versions, roll_back, set_current, staging_folder
+from retrieval.pruning import prune, prune_plan
+from retrieval.workspace import Workspace
+
+QUESTIONS = {f"q{number}": number / 10 for number in range(10)}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# A\n\nSome words about boilers.\n")
+    Workspace.create(tmp_path, {"docs": "docs"}, "owner/base")
+    return Workspace.open(tmp_path)
+
+
+def add(workspace: Workspace, scores: dict[str, float] | None = None, **training: Any) -> None:
+    """A version whose dense NDCG@10 is the mean of ``scores``, by the marks of the questions."""
+    scores = QUESTIONS if scores is None else scores
+    mean = sum(scores.values()) / len(scores) if scores else 0.0
+    asked = [{"mark": mark, "dense_after": score, "hybrid_after": score} for mark, score in scores.items()]
+    evaluation = {
+        "verdict": "TIE",
+        "evidence": "real questions",
+        "test_questions": len(asked),
+        "questions": asked,
+        "rows": [{"system": "tuned", "mode": "dense", "means": {"ndcg@10": mean}}] if asked else [],
+    }
+    record = {"base": "owner/base", "corpus": "docs", "data": {"sha256": "0"}, **training}
+    staged = staging_folder(workspace)
+    (staged / "evaluation.json").write_text(json.dumps(evaluation))
+    (staged / "training.json").write_text(json.dumps(record))
+    (staged / "config.json").write_text("{}")
+    (staged / "model.safetensors").write_bytes(b"\0" * 1_000_000)
+    add_version(workspace, staged)
+
+
+def command(workspace: Workspace, *arguments: str) -> Any:
+    return CliRunner().invoke(shoptalk.command_line, ["-w", str(workspace.root), "models", *arguments])
+
+
+def names(workspace: Workspace) -> list[str]:
+    return [version.name for version in list_versions(workspace)]
+
+
+def test_two_versions_judged_alike_are_compared_question_by_question(workspace: Workspace) -> None:
+    add(workspace)
+    add(workspace, {mark: score + 0.1 for mark, score in QUESTIONS.items()})
+    result = command(workspace, "compare", "v1", "v2")
+    assert result.exit_code == 0 and "Warning" not in result.stderr
+    assert "On the 10 test questions that judged both, v2 against v1:" in result.stdout
+    assert "dense NDCG@10 0.450 -> 0.550, +0.100" in result.stdout
+    value = json.loads(command(workspace, "compare", "v1", "v2", "--json").stdout)
+    assert value["pairings"][0]["metric"] == "ndcg@10" and value["shared"] == 10 and not value["warnings"]
+    assert value["changes"]["dense"]["mean"] == pytest.approx(0.1)
+
+
+def test_versions_that_were_not_judged_alike_are_compared_with_a_warning(workspace: Workspace) -> None:
+    add(workspace)
+    add(workspace, {"q9": 0.5, "other": 0.5}, data={"sha256": "1"}, corpus="manuals")
+    result = command(workspace, "compare", "v1", "v2")
+    assert result.exit_code == 0
+    assert "Warning: not the same test questions: 1 are shared, of 10 and 2" in result.stderr
+    assert "Warning: the corpus differs: docs and manuals" in result.stderr
+    assert "Warning: the documents have changed in between" in result.stderr
+
+
+def test_a_version_that_was_never_judged_cannot_be_compared(workspace: Workspace) -> None:
+    add(workspace)
+    add(workspace, {})
+    refused = command(workspace, "compare", "v1", "v2")
+    assert isinstance(refused.exception, ModelError) and "v2 was never judged" in str(refused.exception)
+
+
+def test_prune_keeps_the_newest_and_whatever_something_leads_back_to(workspace: Workspace) -> None:
+    for _ in range(7):
+        add(workspace)
+    embedder = HashEmbedder()
+    embedder.reference = "v2"
+    build_index(workspace, "docs", embedder=embedder)
+    set_current(workspace, "v1")
+    set_current(workspace, "v3")
+    set_current(workspace, "v4")
+    plan = prune_plan(workspace, 1)
+    assert [version.name for version, _ in plan.going] == ["v1", "v5", "v6"]
+    assert {name: reason.partition(":")[0] for name, reason in plan.staying.items()} == {
+        "v2": "index docs/g000001",
+        "v3": "in use before",
+        "v4": "in use",
+        "v7": "one of the newest 1",
+    }
+    prune(workspace, 1)
+    assert names(workspace) == ["v2", "v3", "v4", "v7"]
+    # What was in use before is reached past the versions that are gone.
+    assert [roll_back(workspace), roll_back(workspace)] == ["v3", "owner/base"]
+
+
+def test_a_number_is_never_given_twice(workspace: Workspace) -> None:
+    for _ in range(3):
+        add(workspace)
+    prune(workspace, 1)
+    add(workspace)
+    assert names(workspace) == ["v3", "v4"]
+
+
+def test_a_base_model_that_is_a_version_stays(workspace: Workspace) -> None:
+    for _ in range(3):
+        add(workspace)
+    (workspace.root / "shoptalk.toml").write_text('[model]\nbase = "v1"\n[corpus.docs]\npaths = ["docs"]\n')
+    prune(Workspace.open(workspace.root), 1)
+    assert names(workspace) == ["v1", "v3"]
+
+
+def test_the_command_says_what_it_frees_and_a_dry_run_removes_nothing(workspace: Workspace) -> None:
+    for _ in range(3):
+        add(workspace)
+    dry = command(workspace, "prune", "--keep", "2", "--dry-run")
+    assert "would free 1.0 MB" in dry.stdout and "- v1 " in dry.stdout and names(workspace) == ["v1", "v2", "v3"]
+    done = json.loads(command(workspace, "prune", "--keep", "2", "--json").stdout)
+    assert [item["name"] for item in done["removed"]] == ["v1"] and done["freed_bytes"] >= 1_000_000
+    assert names(workspace) == ["v2", "v3"]
+    assert "nothing to throw away" in command(workspace, "prune", "--keep", "2").stdout
+    assert command(workspace, "prune", "--keep", "0").exit_code == 2
+
+
+def test_a_removal_that_was_killed_leaves_a_leftover_to_sweep_and_no_half_version(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        add(workspace)
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("retrieval.models.remove_staging", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune(workspace, 1)
+    assert names(workspace) == ["v2"]
+    assert (next(workspace.models_dir.glob(".staging-*")) / "model.safetensors").exists()

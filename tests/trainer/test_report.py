@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import visit
+from test_diagnosis import change, outcome
+
+from trainer.evaluation import METRICS
+from trainer.model_card import base_licence, data_hash, model_card
+from trainer.outcome import Asked, Example, Found, Row
+from trainer.report import report_page, result_lines, result_table
+from trainer.report_plots import Interval, before_after, curve, differences, intervals
+
+HOSTILE = '"><script>alert(1)</script><img src=http://example.invalid/x onerror=alert(2)>\u202e\x00'
+MEANS = dict.fromkeys(METRICS, 0.5)
+
+
+def evaluation(text: str = "what is red?") -> dict[str, Any]:
+    """A record with every part a page can show, the corpus's texts all ``text``."""
+    found = Found(text, text, True)
+    judged = outcome(change(0.1), change(0.05))
+    record = judged.record() | {
+        "rows": [
+            asdict(Row("base", "dense", None, MEANS, None)),
+            asdict(Row("tuned", "hybrid", 0.3, MEANS, change(0.1))),
+        ],
+        "changes": {mode: {name: asdict(change(0.1)) for name in MEANS} for mode in ("dense", "hybrid")},
+        "likeness": {"unlike any": asdict(change(0.02))},
+        "examples": [
+            asdict(Example(text, (text,), text, (found,), (), before, after))
+            for before, after in ((0.1, 0.9), (0.5, 0.5), (0.9, 0.2))
+        ],
+        "questions": [
+            asdict(Asked(text, "0" * 16, text, before, after, before, after, None, 3, 0.6))
+            for before, after in ((0.1, 0.9), (0.5, 0.5), (0.9, 0.2))
+        ],
+        "diagnosis": [{"cause": text, "sign": text, "advice": text}],
+        "pair_signs": {"pairs": 100, "agreement": 0.97, "low_silver": 0.2},
+        "forgetting": {"source": text, "texts": 500, "change": asdict(change(-0.01))},
+    }
+    return record
+
+
+def training(text: str = "owner/base") -> dict[str, Any]:
+    trial = {"name": text, "settings": text, "pairs": 400, "seconds": 3.2, "dev": 0.41, "change": 0.02, "kept": True}
+    return {
+        "recipe": {"name": text, "description": text, "epochs": 1, "batch_size": 32},
+        "corpus": text,
+        "seed": 13,
+        "base": text,
+        "base_dev": 0.4,
+        "base_licence": "apache-2.0",
+        "prompts": {"query": "query: ", "document": ""},
+        "split": text,
+        "leaks": 4,
+        "data": {"documents": 3, "passages": 9, "sha256": "ab" * 32},
+        "choices": [text],
+        "pairs": [{"rule": text, "mined": 9, "distinct": 8, "kept": 7}],
+        "trials": [trial],
+        "log": {
+            "steps": 40,
+            "seconds": 3.0,
+            "pairs": 7,
+            "learning_rate": 0.05,
+            "precision": "float32",
+            "kept_step": 20,
+            "losses": [[step, 1.5 - step / 50] for step in range(1, 41)],
+            "dev": [[20, 0.45], [40, 0.44]],
+        },
+    }
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._silent = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._silent = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._silent else data
+
+
+SECTIONS = ["diagnosis", "scores", "intervals", "questions", "learning", "pairs", "trials", "wins", "losses", "choices"]
+
+
+def test_the_page_has_every_part_and_five_plots() -> None:
+    page = Page(report_page(training(), evaluation()))
+    assert [attributes["id"] for tag, attributes in page.tags if tag == "section"] == SECTIONS
+    assert sum(tag == "svg" for tag, _ in page.tags) == 5
+    assert "The tuned model finds answers better than its base, beyond doubt." in page.text
+    assert "Of 200 test questions 1 gained, 1 lost, 1 stayed the same." in page.text
+    assert "0.400 → 0.500" in page.text and "+25 %" in page.text
+
+
+def test_whatever_the_corpus_holds_is_shown_as_text() -> None:
+    text = report_page(training(HOSTILE), evaluation(HOSTILE))
+    page = Page(text)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert not any(tag == "img" or any(name.startswith("on") for name in attributes) for tag, attributes in page.tags)
+    assert "\u202e" not in text and "\x00" not in text
+    # Everything the corpus can reach shows it: question, answer, hits, cause, rule, trial, recipe.
+    assert page.text.count("<script>alert(1)</script>") > 15
+
+
+def test_the_page_refers_to_nothing_outside_itself() -> None:
+    page = Page(report_page(training(), evaluation()))
+    links = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("href", "src")]
+    assert links == ["data:,"]
+
+
+def test_mined_questions_are_called_so_and_real_ones_too() -> None:
+    from trainer.questions import MINED_EVIDENCE
+
+    real, mined = evaluation(), evaluation() | {"evidence": MINED_EVIDENCE}
+    assert "Real questions." in Page(report_page(training(), real)).text
+    text = Page(report_page(training(), mined)).text
+    assert "Mined questions." in text and "they flatter" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("verdict", ["TIE", "REGRESSION"])
+def test_a_refused_model_is_told_plainly_and_what_is_not_recorded_is_left_out(verdict: str) -> None:
+    bare = outcome(change(0.0)).record() | {"verdict": verdict}
+    record = {
+        name: bare[name] for name in ("verdict", "evidence", "dev_questions", "test_questions", "rows", "examples")
+    }
+    record |= {name: asdict(change(0.0)) for name in ("dense", "product", "dev")}
+    made = training()
+    for name in ("trials", "data", "split", "leaks", "base_dev"):
+        del made[name]
+    made["log"] = made["log"] | {"losses": [], "dev": []}
+    text = Page(report_page(made, record)).text
+    assert "It is kept, and not put to use by itself." in text
+    assert "Nothing was logged." in text and "None gained." in text
+
+
+def test_the_page_opens_in_a_browser_without_errors_or_requests_and_every_plot_is_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(report_page(training(HOSTILE), evaluation(HOSTILE)), encoding="utf-8")
+    seen = visit(file, tmp_path)
+    assert seen.console == []
+    assert [address for address in seen.requests if not address.startswith("data:")] == []
+    plots = re.findall(r"<svg .*?</svg>", seen.document, re.DOTALL)
+    assert len(plots) == 5
+    for plot in plots:
+        assert re.search(r"<(polyline|circle|path) ", plot), plot[:200]
+        assert "NaN" not in plot and "undefined" not in plot
+
+
+def test_a_page_that_asks_the_network_and_throws_is_caught_by_the_same_look(tmp_path: Path) -> None:
+    file = tmp_path / "bad.html"
+    file.write_text('<img src="http://example.invalid/x.png"><script>console.error("no"); undefined.x</script>')
+    seen = visit(file, tmp_path)
+    assert "http://example.invalid/x.png" in seen.requests
+    assert len(seen.console) >= 2
+
+
+def test_a_point_stands_where_its_value_says_and_intervals_show_their_verdict() -> None:
+    plot = str(intervals([Interval("g", "<label>", change(0.1)), Interval("g", "other", change(-0.1))], "t"))
+    assert "&lt;label&gt;" in plot and plot.count('class="group"') == 1
+    better, worse = (float(x) for x in re.findall(r'class="point" cx="([\d.]+)"', plot))
+    zero = float(re.search(r'class="zero" x1="([\d.]+)"', plot)[1])  # type: ignore[index]
+    assert worse < zero < better
+    assert '<g class="WIN">' in plot and '<g class="REGRESSION">' in plot
+
+
+def test_plots_of_one_point_of_none_and_of_equal_values_are_drawn_all_the_same() -> None:
+    from trainer.report_plots import Line
+
+    for plot in (
+        curve([Line([(56.0, 0.5)], "smooth", dots=True)], "one"),
+        curve([Line([(1.0, 0.5), (2.0, 0.5)], "smooth")], "flat", level=0.5),
+        intervals([Interval("g", "none", change(0.0, 0.0))], "flat"),
+        intervals([], "none"),
+        before_after([], "none"),
+        before_after([(0.0, 0.0)] * 3, "corner"),
+        differences([], "none"),
+        differences([0.0, 0.0], "flat"),
+    ):
+        assert plot.startswith("<svg") and "nan" not in plot.lower()
+    assert "Nothing was logged" in curve([], "none")
+
+
+def test_questions_that_fared_alike_are_one_circle_whose_area_is_their_number() -> None:
+    plot = str(before_after([(0.0, 1.0)] * 3 + [(1.0, 0.0)], "t"))
+    assert re.findall(r'class="bubble (\w+)"', plot) == ["gain", "loss"]
+    assert "<title>3 questions: 0.00 → 1.00</title>" in plot
+
+
+def test_a_table_of_an_older_record_leaves_blank_what_was_not_measured_then() -> None:
+    row = {"system": "base", "mode": "dense", "lexical_weight": None, "means": {"ndcg@10": 0.5}, "change": None}
+    assert result_table([row])[0][:5] == ("base", "dense", "", "0.500", "")
+    assert result_lines([row])[1].split() == ["base", "dense", "0.500"]
+
+
+def test_the_card_has_the_same_table_the_split_the_data_the_licence_and_the_prompts() -> None:
+    card = model_card(training('owner/"base'), evaluation())
+    head, body = card.split("---\n", 2)[1:]
+    assert 'base_model: "owner/\\"base"' in head and 'license: "apache-2.0"' in head
+    assert "| tuned | hybrid | 0.3 | 0.500 |" in body
+    assert "3 documents, 9 passages; sha256 over their hashes `abab" in body
+    assert "Prompt of a query: `query:`" in body and "Prompt of a document: none" in body
+    assert "- Split: owner/" in body
+
+
+def test_a_hostile_name_cannot_break_out_of_the_cards_head() -> None:
+    card = model_card(training("a\n---\nlicense: none"), evaluation())
+    assert card.split("\n---\n")[0].count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\n---\n# A model\n", "mit"),
+        ("---\nlicense: other\nlicense_name: my-licence\n---\n", "my-licence"),
+        ("# No front matter\n", ""),
+    ],
+)
+def test_the_licence_is_the_one_the_bases_card_names(tmp_path: Path, card: str, licence: str) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert base_licence(tmp_path) == licence
+    assert base_licence(tmp_path / "nowhere") == "" and base_licence(None) == ""
+
+
+def test_the_data_hash_tells_other_documents_and_not_another_order() -> None:
+    from retrieval.documents import Document
+
+    documents = [Document(f"{n}.md", f"{n}.md", "t", f"text {n}", "markdown") for n in range(3)]
+    assert data_hash(documents) == data_hash(documents[::-1])
+    assert data_hash(documents) != data_hash(documents[:2])
+
+
+def test_making_a_page_leaves_the_records_alone() -> None:
+    record, made = evaluation(), training()
+    before = deepcopy((record, made))
+    report_page(made, record)
+    assert (record, made) == before

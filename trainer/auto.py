@@ -1,0 +1,123 @@
+"""The recipe ``auto``: which pairs, negatives, losses and rates teach this model these documents, found by trying.
+
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the
+better third goes on with three times as much, until one is left; then its learning rate and its
+negatives are varied. Everything is judged on dev questions over a pool of passages, so what is chosen
+is chosen before the test questions are looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from trainer.recipes import ARMS, Recipe
+from trainer.workbench import Workbench
+
+__all__ = ["Trial", "search"]
+
+FIRST_DOSE = 400
+FACTOR = 3
+FEWEST_PAIRS = 64
+# Of the budget; the rest is for the training that counts, and for judging it.
+SHARE_FOR_TRIALS = 0.5
+# A later arm must look better than an earlier, plainer one by more than this.
+WORTH = 0.002
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training on a sample: what it tried, on how many pairs, how it looked on dev beside the base."""
+
+    name: str
+    settings: str
+    pairs: int
+    seconds: float
+    dev: float
+    change: float
+    kept: bool
+
+
+def search(
+    bench: Workbench, recipe: Recipe, budget: float, clock: Callable[[], float] = time.monotonic
+) -> tuple[Recipe, list[Trial]]:
+    """Try the arms, and return the recipe to train by with what was tried.
+
+    Args:
+        bench: the base and what was mined.
+        recipe: ``auto`` itself, whose name and dose the chosen arm takes over.
+        budget: seconds for the whole run, half of them for trials. The first round is run whatever it takes.
+        clock: tells the seconds.
+
+    Raises:
+        QuestionsError: no arm has enough pairs.
+    """
+    return _Search(bench, budget * SHARE_FOR_TRIALS, clock).run(recipe)
+
+
+class _Search:
+    """The rounds of one search, and what they cost."""
+
+    def __init__(self, bench: Workbench, seconds: float, clock: Callable[[], float]) -> None:
+        self._bench = bench
+        self._clock = clock
+        self._end = clock() + seconds
+        self._base = bench.base_score()
+        self._trials: list[Trial] = []
+
+    def run(self, recipe: Recipe) -> tuple[Recipe, list[Trial]]:
+        dose = FIRST_DOSE
+        arms = [arm for arm in ARMS if self._has(arm, FEWEST_PAIRS)]
+        arms = self._round(arms, dose, max(1, len(arms) // FACTOR))
+        # A round of a third of the arms at three times the dose costs what the one before it cost.
+        while len(arms) > 1 and self._affords(len(arms), dose * FACTOR):
+            dose *= FACTOR
+            arms = self._round(arms, dose, max(1, len(arms) // FACTOR))
+        best = arms[0]
+        variations = [best, *_variations(best)]
+        if self._affords(len(variations), dose):
+            best = self._round(variations, dose, 1)[0]
+        chosen = replace(best, name=recipe.name, description=f"{recipe.description}: {best.name}")
+        return chosen, self._trials
+
+    def _has(self, arm: Recipe, pairs: int) -> bool:
+        return len(self._bench.mined.take(arm, pairs, self._bench.seed)) >= pairs
+
+    def _round(self, arms: list[Recipe], dose: int, survivors: int) -> list[Recipe]:
+        """Train each arm on ``dose`` pairs; return the best ``survivors``, best first."""
+        tried: list[tuple[float, Recipe, Trial]] = []
+        for order, arm in enumerate(arms):
+            self._bench.progress("trying recipes", order, len(arms))
+            began = self._clock()
+            fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose)))
+            seconds = self._clock() - began
+            trial = Trial(
+                arm.name, arm.settings, len(fit.pairs), round(seconds, 1), fit.probe, fit.probe - self._base, False
+            )
+            tried.append((fit.probe - WORTH * order, arm, trial))
+        best = sorted(tried, key=lambda item: -item[0])[:survivors]
+        self._trials += [replace(trial, kept=any(trial is item[2] for item in best)) for _, _, trial in tried]
+        return [arm for _, arm, _ in best]
+
+    def _affords(self, arms: int, dose: int) -> bool:
+        """Whether the time left is enough for a round, at the pace of the trials so far."""
+        pace = sum(trial.seconds for trial in self._trials) / max(1, sum(trial.pairs for trial in self._trials))
+        return self._clock() + pace * arms * dose <= self._end
+
+
+def _variations(best: Recipe) -> list[Recipe]:
+    """The winner with other rates, and with more negatives where it has any."""
+    faster, slower = (
+        replace(
+            best,
+            name=f"{best.name}, learning rate x {factor:g}",
+            learning_rate=best.learning_rate * factor,
+            static_learning_rate=best.static_learning_rate * factor,
+        )
+        for factor in (2, 0.5)
+    )
+    more = replace(
+        best, name=f"{best.name}, {best.hard_negatives + 1} negatives", hard_negatives=best.hard_negatives + 1
+    )
+    return [faster, slower, *([more] if best.hard_negatives else [])]

@@ -1,0 +1,44 @@
+"""Pairs from source code: what a symbol's documentation says → its code; its name in words → its documentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from random import Random
+
+from trainer.material import Material, is_code
+from trainer.pairs import SENTENCE_END, Pair, pair_of
+
+__all__ = ["code_symbol"]
+
+MIN_NAME_WORDS = 2
+MIN_SENTENCE_WORDS = 3
+# The name is what stands before the parameters, or after the word that declares it.
+_CALLED = re.compile(r"([A-Za-z_~][\w~]*)\s*(?:<[^<>()]*>)?\s*\(")
+_DECLARED = re.compile(
+    r"\b(?:class|struct|enum|interface|trait|module|namespace|type|record|impl|object|protocol|table|view|union)\s+"
+    r"(?:[\w:]+::)?([A-Za-z_]\w*)"
+)
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
+
+
+def code_symbol(material: Material, place: int, generator: Random) -> Iterator[Pair]:
+    """The first sentence of a symbol's docstring or comment → its signature and code; its name → what documents it."""
+    section = material.sections[place]
+    if not is_code(material, section) or not section.heading or not material.passages_of[place]:
+        return
+    prose = next((block.text for block in section.blocks if block.kind == "paragraph"), "")
+    code = "\n".join(block.text for block in section.blocks if block.kind == "code")
+    sentence = SENTENCE_END.split(" ".join(prose.split("\n\n")[0].split()))[0]
+    first = material.passages_of[place][0]
+    if len(sentence.split()) >= MIN_SENTENCE_WORDS and code:
+        yield pair_of(material, sentence, first, "code_symbol", excerpt=code)
+    words = _name_in_words(section.heading[-1])
+    if len(words) >= MIN_NAME_WORDS and prose:
+        yield pair_of(material, " ".join(words), first, "code_symbol", heading=section.heading[-1], excerpt=prose)
+
+
+def _name_in_words(signature: str) -> list[str]:
+    """The words of the name that a signature declares (``def read_rows(file)``: read, rows)."""
+    match = _DECLARED.search(signature) or _CALLED.search(signature)
+    return [part.casefold() for part in _HUMP.split(match[1]) if part] if match else []

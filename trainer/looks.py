@@ -1,0 +1,120 @@
+"""Which questions have judged a version: a test that is looked at twice proves less each time.
+
+The first look is tune's own, in the version's ``evaluation.json``. Version folders never change, so the
+looks after it stand beside them, in ``models/looks.jsonl``, one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from retrieval.durable import file_sha256
+from retrieval.errors import GateRefused, ModelError
+from retrieval.models import CHECKSUMS, ModelVersion, list_versions
+from retrieval.workspace import Workspace
+from trainer.questions import Question
+
+__all__ = ["LOOKS", "Look", "earlier_versions", "looks_at", "mark", "record_look", "refuse_second_look"]
+
+LOOKS = "looks.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One judging of a version: when, by which command, and the marks of the test questions asked."""
+
+    version: str
+    content: str
+    when: str
+    command: str
+    questions: tuple[str, ...]
+
+
+def mark(question: Question) -> str:
+    """Sixteen hex digits that stand for a question and its answers, whatever its id."""
+    content = json.dumps([" ".join(question.text.casefold().split()), sorted(question.relevant.items())])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def looks_at(workspace: Workspace, version: ModelVersion) -> list[Look]:
+    """Every recorded look at a version, tune's own first.
+
+    Raises:
+        ModelError: ``models/looks.jsonl`` cannot be read; file and line are named.
+    """
+    content = _content(version)
+    looks = []
+    if asked := _test_marks(version):
+        looks.append(Look(version.name, content, version.created, "tune", tuple(asked)))
+    # A number may come again once its version is gone; its content does not.
+    return looks + [look for look in _later(workspace) if (look.version, look.content) == (version.name, content)]
+
+
+def refuse_second_look(workspace: Workspace, version: ModelVersion, questions: Sequence[Question]) -> None:
+    """Refuse to judge a version by questions of which some have judged it before.
+
+    Raises:
+        GateRefused: some have; the message says how many, when, and by which command.
+    """
+    asked = {mark(question) for question in questions}
+    for look in looks_at(workspace, version):
+        if again := len(asked.intersection(look.questions)):
+            raise GateRefused(
+                f"{again} of these {len(questions)} questions have judged {version.name} before ({look.command}, "
+                f"{look.when}), so they prove nothing new; ask others, or see that result with `shoptalk models show "
+                f"{version.name}`, or look all the same with --look-again, which is recorded"
+            )
+
+
+def record_look(workspace: Workspace, version: ModelVersion, questions: Sequence[Question], command: str) -> Look:
+    """Append a look at a version to the record."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    look = Look(version.name, _content(version), now, command, tuple(mark(question) for question in questions))
+    with (workspace.models_dir / LOOKS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(look)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return look
+
+
+def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> list[str]:
+    """The versions that some of these questions have judged already.
+
+    Each is another chance to pick what happens to suit the questions, so a report tells how many there were.
+    """
+    asked = {mark(question) for question in questions}
+    return [version.name for version in list_versions(workspace) if not asked.isdisjoint(_test_marks(version))]
+
+
+def _test_marks(version: ModelVersion) -> list[str]:
+    return [str(item["mark"]) for item in version.evaluation.get("questions", ()) if "mark" in item]
+
+
+def _content(version: ModelVersion) -> str:
+    file = version.path / CHECKSUMS
+    return file_sha256(file)[:16] if file.is_file() else ""
+
+
+def _later(workspace: Workspace) -> list[Look]:
+    file = workspace.models_dir / LOOKS
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    looks = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value: dict[str, Any] = json.loads(line)
+            looks.append(Look(**{**value, "questions": tuple(value["questions"])}))
+        except (ValueError, KeyError, TypeError):
+            # A kill in the middle of an append leaves half a line, which another append may have continued.
+            raise ModelError(f"{file}:{number}: not a record of a look; remove that line") from None
+    return looks

@@ -1,0 +1,133 @@
+"""What there is to learn from and to judge by: pairs mined from a corpus, questions, and what is kept from training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from retrieval.console import Progress, silent
+from retrieval.embedders import LocalEmbedder
+from retrieval.errors import QuestionsError
+from retrieval.indexing import passage_limit
+from retrieval.workspace import Workspace
+from trainer.material import Material, gather
+from trainer.mining import RULES, Pair, mine, seed_chunks
+from trainer.question_store import SYNTHETIC_RULE
+from trainer.questions import QuestionSet, check_answers
+from trainer.recipes import Recipe
+from trainer.silver import Yield, balance, filter_pairs
+from trainer.split import hold_out
+from trainer.synthesis import synthetic_pairs
+
+__all__ = ["Mined", "counted", "mine_corpus", "require_enough"]
+
+MIN_DEV = 5
+MIN_TEST = 10
+SEED_RULES = ("seed_adjacent", "seed_header")
+"""The tutorial's pairs, made by no rule over sections: its chunks cut documents by words, whatever their structure."""
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Pairs to learn from, the questions to judge by, and how both came about.
+
+    ``kept`` are all pairs past the filters; `take` is what one recipe trains on.
+    """
+
+    material: Material
+    kept: list[Pair]
+    questions: QuestionSet
+    masks: dict[int, str]
+    held: frozenset[str]
+    yields: list[Yield]
+    leaks: int
+    missing: list[str]
+
+    @cached_property
+    def held_passages(self) -> frozenset[int]:
+        """The passages of which nothing may be learned: of held-out documents, and copies of what is asked for."""
+        passages = enumerate(self.material.passages)
+        return frozenset(self.masks) | {place for place, passage in passages if passage.document_id in self.held}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Each passage as it is judged: embedded text, less what would give a mined question's answer away."""
+        return [self.masks.get(place, passage.embedded_text) for place, passage in enumerate(self.material.passages)]
+
+    def take(self, recipe: Recipe, limit: int, seed: int) -> list[Pair]:
+        """At most ``limit`` pairs by the recipe's rules; its filler rules only fill up what those leave."""
+        limit = min(recipe.max_pairs, limit)
+        pairs = balance([pair for pair in self.kept if pair.rule in recipe.rules], limit, seed)
+        if len(pairs) < limit:
+            fill = [pair for pair in self.kept if pair.rule in recipe.filler_rules]
+            pairs += balance(fill, limit - len(pairs), seed)
+        return pairs
+
+
+def mine_corpus(
+    workspace: Workspace,
+    corpus: str,
+    rules: Sequence[str],
+    embedder: LocalEmbedder,
+    *,
+    questions: QuestionSet | None,
+    seed: int,
+    judged: bool = True,
+    progress: Progress = silent,
+) -> Mined:
+    """Read, cut, mine, split and filter: everything before a model is trained.
+
+    Without ``questions`` some documents are held out to be judged by, unless ``judged`` is false.
+
+    Raises:
+        QuestionsError: ``questions`` are not about this corpus, or none were given and too few could be mined.
+    """
+    material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
+    missing = check_answers(questions, material.passages) if questions else []
+    found = mine(material, [rule for rule in rules if rule in RULES], seed)
+    mined = list(found)
+    if any(rule in SEED_RULES for rule in rules):
+        mined += seed_chunks(material)
+    if SYNTHETIC_RULE in rules:
+        mined += synthetic_pairs(workspace, corpus, material)
+    masks: dict[int, str] = {}
+    held: frozenset[str] = frozenset()
+    if questions:
+        asked, usable = questions, mined
+    elif not judged:
+        asked, usable = QuestionSet((), (), "none"), mined
+    else:
+        # The tutorial's chunks are no questions, and what a model wrote must not judge: structure's pairs do.
+        held, asked, masks = hold_out(material, found or mine(material, list(RULES), seed))
+        usable = [pair for pair in mined if pair.document_id not in held and pair.passage not in masks]
+    forbidden = [question.text for question in asked.all]
+    kept, yields, leaks = filter_pairs(material, usable, forbidden, workspace.passages.language)
+    return Mined(material, kept, asked, masks, held, yields, leaks, missing)
+
+
+def counted(yields: Sequence[Yield], pairs: Sequence[Pair]) -> list[Yield]:
+    """``yields`` with how many ``pairs`` of each rule are trained on."""
+    taken = Counter(pair.rule for pair in pairs)
+    return [replace(item, kept=taken[item.rule]) for item in yields]
+
+
+def require_enough(workspace: Workspace, mined: Mined, pairs: int) -> None:
+    """Refuse to go on with too few pairs to learn from, or too few questions to choose and to judge by.
+
+    Raises:
+        QuestionsError: it says how many there are, and what would give more.
+    """
+    wanted = workspace.trainer.min_pairs
+    if pairs < wanted:
+        raise QuestionsError(
+            f"only {pairs} training pairs could be mined (at least {wanted} are wanted, 1,000 or more do good); "
+            'more documents, headings, lists of synonyms ("Also called: …") or questions with answers would give more'
+        )
+    dev, test = len(mined.questions.dev), len(mined.questions.test)
+    if dev < MIN_DEV or test < MIN_TEST:
+        raise QuestionsError(
+            f"{dev} dev and {test} test questions are too few to choose and to judge by (at least {MIN_DEV} and "
+            f"{MIN_TEST}); questions with the same answer stay on one side, so ask about more documents"
+        )

@@ -1,0 +1,170 @@
+"""Pairs from names: aliases, codes that stand for other entries, terms and what they mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from random import Random
+
+from trainer.material import Material, is_code, words_of
+from trainer.pairs import SENTENCE_END, Pair, pair_of
+
+__all__ = ["alias", "cross_reference", "definition"]
+
+# The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
+_ALIAS_LIST = re.compile(
+    r"(?:^|(?<=[.;]\s))\W*(?:also (?:called|known as|named|written)|(?:alternative|other|former) (?:names?|terms?)"
+    r"|synonyms?|alias(?:es)?|a\.?k\.?a\.?|abbreviations?|acronyms?)\b\W*?:[ \t*_]*"
+    r"(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_INLINE_ALIAS = re.compile(
+    r"[,(]?\s*\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
+    r"(?:called|known as|named|referred to as|termed)\s+(?:the\s+)?[\"“*_`]*"
+    r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",
+    re.IGNORECASE,
+)
+# A bare number in brackets is a year, a count or a footnote; a code has a letter or a point.
+_REFERENCE = re.compile(r"[(\[](?P<code>(?=[^()\[\]\s,;]*\d)(?!\d+[\s,;)\]])[^()\[\]\s,;]+)[^()\[\]]*[)\]]")
+_TERM_EDGE = re.compile(r"[;:.()\[\]\n|]")
+TERM_CHARS, MAX_TERM_WORDS = 200, 15
+
+TERM_WORDS, INLINE_WORDS = 6, 10
+MIN_MEANING_WORDS = 4
+_BULLET = r"(?:[-*+•·]\s+|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|[ivx]{1,4})[.)]\s+|\d{1,3}(?:\.\d{1,3})+\s+)?"
+_QUOTED = r"(?:[\"“”‘'*_`]{1,4}(?P<quoted>[^\"“”*_`\n]{2,80}?)[\"“”’'*_`]{1,4})"
+_PLAIN = r"(?P<plain>[A-Z0-9][^\"“”*_`.,;:()\n]{1,80}?)"
+_PHRASE = rf"(?:(?i:the\s+term|the\s+word|an?|the)\s+)?(?:{_QUOTED}|{_PLAIN})"
+_MEANS = re.compile(
+    rf"{_BULLET}{_PHRASE}\s*(?:\([^()]{{1,40}}\)\s*)?,?\s+"
+    r"(?i:(?:shall\s+|will\s+)?(?:means?(?:\s+and\s+includes?)?|refers?\s+to|denotes?|stands?\s+for)"
+    r"|(?:is|are)\s+defined\s+(?:as|to\s+mean))\b[\s,:]*(?P<meaning>\S.*)",
+    re.DOTALL,
+)
+_IS_A = re.compile(
+    rf"{_PHRASE}\s+(?:\([^()]{{1,40}}\)\s+)?(?:is|are)\s+"
+    r"(?P<meaning>(?:an?|the\s+\w+\s+(?:of|for|that)|any|one\s+of)\s.*)",
+    re.DOTALL,
+)
+# The part of an abstract that begins: "BACKGROUND Suicide is …"
+_LABEL = re.compile(r"^[A-Z]{5,}\s+(?=[A-Z][a-z])")
+_MARKED_ENTRY = re.compile(
+    r"^[ \t]*(?:[-*+•·]|\d{1,3}[.)])?[ \t]*(?P<mark>\*\*|__|``?)(?P<term>[^*`\n]{2,80}?)"
+    r"(?::[ \t]*(?P=mark)|(?P=mark)[ \t]*(?::|–|—|-{1,2}(?=[ \t])))[ \t]*(?P<meaning>[^\s:].*(?:\n[ \t]*[a-z(].*)*)$",
+    re.MULTILINE,
+)
+_PLAIN_ENTRY = re.compile(
+    r"^[ \t]*(?:[-*+•·]|\d{1,3}[.)])?[ \t]*(?P<term>[^\W_][^:\n–—|]{1,60}?)[ \t]*(?::|–|—|[ \t]-{1,2})[ \t]+"
+    r"(?P<meaning>\S.*(?:\n[ \t]*[a-z(].*)*)$",
+    re.MULTILINE,
+)
+# A term on its line, its meaning indented below (reStructuredText) or after a colon (Markdown's extension).
+_HANGING = re.compile(
+    r"^(?P<indent>[ \t]*)(?![-*+•:.#|>=~^]|\d+[.)])(?P<term>\S[^\n:(=]{1,60}?)(?:[ ]:[ ][^\n]*)?\n"
+    r"(?:(?P=indent)(?:[ ]{2,}|\t)(?P<meaning>[^\s:.-][^\n]*(?:\n(?P=indent)(?:[ ]{2,}|\t)\S[^\n]*)*))",
+    re.MULTILINE,
+)
+_COLON_BELOW = re.compile(
+    r"^(?P<term>[^\s#>|:*+-][^\n]{1,60})\n(?:\n)?[:~][ \t]+(?P<meaning>\S.*(?:\n[ \t]+\S.*)*)$", re.MULTILINE
+)
+_GLOSSARY = re.compile(
+    r"\b(?:glossary|definitions?|terms|terminology|abbreviations|acronyms|vocabulary|nomenclature)\b", re.I
+)
+# What a sentence begins with that is no name, and what no name has in it or ends with.
+_NO_NAME = frozenset(
+    "this that these those it its he she they we you i there here which what who where when how why if in on at by for "
+    "from with as to of and or but not no nothing one some any all each both such most many our your their his her my "
+    "during after before among despite while although because since until over under between through within without "
+    "also however thus therefore note nb see let a an the".split()
+)
+_PRONOUNS = frozenset("this that these those it he she they we you there here".split())
+_CLAUSE_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b", re.I
+)
+
+
+def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
+    """An alternative name in an "Also called: …" list or phrase → the entry, that name left out."""
+    for passage in material.passages_of[place]:
+        text = material.passages[passage].text
+        for name in _listed_aliases(text):
+            yield pair_of(material, name, passage, "alias", remove=name)
+        for match in _INLINE_ALIAS.finditer(text):
+            if _is_name(match["name"], INLINE_WORDS):
+                yield pair_of(material, match["name"].strip(), passage, "alias", remove=match[0])
+
+
+def cross_reference(material: Material, place: int, generator: Random) -> Iterator[Pair]:
+    """A term followed by another entry's code, "term (CODE)" → that entry, the term left out."""
+    section = material.sections[place]
+    for block in section.blocks:
+        if block.kind == "code":
+            continue
+        for match in _REFERENCE.finditer(block.text):
+            target = material.section_by_identifier.get(match["code"].rstrip(".-–").casefold())
+            term = _TERM_EDGE.split(block.text[: match.start()][-TERM_CHARS:])[-1].strip(" ,*_`\"'-")
+            if target is None or target == place or len(term.split()) > MAX_TERM_WORDS:
+                continue
+            yield pair_of(material, term, material.passages_of[target][0], "cross_reference", remove=term)
+
+
+def definition(material: Material, place: int, generator: Random) -> Iterator[Pair]:
+    """A term → what it means, the term left out: "X means …", glossaries, "X is a …" where a section begins with it."""
+    section = material.sections[place]
+    if is_code(material, section) or not section.blocks:
+        return
+    for number, passage in enumerate(material.passages_of[place]):
+        text = material.passages[passage].text
+        for term, meaning in _meanings(material, place, text, opens=number == 0):
+            if _is_name(term) and len(meaning.split()) >= MIN_MEANING_WORDS:
+                yield pair_of(material, term, passage, "definition", remove=term, heading=term, excerpt=meaning)
+
+
+def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterator[tuple[str, str]]:
+    """The terms that a passage explains, and what it says of each."""
+    section = material.sections[place]
+    document = material.document_by_id[section.document_id]
+    if all(block.kind == "code" for block in section.blocks):
+        return
+    for paragraph in re.split(r"\n\s*\n", text):
+        for sentence in SENTENCE_END.split(" ".join(paragraph.split())):
+            if match := _MEANS.match(_LABEL.sub("", sentence)):
+                yield match["quoted"] or match["plain"], match["meaning"]
+    if opens and section.blocks[0].kind == "paragraph":
+        first = SENTENCE_END.split(" ".join(section.blocks[0].text.split()))[0]
+        if match := _IS_A.match(_LABEL.sub("", first)):
+            yield match["quoted"] or match["plain"], match["meaning"]
+    entries = [_MARKED_ENTRY]
+    if any(_GLOSSARY.search(part) for part in section.heading):
+        entries.append(_PLAIN_ENTRY)
+    if document.format == "rst":
+        entries.append(_HANGING)
+    if document.format == "markdown":
+        entries.append(_COLON_BELOW)
+    for entry in entries:
+        for match in entry.finditer(text):
+            yield match["term"].strip(" \t*_`:"), match["meaning"]
+
+
+def _is_name(term: str, longest: int = TERM_WORDS) -> bool:
+    words = words_of(term)
+    if not words or len(words) > longest or {words[0], words[-1]} & _NO_NAME or _PRONOUNS.intersection(words):
+        return False
+    return not _CLAUSE_VERB.search(term)
+
+
+def _listed_aliases(text: str) -> Iterator[str]:
+    paragraphs = re.split(r"\n\s*\n", text)
+    for number, paragraph in enumerate(paragraphs):
+        match = _ALIAS_LIST.search(paragraph)
+        if not match:
+            continue
+        names = match["list"].strip()
+        if not names and number + 1 < len(paragraphs):
+            names = paragraphs[number + 1]
+        if bullets := re.findall(r"^\s*(?:[-*+•]|\d+[.)])\s+(.+)$", names, re.MULTILINE):
+            yield from (bullet.strip() for bullet in bullets)
+        else:
+            separator = ";" if ";" in names else "|" if "|" in names else ","
+            first = names.split("\n\n")[0]
+            yield from (name.strip().rstrip(".") for name in " ".join(first.split()).split(separator))

@@ -1,0 +1,123 @@
+"""A pair, and how it is made of a passage: what would give the anchor away is left out of the positive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from random import Random
+
+from retrieval.passages import Passage
+from trainer.material import Material, normalise, strip_identifiers
+
+__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "pair_of"]
+
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
+
+
+_AFTER = re.compile(r"^\s*[;,]?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An anchor, its positive, and the rule that made it.
+
+    ``section`` and ``passage`` are the positive's places in the material (the passage is what is
+    masked where pairs are used as questions); ``negatives`` are texts.
+    """
+
+    anchor: str
+    positive: str
+    rule: str
+    section: int
+    passage: int
+    document_id: str
+    negatives: tuple[str, ...] = ()
+    negative_sections: tuple[int, ...] = ()
+
+
+Rule = Callable[[Material, int, Random], Iterable[Pair]]
+"""Yields the pairs of one section, by its place in the material; none where its structure is absent."""
+
+
+def pair_of(
+    material: Material,
+    anchor: str,
+    place: int,
+    rule: str,
+    *,
+    remove: str = "",
+    heading: str = "",
+    excerpt: str | None = None,
+) -> Pair:
+    """The pair of ``anchor`` and the passage at ``place``, as the index embeds it.
+
+    Args:
+        material: what is mined.
+        anchor: what a person might ask.
+        place: of the passage.
+        rule: the name of the rule.
+        remove: words that are left out of the text, wherever they stand.
+        heading: what headings, and the title, must not say.
+        excerpt: the part of the text that answers; None for all of it. A model reads the beginning of a
+            long passage only, where one entry of many would not be seen.
+    """
+    passage = material.passages[place]
+    if excerpt is not None:
+        passage = replace(passage, text=excerpt)
+    if heading:
+        passage = _without_heading(passage, heading)
+    positive = replace(passage, text=_without(passage.text, remove)).embedded_text
+    return Pair(" ".join(anchor.split()), positive, rule, material.section_of[place], place, passage.document_id)
+
+
+def masked_text(passage: Passage, remove: str, without_heading: bool) -> str:
+    """A passage's embedded text less ``remove`` (wherever it stands in the body).
+
+    If so asked also without the passage's own heading, and any other that says what is removed.
+    """
+    if without_heading:
+        for said in (*passage.heading[-1:], remove):
+            passage = _without_heading(passage, said)
+    return replace(passage, text=_without(passage.text, remove)).embedded_text
+
+
+def _without(text: str, words: str) -> str:
+    """``text`` on one line, less ``words``, case and spacing set aside, and the comma after them."""
+    body, gone = " ".join(text.split()), " ".join(words.split())
+    folded, key = body.lower(), gone.lower()
+    if not gone or key not in folded or len(folded) != len(body):
+        return body
+    # Found without a pattern: to compile one for each of many thousand pairs takes longer than all the rest.
+    kept = []
+    start = at = 0
+    while (at := folded.find(key, at)) >= 0:
+        end = at + len(key)
+        # Whole words only: taking "cholera" out of "cholerae" would leave "e".
+        inside = key[0].isalnum() and body[at - 1 : at].isalnum() or key[-1].isalnum() and body[end : end + 1].isalnum()
+        if not inside:
+            kept.append(body[start:at].strip())
+            start = end
+        at = end
+    kept.append(body[start:])
+    return " ".join(part for part in (kept[0], *(_AFTER.sub("", part, count=1) for part in kept[1:])) if part).strip()
+
+
+def _without_heading(passage: Passage, said: str) -> Passage:
+    """``passage`` without the headings and the title that say it, codes set aside."""
+    gone = {normalise(said), normalise(strip_identifiers(said))} - {""}
+
+    def says(part: str) -> bool:
+        return normalise(part) in gone or normalise(strip_identifiers(part)) in gone
+
+    context = passage.context
+    if context is not None:
+        # The first of a trimmed context leads the text; it may be the leaf cut short.
+        lead = "" if passage.heading and says(passage.heading[-1]) else context[0]
+        context = (lead, *(part for part in context[1:] if not says(part)))
+    return replace(
+        passage,
+        title="" if says(passage.title) else passage.title,
+        heading=tuple(part for part in passage.heading if not says(part)),
+        context=context,
+    )

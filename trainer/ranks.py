@@ -1,0 +1,87 @@
+"""Training on several GPUs: one process each, as ``accelerate launch`` or ``torchrun`` starts them.
+
+Each process embeds its share of every batch; the vectors are put together, so the loss sees the whole batch
+wherever it was embedded, and the gradients are summed. The result is that of one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Ranks", "is_main", "joined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes that train together, and which one this is."""
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of ``tensor`` over all processes, in place."""
+        if self.size > 1:
+            import torch.distributed
+
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def most(self, value: int) -> int:
+        """The greatest ``value`` of any process."""
+        if self.size == 1:
+            return value
+        import torch.distributed
+
+        tensor = torch.tensor(value, device=self.device)
+        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+        return int(tensor.item())
+
+    def of_main(self, value: float) -> float:
+        """The main process's ``value``: what all decide by, so that none goes another way."""
+        if self.size == 1:
+            return value
+        import torch.distributed
+
+        tensor = torch.tensor(value, dtype=torch.float32, device=self.device)
+        torch.distributed.broadcast(tensor, 0)
+        return float(tensor.item())
+
+
+def is_main() -> bool:
+    """Whether this process is the only one, or the first of those that were launched together."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """Join the other processes of the launch, if there are any, on the GPU of this process's number."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Ranks(device=device)
+        return
+    import torch.distributed
+
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    ours = not torch.distributed.is_initialized()
+    if ours:
+        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Ranks(torch.distributed.get_rank(), size, device)
+    finally:
+        if ours:
+            torch.distributed.destroy_process_group()

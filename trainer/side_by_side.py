@@ -1,0 +1,117 @@
+"""Two model versions by their own records: what each was judged to be, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retrieval.errors import ModelError
+from retrieval.models import ModelVersion
+
+if TYPE_CHECKING:
+    from trainer.statistics import Change
+
+__all__ = ["Pairing", "SideBySide", "side_by_side", "side_by_side_lines"]
+
+MODES = ("dense", "hybrid")
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One metric of one system in one mode, as each version's record has it."""
+
+    system: str
+    mode: str
+    metric: str
+    first: float
+    second: float
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What both records have; ``warnings`` say why the figures may not be comparable.
+
+    ``changes`` is the paired change in NDCG@10 from the first version to the second, by mode, on the
+    ``shared`` test questions that judged both; empty where there are none.
+    """
+
+    first: str
+    second: str
+    pairings: list[Pairing]
+    shared: int
+    changes: dict[str, Change]
+    warnings: list[str]
+
+
+def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
+    """Put the evaluation records of two versions side by side; nothing is encoded or scored anew.
+
+    Raises:
+        ModelError: one of them was never judged.
+    """
+    from trainer.statistics import compare
+
+    for version in (first, second):
+        if not version.evaluation.get("rows"):
+            raise ModelError(f"{version.name} was never judged; use `shoptalk evaluate --model {version.name}`")
+    theirs = {(row["system"], row["mode"]): row["means"] for row in second.evaluation["rows"]}
+    pairings = [
+        Pairing(row["system"], row["mode"], metric, value, theirs[row["system"], row["mode"]][metric])
+        for row in first.evaluation["rows"]
+        for metric, value in row["means"].items()
+        if metric in theirs.get((row["system"], row["mode"]), {})
+    ]
+    one, other = _asked(first), _asked(second)
+    shared = [mark for mark in one if mark in other]
+    changes = {}
+    for mode in MODES if shared else ():
+        score = f"{mode}_after"
+        changes[mode] = compare([one[mark][score] for mark in shared], [other[mark][score] for mark in shared])
+    return SideBySide(first.name, second.name, pairings, len(shared), changes, list(_differences(first, second)))
+
+
+def side_by_side_lines(value: SideBySide) -> list[str]:
+    """The comparison as lines for a terminal."""
+    table = [("system", "mode", "metric", value.first, value.second, "difference")]
+    for item in value.pairings:
+        figures = (f"{item.first:.3f}", f"{item.second:.3f}", f"{item.second - item.first:+.3f}")
+        table.append((item.system, item.mode, item.metric, *figures))
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place < 3 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
+    if value.changes:
+        lines += ["", f"On the {value.shared} test questions that judged both, {value.second} against {value.first}:"]
+        lines += [
+            f"{mode} NDCG@10 {change.before:.3f} -> {change.after:.3f}, {change}"
+            for mode, change in value.changes.items()
+        ]
+    return lines
+
+
+def _asked(version: ModelVersion) -> dict[str, dict[str, Any]]:
+    """The test questions of a version by what stands for each."""
+    return {item["mark"]: item for item in version.evaluation.get("questions", ())}
+
+
+def _differences(first: ModelVersion, second: ModelVersion) -> Iterator[str]:
+    """Why the two were not judged alike, a sentence each."""
+    for name, key in (("corpus", "corpus"), ("base model", "base")):
+        one, other = first.training.get(key), second.training.get(key)
+        if one != other:
+            yield f"the {name} differs: {one} and {other}"
+    if first.training.get("data") != second.training.get("data"):
+        yield "the documents have changed in between"
+    if first.evaluation.get("evidence") != second.evaluation.get("evidence"):
+        yield f"judged by {first.evaluation.get('evidence')}, and by {second.evaluation.get('evidence')}"
+    one, other = _asked(first), _asked(second)
+    if one.keys() != other.keys():
+        yield (
+            f"not the same test questions: {len(one.keys() & other.keys())} are shared, of {len(one)} and "
+            f"{len(other)}; the table has each version on its own"
+        )

@@ -1,0 +1,85 @@
+"""Pairs from tables: what labels a row → the row."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from random import Random
+
+from retrieval.structure import Section
+from trainer.material import Material, informative_heading, is_code, normalise
+from trainer.pairs import Pair, pair_of
+
+__all__ = ["table_row"]
+
+LABEL_WORDS = 10
+MIN_ROWS = 2
+MIN_ROW_LETTERS = 12
+_RULE = re.compile(r"[\s|+:=-]*[-=][\s|+:=-]*")
+_GRID = re.compile(r"\s*\|(.*)\|\s*|(\S.*\s\|\s.*)")
+_EDGE = re.compile(r"(?<!\\)\|")
+
+
+def table_row(material: Material, place: int, generator: Random) -> Iterator[Pair]:
+    """The first cell of a table's row, after the heading above the table → what the row says, under the table's head.
+
+    A label that says enough stands alone; a number or a code does not label.
+    """
+    section = material.sections[place]
+    if is_code(material, section) or not any(block.kind == "table" for block in section.blocks):
+        return
+    above = informative_heading(material, section)
+    heads = _heads(section)
+    for passage in material.passages_of[place]:
+        rows = _rows(material.passages[passage].text.split("\n"))
+        if len(rows) < MIN_ROWS:
+            continue
+        labels = Counter(normalise(row[0]) for row in rows)
+        head: list[str] = []
+        for row in rows:
+            if normalise(" ".join(row)) in heads:
+                head = row
+                continue
+            label, said = row[0], _said(head, row)
+            if _labels(label) and labels[normalise(label)] == 1 and said:
+                alone = len(label.split()) > 1 or not above
+                anchor = label if alone else f"{above} {label}"
+                yield pair_of(material, anchor, passage, "table_row", remove=label, excerpt=said)
+
+
+def _heads(section: Section) -> frozenset[str]:
+    """The rows that name the columns of the section's tables: above a rule, or the first where there is no rule."""
+    found: set[str] = set()
+    for block in section.blocks:
+        if block.kind != "table":
+            continue
+        lines = block.text.split("\n")
+        rule = next((place for place, line in enumerate(lines) if place and _RULE.fullmatch(line)), 1)
+        found.update(normalise(" ".join(row)) for row in _rows(lines[:rule]))
+    return frozenset(found)
+
+
+def _rows(lines: Sequence[str]) -> list[list[str]]:
+    """The cells of each line that is a row of two or more."""
+    found = []
+    for line in lines:
+        match = None if _RULE.fullmatch(line) else _GRID.fullmatch(line)
+        cells = [" ".join(cell.split()) for cell in _EDGE.split(match[1] or match[2])] if match else []
+        if len(cells) > 1:
+            found.append(cells)
+    return found
+
+
+def _said(head: Sequence[str], row: Sequence[str]) -> str:
+    """The row less its label, each cell after the name of its column; "" where that is next to nothing."""
+    names = head if len(head) == len(row) else [""] * len(row)
+    cells = [(name, cell) for name, cell in zip(names[1:], row[1:], strict=True) if cell]
+    if sum(character.isalpha() for _, cell in cells for character in cell) < MIN_ROW_LETTERS:
+        return ""
+    return "; ".join(f"{name}: {cell}" if name else cell for name, cell in cells)
+
+
+def _labels(label: str) -> bool:
+    words = label.split()
+    return len(words) <= LABEL_WORDS and sum(character.isalpha() for character in label) > 2

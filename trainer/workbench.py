@@ -1,0 +1,183 @@
+"""What every training of one run shares: the base and its vectors, what was mined, and who judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.console import Progress, silent
+from retrieval.embedders import LocalEmbedder
+from retrieval.embedding_cache import encode_cached
+from retrieval.workspace import Workspace
+from trainer.diagnosis import PairSigns, measure_pairs
+from trainer.distillation import Lesson
+from trainer.evaluation import Candidates, Judge
+from trainer.leakage import refuse_leaks
+from trainer.lessons import fused_lessons
+from trainer.mined import Mined
+from trainer.mining import Pair
+from trainer.negatives import add_hard_negatives
+from trainer.probe import Probe
+from trainer.recipes import Recipe
+from trainer.training import TrainingLog, Weights, average_weights, copy_weights, load_weights, train
+
+__all__ = ["Fit", "Workbench"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training: what it learned from, how it went, and how good it looks. Its weights are in the model."""
+
+    recipe: Recipe
+    pairs: list[Pair]
+    log: TrainingLog
+    share: float
+    probe: float
+    notes: list[str]
+
+
+@dataclass
+class Workbench:
+    """The base model of a run on its bench: it is trained, looked at, and put back as it was."""
+
+    workspace: Workspace
+    corpus: str
+    embedder: LocalEmbedder
+    mined: Mined
+    judge: Judge
+    vectors: NDArray[np.float32]
+    """(passages, d) under the base."""
+    base: Candidates
+    probe: Probe
+    base_weights: Weights
+    seed: int
+    progress: Progress = silent
+    _anchors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, workspace: Workspace, corpus: str, embedder: LocalEmbedder, mined: Mined, seed: int, progress: Progress
+    ) -> Workbench:
+        """Encode the corpus with the base and choose the dev questions to look at while training."""
+        judge = Judge.of(workspace, mined.material.passages, mined.texts, mined.questions.all)
+        vectors = encode_cached(
+            workspace,
+            corpus,
+            embedder,
+            mined.texts,
+            lambda _, done, total: progress("encoding with the base", done, total),
+        )
+        base = judge.dense(embedder.encode_queries([question.text for question in mined.questions.all]), vectors)
+        dev, _ = mined.questions.places()
+        probe = Probe.choose(judge, base, dev, mined.texts)
+        weights = copy_weights(embedder.model)
+        return cls(workspace, corpus, embedder, mined, judge, vectors, base, probe, weights, seed, progress)
+
+    def pairs(self, recipe: Recipe, notes: list[str]) -> list[Pair]:
+        """What ``recipe`` trains on: its share of the mined pairs, with hard negatives where it wants them."""
+        pairs = self.mined.take(recipe, self.workspace.trainer.max_pairs, self.seed)
+        if not recipe.hard_negatives or not pairs:
+            return pairs
+        found = add_hard_negatives(
+            self.mined.material,
+            pairs,
+            self._anchor_vectors([pair.anchor for pair in pairs]),
+            self.vectors[[pair.passage for pair in pairs]],
+            self.vectors,
+            held=self.mined.held_passages,
+            count=recipe.hard_negatives,
+            seed=self.seed,
+        )
+        # Where hard negatives are scarce the pairs are worth more than the negatives.
+        used = len(found) >= len(pairs) // 2
+        notes.append(
+            f"hard negatives {'used' if used else 'not used'}: {len(found)} of {len(pairs)} pairs have one below .95 "
+            f"of their positive's similarity"
+        )
+        return found if used else pairs
+
+    def lessons(self, recipe: Recipe) -> list[Lesson]:
+        """The rankings that ``recipe`` has the base learn."""
+        if not recipe.lessons:
+            return []
+        return fused_lessons(
+            self.mined.material,
+            self.mined.texts,
+            self.vectors,
+            self.embedder,
+            count=min(recipe.lessons, recipe.max_pairs),
+            held=self.mined.held_passages,
+            language=self.workspace.passages.language,
+            seed=self.seed,
+        )
+
+    def fit(self, recipe: Recipe, folder: Path | None = None) -> Fit:
+        """Train the base by ``recipe``; the best mix of tuned and base weights is left in the model.
+
+        With a ``folder`` the training goes on from the checkpoint of the same training that was killed.
+
+        Raises:
+            ShoptalkError: the loss was not finite, or memory does not suffice; the model is as it was before.
+        """
+        load_weights(self.embedder.model, self.base_weights)
+        notes: list[str] = []
+        pairs = self.pairs(recipe, notes)
+        refuse_leaks(pairs, [question.text for question in self.mined.questions.all], self.mined.held)
+        log = train(
+            self.embedder.model,
+            pairs,
+            recipe,
+            self.mined.material,
+            self.embedder.compute,
+            seed=self.seed,
+            dev_score=lambda: self.probe.score(self.embedder),
+            progress=self.progress,
+            lessons=self.lessons(recipe),
+            folder=folder,
+        )
+        notes += log.choices
+        share, score = self._mix(recipe.averages, notes)
+        log.dev.append((log.steps, score))
+        return Fit(recipe, pairs, log, share, score, notes)
+
+    def base_score(self) -> float:
+        """What the base itself scores where trained states are looked at."""
+        load_weights(self.embedder.model, self.base_weights)
+        return self.probe.score(self.embedder, self.vectors[list(self.probe.passages)])
+
+    def signs(self, pairs: Sequence[Pair]) -> PairSigns:
+        """How sound the pairs look to the base; what is in the model stays there."""
+        tuned = copy_weights(self.embedder.model)
+        load_weights(self.embedder.model, self.base_weights)
+        try:
+            return measure_pairs(pairs, self.embedder, self.workspace.passages.language)
+        finally:
+            load_weights(self.embedder.model, tuned)
+
+    def _mix(self, shares: Sequence[float], notes: list[str]) -> tuple[float, float]:
+        """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and its score.
+
+        (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.)
+        """
+        tuned = copy_weights(self.embedder.model)
+        scores: dict[float, float] = {}
+        for share in shares:
+            load_weights(self.embedder.model, average_weights(self.base_weights, tuned, share))
+            scores[share] = self.probe.score(self.embedder)
+        best = max(scores, key=lambda share: (round(scores[share], 4), share))
+        if len(shares) > 1:
+            load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
+            tried = ", ".join(f"{share:g}: {score:.3f}" for share, score in scores.items())
+            notes.append(f"{best:g} of the tuned weights, the rest the base's: best on a sample of dev ({tried})")
+        return best, scores[best]
+
+    def _anchor_vectors(self, anchors: Sequence[str]) -> NDArray[np.float32]:
+        """(n, d) under the base, each encoded once a run."""
+        missing = [text for text in dict.fromkeys(anchors) if text not in self._anchors]
+        if missing:
+            self._anchors |= dict(zip(missing, self.embedder.encode_queries(missing), strict=True))
+        return np.stack([self._anchors[text] for text in anchors])
