@@ -15,6 +15,8 @@ from agent.answer import (
     QueryStarted,
     Segment,
     TextDelta,
+    Thinking,
+    TurnDone,
     Usage,
     Withdrawn,
 )
@@ -35,6 +37,8 @@ __all__ = [
     "QueryStarted",
     "Segment",
     "TextDelta",
+    "Thinking",
+    "TurnDone",
     "Usage",
     "Withdrawn",
 ]

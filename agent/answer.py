@@ -20,11 +20,13 @@ __all__ = [
     "QueryStarted",
     "Segment",
     "TextDelta",
+    "Thinking",
+    "TurnDone",
     "Usage",
     "Withdrawn",
 ]
 
-Limit = Literal["turns", "calls", "output_tokens", "seconds", "max_tokens", "context", "pauses"]
+Limit = Literal["turns", "calls", "output_tokens", "dollars", "seconds", "max_tokens", "context", "pauses"]
 """What ended an answer early: a setting of ``[agent]``, the model's context, or pauses without end."""
 
 
@@ -38,7 +40,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One tool call. ``hits`` is None where the tool finds no passages; ``error`` is "" or what went wrong."""
+    """One tool call. ``hits`` is None where the tool finds no passages; ``error`` is "" or what went wrong.
+
+    ``sources`` are the places of the passages sent to Claude, ``document:first-last``, in the order of the hits.
+    """
 
     tool: str
     text: str
@@ -47,16 +52,25 @@ class Query:
     degraded: str = ""
     repeated: bool = False
     error: str = ""
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the API counted them, over all turns that were read to their end."""
+    """Tokens as the API counted them, over all turns that were read to their end.
+
+    ``input_tokens`` are those that the prompt cache has no part in.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
+
+    @property
+    def all_input_tokens(self) -> int:
+        """All that was sent, from the cache, into it or past it."""
+        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -74,7 +88,8 @@ class Answer:
     ``citations`` are numbered from 1 in this order. ``stop_reason`` is the API's for the last turn, or
     "" where that turn was cut off. ``limit`` names what ended the answer early, else None. ``notes``
     say, for people, all that was less than asked for: waits, a restarted server, a limit, a refusal.
-    A refused or empty answer has ``text`` "" and leaves no trace in the conversation.
+    ``dollars`` is None where the price of a model that took a turn is not known. A refused or empty
+    answer has ``text`` "" and leaves no trace in the conversation.
     """
 
     text: str
@@ -87,12 +102,24 @@ class Answer:
     stop_reason: str
     limit: Limit | None = None
     notes: tuple[str, ...] = ()
+    dollars: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON values; each citation with its number."""
         value = asdict(self)
         value["citations"] = [{"number": number, **asdict(cited)} for number, cited in enumerate(self.citations, 1)]
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDone:
+    """A turn was read to its end: its number (from 1), which model took it, and what it took."""
+
+    turn: int
+    model: str
+    stop_reason: str
+    usage: Usage
+    dollars: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +145,13 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """More of what Claude thinks before it searches or answers; the API sends it with ``thinking = "summarized"``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cited:
     """The text since the last such mark rests on these citations (number, citation)."""
 
@@ -136,5 +170,5 @@ class Notice:
     text: str
 
 
-Event = QueryStarted | QueryDone | TextDelta | Cited | Withdrawn | Notice
+Event = TurnDone | QueryStarted | QueryDone | Thinking | TextDelta | Cited | Withdrawn | Notice
 Listener = Callable[[Event], None]

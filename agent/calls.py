@@ -7,8 +7,9 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from agent.answer import Listener, Query, QueryDone, QueryStarted
+from agent.outcomes import Outcome
 from agent.plain import one_line
-from agent.toolbox import SEARCH, Outcome, Toolbox
+from agent.toolbox import Toolbox
 from agent.transcript import Transcript, query_key
 from agent.turn import Turn
 
@@ -40,7 +41,7 @@ class Calls:
         outcomes = await _side_by_side(plans)
         results: list[dict[str, Any]] = []
         for call, outcome in zip(turn.calls, outcomes, strict=True):
-            self._transcript.sent.extend(outcome.sent)
+            self._transcript.send(outcome.sent)
             if outcome.hits is not None and not outcome.degraded:
                 self._transcript.remember(self._key(call), outcome.hits)
             result = {"type": "tool_result", "tool_use_id": call["id"], "content": list(outcome.content)}
@@ -59,7 +60,7 @@ class Calls:
             return self._decline(shown, problem)
         key = self._key(call)
         hits = self._transcript.answered(key)
-        if name == SEARCH and (key in seen or hits is not None):
+        if self._toolbox.searches(name) and (key in seen or hits is not None):
             return self._repeat(shown, hits)
         seen.add(key)
         if not self._left:
@@ -94,7 +95,8 @@ class Calls:
                 raise
             outcome = Outcome.failure(f"{shown.tool} did not answer before the time limit.")
         degraded, error = one_line(outcome.degraded), one_line(outcome.error)
-        self._record(Query(shown.tool, shown.text, outcome.hits, outcome.mode, degraded, error=error))
+        sources = tuple(result.source for result in outcome.sent)
+        self._record(Query(shown.tool, shown.text, outcome.hits, outcome.mode, degraded, error=error, sources=sources))
         return outcome
 
     def _record(self, query: Query) -> None:

@@ -1,25 +1,30 @@
-"""The verb ``ask``: one question, one answer with footnotes."""
+"""The verbs ``ask``, for one question, and ``chat``, for a conversation."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from agent.plain import one_line, plain
+from agent.plain import one_line, plain_values
 from retrieval.console import Invocation, pass_invocation
 from retrieval.errors import ShoptalkError
 
 if TYPE_CHECKING:
-    from agent.answer import Answer, Event, Query
-    from agent.citations import Citation
+    from agent.answer import Answer, Event, Listener
+    from agent.sessions import Session, Sessions
+    from retrieval.workspace import AgentSettings, Workspace
 
-__all__ = ["ask"]
+__all__ = ["ask", "chat", "check_indexes", "hush_libraries"]
 
 _MOST_STDIN_BYTES = 4_000_000
+_LATEST = "latest"
 
 
 @click.command()
@@ -30,38 +35,142 @@ _MOST_STDIN_BYTES = 4_000_000
     type=click.IntRange(min=1),
     help="Turns with searches before it must answer (default: [agent] max_turns).",
 )
+@click.option("--events", is_flag=True, help="Write what happens as it happens, a JSON object a line, the answer last.")
 @pass_invocation
-def ask(invocation: Invocation, question: str | None, model: str | None, max_turns: int | None) -> None:
+def ask(invocation: Invocation, question: str | None, model: str | None, max_turns: int | None, events: bool) -> None:
     """Have Claude search the corpora and answer one question, with citations.
 
     The QUESTION is read from standard input where it is not given. The answer and its footnotes go to
     standard output; the searches made, with their hit counts, to standard error. Needs
     ANTHROPIC_API_KEY, and an index (`shoptalk index`).
     """
-    from agent.conversation import Agent, checked_question
+    from agent.conversation import checked_question
 
+    if events and invocation.json:
+        raise click.UsageError("--json is one object at the end, --events one a line; choose one.")
     text = checked_question(_read_question() if question is None else question)
     workspace = invocation.workspace()
-    overrides = {"model": model, "max_turns": max_turns}
-    settings = workspace.agent.model_copy(
-        update={name: value for name, value in overrides.items() if value is not None}
-    )
-    # Without a handler of its own, logging would write the libraries' warnings into the conversation.
+    settings = _with_flags(workspace.agent, model=model, max_turns=max_turns)
+    check_indexes(workspace)
+    hush_libraries()
+    if events:
+        result = asyncio.run(_ask(workspace, settings, text, _Events()))
+    elif invocation.json:
+        from agent.screen import PlainScreen
+
+        result = asyncio.run(_ask(workspace, settings, text, PlainScreen(invocation.quiet, live=False)))
+        invocation.emit(plain_values({"question": text} | result.to_dict()), "")
+    else:
+        result = _ask_on_screen(workspace, settings, text, invocation.quiet)
+    if problem := _no_answer(result):
+        raise ShoptalkError(problem)
+
+
+@click.command()
+@click.option("--model", metavar="NAME", help="The Claude model to talk to (default: [agent] model).")
+@click.option(
+    "--resume",
+    metavar="[ID]",
+    is_flag=False,
+    flag_value=_LATEST,
+    help="Go on with the conversation ID (or a part of it), without ID with the latest.",
+)
+@pass_invocation
+def chat(invocation: Invocation, model: str | None, resume: str | None) -> None:
+    """Talk with Claude, which searches the corpora, over as many questions as you like.
+
+    Ctrl-C stops an answer; /help lists the commands. Each exchange is saved, so that --resume can go on
+    with the conversation, whatever ended it. Needs ANTHROPIC_API_KEY, and an index (`shoptalk index`).
+    """
+    if invocation.json:
+        raise click.UsageError("chat is for people; programs use `shoptalk ask --events`.")
+    from agent.sessions import Session, Sessions
+
+    workspace = invocation.workspace()
+    check_indexes(workspace)
+    hush_libraries()
+    sessions = Sessions(workspace.root / "sessions")
+    try:
+        if resume is None:
+            session = Session.new(model or workspace.agent.model)
+        else:
+            session = sessions.load("" if resume == _LATEST else resume)
+        settings = _with_flags(workspace.agent, model=model or session.model)
+        asyncio.run(_chat(workspace, settings, sessions, session, invocation.quiet))
+    finally:
+        sessions.release()
+
+
+def check_indexes(workspace: Workspace) -> None:
+    """Refuse to spend money on questions that this workspace's own server could search nothing for.
+
+    Raises:
+        ShoptalkError: no corpus has an index, or there is no corpus.
+    """
+    if workspace.agent.servers:
+        return
+    if not workspace.corpora:
+        workspace.corpus_name()
+    if not any((workspace.index_dir(name) / "CURRENT").exists() for name in workspace.corpora):
+        raise ShoptalkError(f"there is no index of {', '.join(sorted(workspace.corpora))} yet; run `shoptalk index`")
+
+
+def hush_libraries() -> None:
+    """Keep the libraries' warnings out of the conversation: without a handler of its own, logging prints them."""
     for name in ("mcp", "anthropic"):
         logging.getLogger(name).addHandler(logging.NullHandler())
-    teller = _Teller(invocation, live=sys.stdout.isatty() and not invocation.json)
 
-    async def answer() -> Answer:
-        async with Agent(workspace, settings=settings, on_event=teller) as agent:
-            return await agent.ask(text)
 
-    result = asyncio.run(answer())
-    if invocation.json:
-        invocation.emit(_plain_values({"question": text} | result.to_dict()), "")
-    else:
-        teller.finish(result)
-    if not result.text.strip():
-        raise ShoptalkError(f"no answer: {one_line(result.notes[-1])}" if result.notes else "no answer")
+def _with_flags(settings: AgentSettings, **flags: object) -> AgentSettings:
+    return settings.model_copy(update={name: value for name, value in flags.items() if value is not None})
+
+
+async def _ask(workspace: Workspace, settings: AgentSettings, question: str, tell: Listener) -> Answer:
+    from agent.conversation import Agent
+
+    async with Agent(workspace, settings=settings, on_event=tell) as agent:
+        answer = await agent.ask(question)
+    if isinstance(tell, _Events):
+        tell.write({"event": "answer", "question": question} | answer.to_dict())
+    return answer
+
+
+def _ask_on_screen(workspace: Workspace, settings: AgentSettings, question: str, quiet: bool) -> Answer:
+    from agent.screen import choose_screen
+
+    screen = choose_screen(quiet)
+    screen.begin()
+    try:
+        answer = asyncio.run(_ask(workspace, settings, question, screen))
+        screen.finish(answer)
+    finally:
+        screen.stop()
+    return answer
+
+
+async def _chat(
+    workspace: Workspace, settings: AgentSettings, sessions: Sessions, session: Session, quiet: bool
+) -> None:
+    from agent.conversation import Agent
+    from agent.prompting import LineReader, PromptReader, Reader
+    from agent.screen import can_move_cursor, choose_screen
+    from agent.terminal import COMMANDS, Chat
+
+    screen = choose_screen(quiet)
+    async with Agent(workspace, settings=settings, on_event=screen) as agent:
+        attended = sys.stdin is not None and sys.stdin.isatty()
+        editing = attended and can_move_cursor()
+        reader: Reader = PromptReader(sessions.history_file, list(COMMANDS)) if editing else LineReader(attended)
+        await Chat(agent, sessions, session, screen).run(reader)
+
+
+def _no_answer(answer: Answer) -> str:
+    """Why what came is none, "" if it is."""
+    if not answer.text.strip():
+        return f"no answer: {one_line(answer.notes[-1])}" if answer.notes else "no answer"
+    if answer.queries and all(query.error for query in answer.queries):
+        return f"no search succeeded, so the answer rests on nothing: {one_line(answer.queries[-1].error)}"
+    return ""
 
 
 def _read_question() -> str:
@@ -74,84 +183,14 @@ def _read_question() -> str:
         raise ShoptalkError(f"standard input is not UTF-8 (byte {error.start}); convert it first") from None
 
 
-class _Teller:
-    """Shows what happens: searches and notices on stderr; on a terminal, the answer as it comes."""
-
-    def __init__(self, invocation: Invocation, live: bool) -> None:
-        self._invocation = invocation
-        self._live = live
-        self._line_open = False
+class _Events:
+    """Writes each event as a line of JSON: ``{"event": "query_done", "query": {…}}``."""
 
     def __call__(self, event: Event) -> None:
-        from agent.answer import Cited, Notice, QueryDone, TextDelta, Withdrawn
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+        self.write({"event": name} | asdict(event))
 
-        match event:
-            case TextDelta(text) if self._live:
-                self._write(plain(text))
-            case Cited(citations) if self._live:
-                self._write(_marks(tuple(number for number, _ in citations)))
-            case Withdrawn():
-                self._end_line()
-            case QueryDone(query):
-                self._note(_query_line(query))
-            case Notice(text):
-                self._note(f"Note: {one_line(text)}")
-
-    def finish(self, answer: Answer) -> None:
-        """Print the answer where it was not shown live, then its footnotes."""
-        if self._live:
-            self._end_line()
-        else:
-            text = "".join(plain(part.text) + _marks(part.citations) for part in answer.segments)
-            if text.strip():
-                click.echo(text.rstrip())
-        if answer.citations:
-            click.echo()
-        for number, citation in enumerate(answer.citations, 1):
-            click.echo(_footnote(number, citation))
-
-    def _write(self, text: str) -> None:
-        click.echo(text, nl=False)
+    def write(self, value: dict[str, object]) -> None:
+        """Write one object, at once."""
+        click.echo(json.dumps(plain_values(value), ensure_ascii=False))
         sys.stdout.flush()
-        self._line_open = self._line_open or bool(text)
-
-    def _end_line(self) -> None:
-        if self._line_open:
-            click.echo()
-            self._line_open = False
-
-    def _note(self, text: str) -> None:
-        self._end_line()
-        self._invocation.note(text)
-
-
-def _marks(numbers: tuple[int, ...]) -> str:
-    return "".join(f"[{number}]" for number in numbers)
-
-
-def _query_line(query: Query) -> str:
-    """``search_corpus: parental leave → 5 hits (hybrid)``."""
-    if query.error:
-        result = f"failed: {query.error}"
-    elif query.repeated:
-        result = "already answered"
-    elif query.hits is None:
-        result = "done"
-    else:
-        result = f"{query.hits} {'hit' if query.hits == 1 else 'hits'}" + (f" ({query.mode})" if query.mode else "")
-    degraded = f"; degraded: {query.degraded}" if query.degraded else ""
-    return one_line(f"{query.tool}: {query.text} → {result}{degraded}")
-
-
-def _footnote(number: int, citation: Citation) -> str:
-    quote = one_line(citation.quote, 200)
-    wrong = "" if citation.valid else f" INVALID: {one_line(citation.reason)}"
-    return f'[{number}]{wrong} {one_line(citation.place)} "{quote}"'
-
-
-def _plain_values(value: object) -> object:
-    if isinstance(value, str):
-        return plain(value)
-    if isinstance(value, dict):
-        return {key: _plain_values(part) for key, part in value.items()}
-    return [_plain_values(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""The MCP server the agent searches with: started, held open, started anew when it dies, closed."""
+"""An MCP server the agent works with: started or reached, held open, started anew when it dies, closed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,43 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from agent.plain import one_line
-from retrieval.errors import ShoptalkError
+from retrieval.errors import SettingsError, ShoptalkError
+from retrieval.workspace import AgentServerSettings
 
 if TYPE_CHECKING:
     from mcp import Client, StdioServerParameters
 
-__all__ = ["Connection", "ServerGone", "own_server"]
+__all__ = ["OWN", "Connection", "HttpServer", "own_server", "set_up"]
 
 START_SECONDS = 60.0
+OWN = "shoptalk"
+"""The name of the workspace's own server."""
+
+_CALL_SECONDS = 600.0
+"""How long an HTTP server may be silent; the agent's own clock ends a call sooner."""
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
 
-class ServerGone(Exception):
+class _ServerGone(Exception):
     """The server that was called is no longer there."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpServer:
+    """A server that runs already: its address, and a bearer token where it wants one."""
+
+    url: str
+    token: str = field(default="", repr=False)
+    token_env: str = ""
 
 
 def own_server(root: Path) -> StdioServerParameters:
@@ -40,30 +59,48 @@ def own_server(root: Path) -> StdioServerParameters:
     return StdioServerParameters(command=sys.executable, args=arguments, env=environment)
 
 
+def set_up(name: str, settings: AgentServerSettings, root: Path) -> Any:
+    """How to reach the server that ``[agent.servers.NAME]`` describes; ``root`` is the folder commands start in.
+
+    Raises:
+        SettingsError: the settings name an environment variable that is not set.
+    """
+    from mcp import StdioServerParameters
+
+    if settings.url:
+        return HttpServer(settings.url, _variable(name, settings.token_env), settings.token_env)
+    if settings.command:
+        environment = {
+            key: _variable(name, value[1:]) if value.startswith("$") else value for key, value in settings.env.items()
+        }
+        return StdioServerParameters(
+            command=settings.command, args=list(settings.args), env=environment or None, cwd=root
+        )
+    return own_server(root)
+
+
+def _variable(server: str, name: str) -> str:
+    value = os.environ.get(name, "").strip() if name else ""
+    if name and not value:
+        raise SettingsError(f"[agent.servers.{server}] reads ${name}, which is not set; export it")
+    return value
+
+
 class Connection:
-    """One MCP client at a time.
+    """One MCP client at a time, of a command to start, an :class:`HttpServer`, or anything ``mcp.Client`` takes.
 
     The client's cancel scopes must be left in the task that entered them, and a restart may be asked
     for from any of several concurrent calls; so a task of its own holds the client open.
     """
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
+    def __init__(self, target: Any, name: str = OWN, on_restart: Callable[[str], None] = lambda server: None) -> None:
+        self.label = "the search server" if name == OWN else f"the MCP server {name}"
+        self._target = target
+        self._on_restart = on_restart
         self._client: Client | None = None
         self._holder: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._changing = asyncio.Lock()
-
-    @property
-    def client(self) -> Client:
-        """The live client.
-
-        Raises:
-            ServerGone: there is none, since a restart failed.
-        """
-        if self._client is None:
-            raise ServerGone
-        return self._client
 
     async def open(self) -> None:
         """Start the server and shake hands.
@@ -81,14 +118,22 @@ class Connection:
             await self.close()
             raise
 
-    async def replace(self, dead: Client | None) -> bool:
-        """Start a new server in place of ``dead``; False where another call has done so already."""
-        async with self._changing:
-            if self._client is not dead:
-                return False
-            await self.close()
-            await self.open()
-            return True
+    async def use(self, act: Callable[[Client], Awaitable[_T]]) -> _T:
+        """``act`` on the live client; where the server has died it is started anew, once.
+
+        Raises:
+            ShoptalkError: it died again, or does not start again.
+        """
+        for attempt in (1, 2):
+            client = self._client
+            try:
+                if client is not None:
+                    return await _or_gone(act, client)
+            except _ServerGone:
+                logger.debug("%s is gone", self.label)
+            if attempt == 1 and await self._replace(client):
+                self._on_restart(self.label)
+        raise ShoptalkError(f"{self.label} stopped twice during one call; see what it says when run on its own")
 
     async def close(self) -> None:
         """Stop the server; does nothing where none runs."""
@@ -97,35 +142,102 @@ class Connection:
             self._stop.set()
             await asyncio.wait([holder])
 
-    async def _hold(self, ready: asyncio.Future[Client], stop: asyncio.Event) -> None:
-        from mcp import Client, StdioServerParameters
-        from mcp.client.stdio import stdio_client
+    async def _replace(self, dead: Client | None) -> bool:
+        """Start a new server in place of ``dead``; False where another call has done so already."""
+        async with self._changing:
+            if self._client is not dead:
+                return False
+            await self.close()
+            await self.open()
+            return True
 
+    async def _hold(self, ready: asyncio.Future[Client], stop: asyncio.Event) -> None:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-            server = self._server
-            if isinstance(server, StdioServerParameters):
-                server = stdio_client(server, errlog=errors)
+            answers: list[int] = []
             starting = asyncio.timeout(START_SECONDS)
             try:
-                async with starting:
-                    client = Client(server)
-                    await client.__aenter__()
-                try:
+                async with _connected(self._target, errors, answers, starting) as client:
                     if not ready.done():
                         ready.set_result(client)
                     await stop.wait()
-                finally:
-                    await client.__aexit__(None, None, None)
             except Exception as error:
                 if ready.done():
                     # The answer is out, or a restart is under way: how the old server ended matters to no one.
-                    logger.debug("the MCP server ended badly", exc_info=True)
+                    logger.debug("%s ended badly", self.label, exc_info=True)
                     return
-                reason = f"no answer within {START_SECONDS:.0f} s" if starting.expired() else _innermost(error)
-                ready.set_exception(ShoptalkError(f"the search server did not start: {_last_line(errors) or reason}"))
+                silent = f"no answer within {START_SECONDS:.0f} s" if starting.expired() else ""
+                reason = _last_line(errors) or silent or self._refusal(answers) or _innermost(error)
+                ready.set_exception(ShoptalkError(f"{self.label} did not start: {reason}"))
             finally:
                 if not ready.done():
                     ready.cancel()
+
+    def _refusal(self, answers: list[int]) -> str:
+        """What an HTTP server's last status says, "" where it is not to blame."""
+        status = answers[-1] if answers else 0
+        if status in (401, 403):
+            variable = self._target.token_env
+            fix = f"check the token in ${variable}" if variable else "name the variable with its token in token_env"
+        elif status in (404, 405):
+            fix = "check its url, which often ends in /mcp"
+        elif status >= 400:
+            fix = "see its log"
+        else:
+            return ""
+        return f"{self._target.url} answers {status}; {fix}"
+
+
+@asynccontextmanager
+async def _connected(
+    target: Any, errors: IO[str], answers: list[int], starting: asyncio.Timeout
+) -> AsyncIterator[Client]:
+    """A client of ``target``, which must be there before ``starting`` is over; statuses over HTTP go to ``answers``."""
+    import httpx2
+    from mcp import Client, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def note(response: httpx2.Response) -> None:
+        answers.append(response.status_code)
+
+    http: httpx2.AsyncClient | None = None
+    if isinstance(target, StdioServerParameters):
+        target = stdio_client(target, errlog=errors)  # type: ignore[arg-type]
+    elif isinstance(target, HttpServer):
+        http = httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {target.token}"} if target.token else {},
+            timeout=httpx2.Timeout(30.0, read=_CALL_SECONDS),
+            event_hooks={"response": [note]},
+        )
+        target = streamable_http_client(target.url, http_client=http)
+    try:
+        async with starting:
+            client = Client(target)
+            await client.__aenter__()
+        try:
+            yield client
+        finally:
+            await client.__aexit__(None, None, None)
+    finally:
+        if http is not None:
+            await http.aclose()
+
+
+async def _or_gone(act: Callable[[Client], Awaitable[_T]], client: Client) -> _T:
+    """``act(client)``, with the several ways a lost connection shows turned into one."""
+    import anyio
+    from mcp import MCPError
+    from mcp.types import CONNECTION_CLOSED
+
+    try:
+        return await act(client)
+    except MCPError as error:
+        # An HTTP server that was started anew knows the session no longer; the SDK says so in these words.
+        if error.code == CONNECTION_CLOSED or error.message == "Session terminated":
+            raise _ServerGone from error
+        raise
+    except (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, OSError) as error:
+        raise _ServerGone from error
 
 
 def _last_line(errors: IO[str]) -> str:

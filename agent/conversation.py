@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.answer import Answer, Listener, Notice
 from agent.calls import Calls
-from agent.connection import own_server
+from agent.connection import OWN, own_server, set_up
 from agent.draft import Draft
 from agent.faults import Patience, check_credentials, make_client
 from agent.loop import Exchange
-from agent.toolbox import READ_ONLY_TOOLS, Toolbox
+from agent.models import Models, check_prices
+from agent.toolbox import READ_ONLY_TOOLS, Server, Toolbox
 from agent.transcript import Transcript
-from agent.turn import Turn, take_turn
+from agent.turn import Turn
 from retrieval.errors import ShoptalkError
 from retrieval.workspace import AgentSettings, Workspace
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["QUESTION_LIMIT", "Agent", "checked_question", "read_prompt"]
 
 QUESTION_LIMIT = 100_000
+_THINKING = {
+    "adaptive": {"type": "adaptive"},
+    "summarized": {"type": "adaptive", "display": "summarized"},
+    "off": {"type": "disabled"},
+}
 
 
 def read_prompt() -> tuple[str, str]:
@@ -59,10 +65,11 @@ class Agent:
     """A conversation with Claude, which searches the corpora of a workspace over MCP.
 
     Use it as an async context manager: entering starts the server, leaving stops it. ``server`` is
-    anything :class:`mcp.Client` takes (default: Shoptalk's own server over stdio); ``client`` an
-    ``AsyncAnthropic`` (default: one made from the environment); ``allow`` names the tools Claude may
-    use; ``closing_seconds`` is the time left for the answer once a limit is reached; ``on_event`` is
-    told what happens, as it happens.
+    anything :class:`mcp.Client` takes (default: the servers of ``[agent.servers]``, or Shoptalk's own
+    over stdio), and ``allow`` names the tools of it that Claude may use; ``client`` is an
+    ``AsyncAnthropic`` (default: one made from the environment); ``closing_seconds`` is the time left for
+    the answer once a limit is reached; ``on_event`` is told what happens, as it happens. ``settings``
+    (the model, say) may be changed between questions.
     """
 
     def __init__(
@@ -78,7 +85,7 @@ class Agent:
         on_event: Listener | None = None,
     ) -> None:
         self.settings = workspace.agent if settings is None else settings
-        self.prompt_version, self._prompt = read_prompt()
+        self.prompt_version, self.system = read_prompt()
         self._root = workspace.root
         self._server = server
         self._given_client = client
@@ -95,9 +102,7 @@ class Agent:
         client = self._given_client or make_client()
         try:
             check_credentials(client)
-            server = own_server(self._root) if self._server is None else self._server
-            restarted = Notice("the search server died and was started anew")
-            toolbox = Toolbox(server, self._allow, lambda: self._tell(restarted))
+            toolbox = Toolbox(self._servers(), lambda label: self._tell(Notice(f"{label} died and was started anew")))
             await toolbox.open()
         except BaseException:
             if self._given_client is None:
@@ -121,6 +126,20 @@ class Agent:
         """The conversation so far, in the API's shape."""
         return tuple(self._transcript.messages)
 
+    @property
+    def transcript(self) -> Transcript:
+        """The conversation so far; another may be put in its place between questions."""
+        return self._transcript
+
+    @transcript.setter
+    def transcript(self, transcript: Transcript) -> None:
+        self._transcript = transcript
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """The tools Claude may use, as requests name them; none while no server runs."""
+        return [] if self._toolbox is None else self._toolbox.params
+
     async def ask(self, question: str) -> Answer:
         """Answer ``question``, with the conversation so far as context.
 
@@ -134,6 +153,7 @@ class Agent:
         if self._client is None or self._toolbox is None:
             raise RuntimeError("use the agent in `async with Agent(workspace) as agent:`")
         question = checked_question(question)
+        check_prices(self.settings)
         # Retries are our own: the SDK's wait as long as a server likes, and pass broken streams over.
         client = self._client.with_options(max_retries=0)
         frame = self._frame(self._toolbox)
@@ -141,14 +161,19 @@ class Agent:
             draft = Draft(self._transcript, self._tell)
             calls = Calls(self._toolbox, self._transcript, self._tell, self.settings.max_calls)
 
-            async def take(request: Mapping[str, Any]) -> Turn:
-                return await take_turn(client, {**frame, **request}, draft, self._patience)
+            models = Models(client, self.settings, self._patience)
 
-            exchange = Exchange(self.settings, self._transcript, calls, draft, take, self._closing_seconds)
+            async def take(choice: Mapping[str, Any]) -> Turn:
+                return await models.take(frame, self._transcript, draft, choice)
+
+            exchange = Exchange(self.settings, self._transcript, calls, draft, take, self._tell, self._closing_seconds)
             mark = self._transcript.mark()
             whole = False
             try:
-                answer, whole = await exchange.run(question)
+                outcome = await exchange.run(question)
+                # A cancellation that the last event led to is heard here, before the exchange is kept.
+                await asyncio.sleep(0)
+                answer, whole = outcome
             finally:
                 if not whole:
                     self._transcript.rollback(mark)
@@ -157,12 +182,20 @@ class Agent:
     def _frame(self, toolbox: Toolbox) -> dict[str, Any]:
         """What every request of the conversation has in common."""
         cache = {"type": "ephemeral"}
-        return {
-            "model": self.settings.model,
+        frame = {
             "max_tokens": self.settings.max_tokens,
-            "system": [{"type": "text", "text": self._prompt, "cache_control": cache}],
+            "system": [{"type": "text", "text": self.system, "cache_control": cache}],
             "tools": toolbox.params,
-            "thinking": {"type": "adaptive"},
-            "output_config": {"effort": self.settings.effort},
+            "thinking": _THINKING[self.settings.thinking],
             "cache_control": cache,
         }
+        effort = self.settings.effort
+        return frame | ({"output_config": {"effort": effort}} if effort else {})
+
+    def _servers(self) -> list[Server]:
+        if self._server is not None:
+            return [Server(OWN, self._server, tuple(self._allow))]
+        named = self.settings.servers
+        if not named:
+            return [Server(OWN, own_server(self._root), tuple(self._allow))]
+        return [Server(name, set_up(name, each, self._root), each.tools) for name, each in named.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.answer import Cited, Listener, Notice, Segment, TextDelta, Withdrawn
+from agent.answer import Cited, Listener, Notice, Segment, TextDelta, Thinking, Withdrawn
 from agent.citations import Citation, Footnotes, check
 from agent.transcript import Transcript
 
@@ -32,12 +32,19 @@ class Draft:
         self._unfinished += delta
         self._tell(TextDelta(delta))
 
+    def thinking(self, delta: str) -> None:
+        """Pass on what the model thinks; it is no part of the answer."""
+        if delta:
+            self._tell(Thinking(delta))
+
     def block(self, block: dict[str, Any]) -> None:
         """Close a run of text, and check its citations against what the request sent."""
         if block["type"] != "text":
             return
         self._unfinished = ""
-        cited = [check(location, self._transcript.sent) for location in block.get("citations") or ()]
+        locations = block.get("citations") or ()
+        sent = self._transcript.sent if locations else []
+        cited = [check(location, sent) for location in locations]
         numbers = tuple(dict.fromkeys(self._footnotes.number(citation) for citation in cited))
         if block["text"]:
             self.segments.append(Segment(block["text"], numbers))

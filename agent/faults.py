@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from agent.plain import one_line
@@ -12,24 +15,62 @@ from retrieval.errors import ShoptalkError
 if TYPE_CHECKING:
     from anthropic import APIStatusError, AsyncAnthropic
 
-__all__ = ["BrokenStream", "Fault", "Patience", "check_credentials", "diagnose", "make_client"]
+__all__ = [
+    "BrokenStream",
+    "Fault",
+    "ModelUnavailable",
+    "Patience",
+    "TooLong",
+    "check_credentials",
+    "diagnose",
+    "make_client",
+    "standing_of",
+]
+
+logger = logging.getLogger(__name__)
 
 # Error types of the API that pass by themselves; in a stream they come with status 200.
 _PASSING = {"api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
 _PASSING_STATUS = {408, 409, 429}
+# The API has a status of its own for a large body (413), but none for too many tokens.
+_TOO_LONG = re.compile(r"prompt is too long|context (window|limit|length)|too many (input )?tokens", re.IGNORECASE)
+_ASKING_SECONDS = 10.0
+"""How long the models API may take to say what became of a model; it is asked in passing."""
+_MOST_NAMED = 6
 
 
 class BrokenStream(Exception):
     """The answer's stream is not what the protocol says: cut short, empty, or no event stream at all."""
 
 
+class TooLong(ShoptalkError):
+    """The conversation is more than the model, or the API, takes in one request."""
+
+
+class ModelUnavailable(ShoptalkError):
+    """The model does not answer, but another may. ``gone``: nor will it later."""
+
+    gone = False
+
+
+class ModelGone(ModelUnavailable):
+    """There is no such model, or not for this key."""
+
+    gone = True
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failed request. ``wait`` is the number of seconds the API asked to wait, if it did."""
+    """A failed request.
+
+    ``wait`` is the number of seconds the API asked to wait, if it did; ``kind`` what it is to be raised as, once
+    there is nothing left to try.
+    """
 
     message: str
     passing: bool = False
     wait: float | None = None
+    kind: type[ShoptalkError] = ShoptalkError
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +149,10 @@ def _status_fault(error: APIStatusError, model: str, secrets: tuple[str | None, 
         passing = status != 200 or error.type in _PASSING
         kind = f"{error.type or 'error'} in the stream" if status == 200 else f"{_name(status)} ({status})"
         return Fault(
-            f"the API answered {kind}: {said}; try again later{request}", passing, _retry_after(error.response.headers)
+            f"the API answered {kind}: {said}; try again later{request}",
+            passing,
+            _retry_after(error.response.headers),
+            ModelUnavailable if passing else ShoptalkError,
         )
     fix = {
         400: "check [agent] model and effort in shoptalk.toml",
@@ -116,9 +160,52 @@ def _status_fault(error: APIStatusError, model: str, secrets: tuple[str | None, 
         402: "check the plan and billing at https://console.anthropic.com",
         403: f"this key may not use {model}; choose another with --model, or another key",
         404: f"choose a model other than {model} with --model or [agent] model, and check ANTHROPIC_BASE_URL if set",
-        413: "the conversation is too large; ask a shorter question",
+        413: "the conversation is too large; begin a new one, or ask a shorter question",
     }.get(status, "see https://docs.anthropic.com/en/api/errors")
-    return Fault(f"the API refused the request ({status}): {said}; {fix}{request}")
+    kind_of_error: type[ShoptalkError] = ShoptalkError
+    if status == 413 or (status == 400 and _TOO_LONG.search(said)):
+        kind_of_error = TooLong
+    elif status in (403, 404):
+        kind_of_error = ModelGone
+    return Fault(f"the API refused the request ({status}): {said}; {fix}{request}", kind=kind_of_error)
+
+
+async def standing_of(client: AsyncAnthropic, model: str) -> str:
+    """What the models API knows of a model that the Messages API does not serve, "" where it tells nothing.
+
+    A retired model's successor is the newest active one of its line.
+    """
+    import anthropic
+    import httpx2
+
+    asker = client.with_options(max_retries=0, timeout=_ASKING_SECONDS)
+    try:
+        active = [info async for info in asker.models.list(lifecycle=["active"])]
+        try:
+            known = await asker.models.retrieve(model)
+        except anthropic.NotFoundError:
+            return _named(model, [info.id for info in active])
+    except (anthropic.APIError, httpx2.TransportError, ValueError) as error:
+        # This only adds to an error that is told anyway; servers other than Anthropic's have no models API.
+        logger.debug("the models API tells nothing of %s: %s", model, error)
+        return ""
+    if known.lifecycle != "retired":
+        return ""
+    line = [info for info in active if info.line is not None and info.line == known.line]
+    since = f" on {known.retires_at:%Y-%m-%d}" if known.retires_at else ""
+    retired = f"{one_line(model, 80)} was retired{since}"
+    if not line:
+        return f"{retired}; {_named('', [info.id for info in active])}"
+    successor = max(line, key=lambda info: info.created_at)
+    return f"{retired}; its successor is {one_line(successor.id, 80)}"
+
+
+def _named(model: str, active: list[str]) -> str:
+    """Which models there are, those with a name like ``model`` first."""
+    alike = get_close_matches(model, active, n=3)
+    names = [*alike, *(name for name in active if name not in alike)][:_MOST_NAMED]
+    unknown = f"there is no model {one_line(model, 80)}; " if model else ""
+    return f"{unknown}there are {one_line(', '.join(names))}" if names else ""
 
 
 def _name(status: int) -> str:

@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from agent.answer import Answer, Limit, Usage
+from agent.answer import Answer, Limit, Listener, TurnDone, Usage
 from agent.calls import Calls
+from agent.compaction import drop_results
 from agent.draft import Draft
+from agent.faults import TooLong
 from agent.plain import one_line
 from agent.transcript import Transcript
 from agent.turn import Turn
@@ -26,6 +28,7 @@ _LIMIT_WORDS: dict[Limit, str] = {
     "turns": "the limit of {0.max_turns} turns is reached",
     "calls": "the limit of {0.max_calls} tool calls is reached",
     "output_tokens": "the limit of {0.max_output_tokens} output tokens is reached",
+    "dollars": "the limit of ${0.max_dollars:g} is reached",
     "seconds": "the limit of {0.max_seconds:g} seconds is reached",
     "max_tokens": "a turn was cut off at {0.max_tokens} tokens",
     "context": "the model's context is full",
@@ -48,6 +51,7 @@ class Exchange:
         calls: Calls,
         draft: Draft,
         take: Callable[[Mapping[str, Any]], Awaitable[Turn]],
+        tell: Listener,
         closing_seconds: float,
     ) -> None:
         self._settings = settings
@@ -55,12 +59,14 @@ class Exchange:
         self._calls = calls
         self._draft = draft
         self._take = take
+        self._tell = tell
         self._closing_seconds = closing_seconds
         self._deadline = _now() + settings.max_seconds
         self._limit: Limit | None = None
         self._turns = 0
         self._pauses = 0
         self._usage = Usage()
+        self._dollars: float | None = 0.0
 
     async def run(self, question: str) -> tuple[Answer, bool]:
         """The answer, and whether the exchange is whole, so that it may stay in the conversation."""
@@ -87,24 +93,55 @@ class Exchange:
                 # Nothing of use came. Calls are not run: their arguments may be cut off as well.
                 self._draft.withdraw()
                 self._reach(_CUT_OFF[turn.stop_reason])
+                if turn.stop_reason == "model_context_window_exceeded":
+                    self._make_room(last_too=False)
             else:
                 return self._finished(turn)
 
     async def _next_turn(self) -> Turn | None:
         """The model's next turn; None where the clock ran out first."""
-        # Tools and all that precedes them stay the same, or the API would refuse and the cache miss.
-        choice = {} if self._limit is None else {"tool_choice": {"type": "none"}}
+        if self._transcript.tokens > self._settings.context_tokens:
+            self._make_room(last_too=False)
         clock = asyncio.timeout_at(self._deadline)
         try:
             async with clock:
-                turn = await self._take({"messages": list(self._transcript.messages)} | choice)
+                turn = await self._take_fitting()
         except TimeoutError:
             if not clock.expired():
                 raise
             return None
+        self._note(turn)
+        return turn
+
+    async def _take_fitting(self) -> Turn:
+        """A turn; where the API says that the conversation is too long, old search results make room first.
+
+        Tools and all that precedes them stay the same, or the API would refuse and the cache miss.
+        """
+        ways = iter((False, True))
+        while True:
+            try:
+                return await self._take({} if self._limit is None else {"tool_choice": {"type": "none"}})
+            except TooLong:
+                if not any(self._make_room(last_too) for last_too in ways):
+                    raise
+
+    def _make_room(self, last_too: bool) -> bool:
+        dropped = drop_results(self._transcript, last_too=last_too)
+        if dropped:
+            results = "search result was" if dropped == 1 else "search results were"
+            self._draft.notice(f"the conversation fills the model's context: {dropped} old {results} dropped from it")
+        if dropped and last_too and self._limit is None:
+            self._reach("context")
+        return dropped > 0
+
+    def _note(self, turn: Turn) -> None:
         self._turns += 1
         self._usage += turn.usage
-        return turn
+        self._transcript.tokens = turn.usage.all_input_tokens + turn.usage.output_tokens
+        # One turn without a price, and the sum is not known.
+        self._dollars = None if self._dollars is None or turn.dollars is None else self._dollars + turn.dollars
+        self._tell(TurnDone(self._turns, turn.model, turn.stop_reason, turn.usage, turn.dollars))
 
     async def _answer_calls(self, turn: Turn) -> None:
         self._draft.withdraw()
@@ -124,6 +161,9 @@ class Exchange:
             return "turns"
         if self._usage.output_tokens >= self._settings.max_output_tokens:
             return "output_tokens"
+        most = self._settings.max_dollars
+        if most is not None and self._dollars is not None and self._dollars >= most:
+            return "dollars"
         return None
 
     def _reach(self, limit: Limit) -> None:
@@ -161,6 +201,7 @@ class Exchange:
             stop_reason="" if turn is None else turn.stop_reason,
             limit=self._limit,
             notes=tuple(self._draft.notes),
+            dollars=self._dollars,
         )
 
 

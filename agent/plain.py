@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["one_line", "plain"]
+__all__ = ["PlainStream", "one_line", "plain", "plain_values"]
 
 # ECMA-48: CSI sequences; OSC, DCS, SOS, PM and APC strings with their end; two-character escapes.
 _ESCAPES = re.compile(
@@ -14,6 +14,11 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
 )
+# The beginning of such a sequence at the end of a text that goes on.
+_CUT = re.compile(
+    r"(?:\x1b[ -/]*|(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*\x1b?)\Z"
+)
+_LONGEST_ESCAPE = 256
 # What is left of C0 (but for tab and line feed), DEL, C1, lone surrogates, and the marks that reorder
 # text on screen (Unicode TR36 3.2: bidirectional overrides hide what a line says).
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -34,3 +39,27 @@ def one_line(text: str, limit: int = 300, secrets: Iterable[str | None] = ()) ->
     """``text`` made plain, on one line, cut to ``limit`` characters with an ellipsis."""
     line = " ".join(plain(text, secrets).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def plain_values(value: object) -> object:
+    """JSON values with every string in them made plain."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {key: plain_values(part) for key, part in value.items()}
+    return [plain_values(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+class PlainStream:
+    """:func:`plain` for a text that comes in pieces: an escape sequence cut in two is held until it is whole."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What can be shown now that ``piece`` is here."""
+        text = self._held + piece
+        cut = _CUT.search(text)
+        end = cut.start() if cut and len(text) - cut.start() <= _LONGEST_ESCAPE else len(text)
+        self._held = text[end:]
+        return plain(text[:end])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from agent.blocks import SentResult
 
 __all__ = ["Mark", "Transcript", "query_key"]
+
+_CACHE = {"type": "ephemeral"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,32 +21,49 @@ class Mark:
     """How far a transcript had come."""
 
     messages: int
-    sent: int
-    queries: int
+    tokens: int
+
+
+class _Saved(BaseModel):
+    """A transcript as :meth:`Transcript.to_dict` writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages: list[dict[str, Any]]
+    sent: dict[int, list[SentResult]]
+    queries: dict[str, tuple[int, int]]
+    tokens: int
+    frame: str
 
 
 class Transcript:
     """Messages, the search results within them in request order, and the queries already answered.
 
-    Nothing is ever changed in place. The one thing that may be undone is a whole exchange, back to
-    the mark before its question, so that the next question finds a valid history.
+    Messages are appended and never changed. There are three exceptions, each leaving a history that the API
+    takes: a whole exchange is undone, back to the mark before its question; thinking is left out once the model,
+    the system prompt or the tools it was signed for are others; and old search results make room
+    (:mod:`agent.compaction`).
+
+    ``tokens`` is how many the last turn took, input and output, as the API counted them.
     """
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
-        self.sent: list[SentResult] = []
-        self._queries: dict[str, int] = {}
+        self.tokens = 0
+        self._sent: dict[int, list[SentResult]] = {}
+        self._queries: dict[str, tuple[int, int]] = {}
+        self._frame = ""
 
     def mark(self) -> Mark:
         """The place to come back to."""
-        return Mark(len(self.messages), len(self.sent), len(self._queries))
+        return Mark(len(self.messages), self.tokens)
 
     def rollback(self, mark: Mark) -> None:
         """Forget all that came after ``mark``."""
         del self.messages[mark.messages :]
-        del self.sent[mark.sent :]
-        for key in list(self._queries)[mark.queries :]:
-            del self._queries[key]
+        self.tokens = min(self.tokens, mark.tokens)
+        self._sent = {place: sent for place, sent in self._sent.items() if place < mark.messages}
+        self._queries = {key: noted for key, noted in self._queries.items() if noted[1] < mark.messages}
 
     def user(self, content: list[dict[str, Any]]) -> None:
         """Append a user message."""
@@ -54,13 +75,88 @@ class Transcript:
         if kept:
             self.messages.append({"role": "assistant", "content": kept})
 
+    @property
+    def sent(self) -> list[SentResult]:
+        """All search results of a request, in the order that its citations count them."""
+        return [result for place in sorted(self._sent) for result in self._sent[place]]
+
+    def send(self, results: tuple[SentResult, ...]) -> None:
+        """Note search results that the next message appended will hold."""
+        if results:
+            self._sent.setdefault(len(self.messages), []).extend(results)
+
     def answered(self, key: str) -> int | None:
         """How many passages the query ``key`` brought when it was run, None if it was not."""
-        return self._queries.get(key)
+        return self._queries[key][0] if key in self._queries else None
 
     def remember(self, key: str, hits: int) -> None:
-        """Note that the passages of the query ``key`` stand in the messages."""
-        self._queries.setdefault(key, hits)
+        """Note that the passages of the query ``key`` will stand in the next message appended."""
+        self._queries.setdefault(key, (hits, len(self.messages)))
+
+    def replace(self, place: int, content: list[dict[str, Any]]) -> None:
+        """Put other content in the message at ``place``."""
+        self.messages[place] = {**self.messages[place], "content": content}
+
+    def forget_results(self, place: int) -> None:
+        """The message at ``place`` holds its search results no longer: its queries may be run again."""
+        self._sent.pop(place, None)
+        self._queries = {key: noted for key, noted in self._queries.items() if noted[1] != place}
+
+    def hold_for(self, frame: str) -> None:
+        """Leave out all thinking so far where ``frame`` (model, system prompt, tools) is not the one it was signed for.
+
+        With adaptive thinking the API takes an assistant's message without the thinking it began with.
+        """
+        if frame != self._frame:
+            self._frame = frame
+            self.forget_thinking()
+
+    def forget_thinking(self) -> None:
+        """Leave out all thinking so far."""
+        for place, message in enumerate(self.messages):
+            kept = [block for block in message["content"] if not block["type"].endswith("thinking")]
+            if len(kept) < len(message["content"]):
+                self.replace(place, kept or [{"type": "text", "text": "(thought about it)"}])
+
+    def request(self) -> list[dict[str, Any]]:
+        """The messages to send: where the last request ended is marked, so that its cached prefix is found again.
+
+        The API looks for a cached prefix no more than 20 blocks before a mark, and an answer with citations is
+        often more blocks than that. (The end of this request is marked by the request itself.)
+        """
+        messages = list(self.messages)
+        for place in range(len(messages) - 2, -1, -1):
+            if messages[place]["role"] == "user":
+                *before, last = messages[place]["content"]
+                messages[place] = {"role": "user", "content": [*before, {**last, "cache_control": _CACHE}]}
+                break
+        return messages
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole transcript as JSON values."""
+        return {
+            "messages": self.messages,
+            "sent": {str(place): [asdict(result) for result in sent] for place, sent in self._sent.items()},
+            "queries": self._queries,
+            "tokens": self.tokens,
+            "frame": self._frame,
+        }
+
+    @classmethod
+    def from_dict(cls, value: object) -> Transcript:
+        """The transcript that :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: ``value`` is none.
+        """
+        saved = _Saved.model_validate(value)
+        transcript = cls()
+        transcript.messages = saved.messages
+        transcript.tokens = saved.tokens
+        transcript._sent = saved.sent
+        transcript._queries = saved.queries
+        transcript._frame = saved.frame
+        return transcript
 
 
 def query_key(tool: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

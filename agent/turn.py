@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.answer import Usage
 from agent.faults import BrokenStream, Patience, diagnose
-from retrieval.errors import ShoptalkError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -29,6 +28,9 @@ class Reader(Protocol):
     def text(self, delta: str) -> None:
         """More text."""
 
+    def thinking(self, delta: str) -> None:
+        """More of the summary of what the model thinks."""
+
     def block(self, block: dict[str, Any]) -> None:
         """A content block is whole."""
 
@@ -44,7 +46,7 @@ class Turn:
     """A turn that was read to its ``message_stop``.
 
     ``malformed`` holds the ids of tool calls whose arguments were not whole JSON; the SDK shows those
-    with whatever it could make of them.
+    with whatever it could make of them. ``dollars`` is None where the price of the model is not known.
     """
 
     content: list[dict[str, Any]]
@@ -53,6 +55,7 @@ class Turn:
     usage: Usage
     refusal: str = ""
     malformed: frozenset[str] = field(default_factory=frozenset)
+    dollars: float | None = None
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -69,7 +72,9 @@ async def take_turn(client: AsyncAnthropic, request: Mapping[str, Any], reader: 
     """Send ``request`` and read the answer; ``client`` must not retry by itself.
 
     Raises:
-        ShoptalkError: the API refuses, or fails as often as ``patience`` allows.
+        TooLong: the request is more than the model takes.
+        ModelUnavailable: the model is not there, not allowed, or fails as often as ``patience`` allows.
+        ShoptalkError: the API refuses, or stays out of reach.
     """
     for attempt in range(1, patience.attempts + 1):
         try:
@@ -80,9 +85,9 @@ async def take_turn(client: AsyncAnthropic, request: Mapping[str, Any], reader: 
                 raise
             reader.withdraw()
             if not fault.passing:
-                raise ShoptalkError(fault.message) from error
+                raise fault.kind(fault.message) from error
             if attempt == patience.attempts:
-                raise ShoptalkError(f"{fault.message} (tried {attempt} times)") from error
+                raise fault.kind(f"{fault.message} (tried {attempt} times)") from error
             wait = patience.wait(attempt, fault)
             asked = "" if fault.wait is None or fault.wait <= wait else f" (the API asked for {fault.wait:.0f} s)"
             reader.notice(f"{fault.message}; trying again in {wait:.1f} s{asked}")
@@ -97,6 +102,8 @@ async def _read_stream(client: AsyncAnthropic, request: Mapping[str, Any], reade
         while (event := await _next_event(events)) is not None:
             if event.type == "text":
                 reader.text(event.text)
+            elif event.type == "thinking":
+                reader.thinking(event.thinking)
             elif event.type == "content_block_delta" and event.delta.type == "input_json_delta":
                 arguments[event.index] = arguments.get(event.index, "") + event.delta.partial_json
             elif event.type == "content_block_stop":

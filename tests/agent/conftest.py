@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 from corpus_server import build
-from messages_server import MessagesServer, Step
+from messages_server import KEY, Block, MessagesServer, Step
 
+import agent.conversation
 from agent import Agent, Answer, Event, Patience
 from retrieval.workspace import AgentSettings, Workspace
 
@@ -64,9 +66,11 @@ def stage(workspace: Workspace) -> StageMaker:
         server: Any = None,
         patience: Patience = HASTY,
         closing_seconds: float = 60,
+        models: Sequence[Block] = (),
+        caching: bool = False,
         **settings: Any,
     ) -> AsyncIterator[Stage]:
-        with MessagesServer(script) as api:
+        with MessagesServer(script, models, caching) as api:
             async with api.client() as client:
                 agent = Agent(
                     workspace,
@@ -82,3 +86,24 @@ def stage(workspace: Workspace) -> StageMaker:
                     yield on
 
     return make
+
+
+@pytest.fixture
+def api() -> Iterator[MessagesServer]:
+    """The Messages API for a verb in a process; put its script in ``api.script``."""
+    with MessagesServer() as server:
+        yield server
+
+
+@pytest.fixture
+def environment(api: MessagesServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a verb needs to reach ``api``, and ``build`` for its own server; the workspace seems indexed."""
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "SHOPTALK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("SHOPTALK_WORKSPACE", str(workspace.root))
+    monkeypatch.setattr(agent.conversation, "own_server", lambda root: build())
+    current = workspace.index_dir("handbook") / "CURRENT"
+    current.parent.mkdir(parents=True)
+    current.touch()

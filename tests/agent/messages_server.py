@@ -5,6 +5,9 @@
 
 Each request takes the next item of the script: a Reply, a Fault, or a function of the request's body
 that returns one. Requests are recorded, and refused with a 400 where the real API would refuse them.
+``/v1/models`` lists ``models``, as :func:`model` makes them. With ``caching`` the input tokens are counted
+by the rules of the API's prompt cache. ``seconds`` tells how long each answer took to make, and with ``at_once``
+it is sent in one piece, so that nothing is made while it is read.
 """
 
 from __future__ import annotations
@@ -13,16 +16,18 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
+from messages_rules import Block, Cache, prefix_of, problem_of
+
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-Block = dict[str, Any]
 KEY = "sk-ant-test-0123456789"
 _ids = count(1)
 
@@ -45,10 +50,10 @@ class Fault:
     status: ``status`` with the API's error body. reset: the connection is reset. eof: it is closed in
     good order. error: an SSE error event of ``type``. empty: a 200 without a body. json: a 200 with
     JSON in answer to a stream request. hang: silence until the server closes. drip: pings without
-    end, so that no read ever times out.
+    end, so that no read ever times out. open: the stream is whole, and the connection stays open after it.
     """
 
-    kind: Literal["status", "reset", "eof", "error", "empty", "json", "hang", "drip"]
+    kind: Literal["status", "reset", "eof", "error", "empty", "json", "hang", "drip", "open"]
     status: int = 200
     type: str = "overloaded_error"
     headers: dict[str, str] = field(default_factory=dict)
@@ -99,6 +104,23 @@ def thought(words: str) -> Block:
     return {"type": "thinking", "thinking": words, "signature": f"signed-{len(words)}"}
 
 
+def model(name: str, line: str, created: str, lifecycle: str = "active", retires: str | None = None) -> Block:
+    """A model as the models API tells of it."""
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "line": line,
+        "created_at": f"{created}T00:00:00Z",
+        "lifecycle": lifecycle,
+        "retires_at": retires and f"{retires}T00:00:00Z",
+        "deprecated_at": None,
+        "capabilities": None,
+        "max_input_tokens": 200_000,
+        "max_tokens": 64_000,
+    }
+
+
 def search_results(body: Block) -> list[Block]:
     """All search_result blocks of a request, in the order that citations count them."""
     return [part for result in tool_results(body) for part in result["content"] if part["type"] == "search_result"]
@@ -113,8 +135,14 @@ def tool_results(body: Block) -> list[Block]:
 class MessagesServer:
     """The server, in threads of its own; a context manager."""
 
-    def __init__(self, script: Sequence[Step] = ()) -> None:
+    def __init__(self, script: Sequence[Step] = (), models: Sequence[Block] = (), caching: bool = False) -> None:
         self.script: list[Step] = list(script)
+        self.models = list(models)
+        self.cache = Cache() if caching else None
+        self.reached = threading.Event()
+        self.at_once = False
+        self.seconds: list[float] = []
+        self._signed: set[str] = set()
         self.requests: list[Block] = []
         self.headers: list[dict[str, str]] = []
         self.complaints: list[str] = []
@@ -156,7 +184,7 @@ class MessagesServer:
         with self.lock:
             self.requests.append(body)
             self.headers.append(headers)
-            problem = _problem(body)
+            problem = problem_of(body) or self._broken_signature(body)
             if problem:
                 self.complaints.append(problem)
                 return Fault("status", 400, "invalid_request_error", message=problem)
@@ -164,18 +192,44 @@ class MessagesServer:
                 self.complaints.append("a request came after the end of the script")
                 return Fault("status", 400, "invalid_request_error", message="the script is at its end")
             step = self.script.pop(0)
+            self._signed.add(prefix_of(body, len(body["messages"])))
         return step if isinstance(step, Reply | Fault) else step(body)
+
+    def _broken_signature(self, body: Block) -> str:
+        """Thinking is signed together with all that stood before it."""
+        for place, message in enumerate(body["messages"]):
+            thinks = any(block["type"] == "thinking" for block in message["content"])
+            if thinks and prefix_of(body, place) not in self._signed:
+                return f"messages.{place}: thinking blocks must not be changed, nor what comes before them"
+        return ""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_state: MessagesServer
+    began = 0.0
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        models = self.server_state.models
+        self.close_connection = True
+        if path == "/v1/models" and models:
+            listed = [model for model in models if "lifecycle" not in query or model["lifecycle"] in query]
+            self._send_json(200, {"data": listed, "has_more": False, "first_id": None, "last_id": None})
+            return
+        for model in models:
+            if path == f"/v1/models/{model['id']}":
+                self._send_json(200, model)
+                return
+        self._send_error(404, "not_found_error", f"no {path}", {})
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        data = self.rfile.read(int(self.headers["content-length"]))
+        self.began = time.perf_counter()
+        body = json.loads(data)
         if self.path.partition("?")[0] != "/v1/messages":
             self._send_error(404, "not_found_error", f"no route {self.path}", {})
             return
@@ -194,8 +248,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(200, _message(reply, body))
             return
         self._start_stream()
-        for event in _events(reply, body):
-            self._send_event(event)
+        usage = None if self.server_state.cache is None else self.server_state.cache.count(body)
+        pieces = (_sse(event) for event in _events(reply, body, usage))
+        if self.server_state.at_once:
+            pieces = iter([b"".join(pieces)])
+            self.server_state.seconds.append(time.perf_counter() - self.began)
+        for piece in pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
 
     def _fail(self, fault: Fault, body: Block) -> None:
         if fault.kind == "status":
@@ -207,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._start_stream()
             for number, event in enumerate(_events(fault.reply, body)):
-                if number < fault.after:
+                if number < fault.after or fault.kind == "open":
                     self._send_event(event)
             self._end_stream(fault)
 
@@ -215,7 +275,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.kind == "error":
             error = {"type": "error", "error": {"type": fault.type, "message": fault.message}, "request_id": "req_test"}
             self._send_event(error)
-        elif fault.kind == "hang":
+        elif fault.kind in ("hang", "open"):
+            self.server_state.reached.set()
             self.server_state.closing.wait()
         elif fault.kind == "drip":
             while not self.server_state.closing.wait(0.01):
@@ -235,7 +296,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send_event(self, event: Block) -> None:
-        self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        self.wfile.write(_sse(event))
         self.wfile.flush()
 
     def _send_error(self, status: int, kind: str, message: str, headers: dict[str, str]) -> None:
@@ -260,6 +321,10 @@ def event_count(reply: Reply) -> int:
     return sum(1 for _ in _events(reply, {"model": ""}))
 
 
+def _sse(event: Block) -> bytes:
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+
+
 def _message(reply: Reply, body: Block) -> Block:
     return {
         "id": f"msg_{next(_ids):04}",
@@ -279,10 +344,10 @@ def _message(reply: Reply, body: Block) -> Block:
     }
 
 
-def _events(reply: Reply, body: Block) -> Iterator[Block]:
+def _events(reply: Reply, body: Block, usage: Block | None = None) -> Iterator[Block]:
     """The SSE events of a message, in the API's order."""
     start = _message(reply, body) | {"content": [], "stop_reason": None, "stop_details": None}
-    start["usage"] = start["usage"] | {"output_tokens": 1}
+    start["usage"] = start["usage"] | (usage or {}) | {"output_tokens": 1}
     yield {"type": "message_start", "message": start}
     yield {"type": "ping"}
     for index, block in enumerate(reply.content):
@@ -318,52 +383,3 @@ def _deltas(block: Block, cut_json: bool) -> Iterator[Block]:
         yield from (
             {"type": "input_json_delta", "partial_json": arguments[at : at + 9]} for at in range(0, len(arguments), 9)
         )
-
-
-def _problem(body: Block) -> str:
-    """Why the real API would refuse this request, "" if it would not."""
-    for key in ("model", "max_tokens", "messages"):
-        if key not in body:
-            return f"{key}: field required"
-    if body.get("tool_choice", {"type": "auto"})["type"] not in ("auto", "none"):
-        return "tool_choice: this model takes auto and none only"
-    if {"temperature", "top_p", "top_k"} & body.keys():
-        return "sampling parameters are not supported"
-    messages = body["messages"]
-    if not messages or messages[0]["role"] != "user":
-        return "messages: the first message must use the user role"
-    open_calls: list[str] = []
-    for number, message in enumerate(messages):
-        content = message["content"]
-        if isinstance(content, str) or not content:
-            return f"messages.{number}: content must be blocks, and not empty"
-        results = [block["tool_use_id"] for block in content if block["type"] == "tool_result"]
-        if results != open_calls:
-            return f"messages.{number}: tool_use ids {open_calls} are answered by {results}"
-        open_calls = [block["id"] for block in content if block["type"] == "tool_use"]
-        for block in _flat(content):
-            if block["type"] == "text" and not block["text"].strip():
-                return f"messages.{number}: text content blocks must contain non-whitespace text"
-            if block["type"] == "thinking" and block["signature"] != f"signed-{len(block['thinking'])}":
-                return f"messages.{number}: thinking blocks must not be changed"
-            if unknown := block.keys() - _FIELDS[block["type"]]:
-                return f"messages.{number}: {sorted(unknown)}: extra inputs are not permitted"
-    return f"tool_use ids {open_calls} have no results" if open_calls else ""
-
-
-_FIELDS = {
-    "text": {"type", "text", "citations", "cache_control"},
-    "thinking": {"type", "thinking", "signature"},
-    "redacted_thinking": {"type", "data"},
-    "tool_use": {"type", "id", "name", "input", "caller", "cache_control"},
-    "tool_result": {"type", "tool_use_id", "content", "is_error", "cache_control"},
-    "search_result": {"type", "source", "title", "content", "citations", "cache_control"},
-    "server_tool_use": {"type", "id", "name", "input", "caller", "cache_control"},
-}
-
-
-def _flat(content: list[Block]) -> Iterator[Block]:
-    for block in content:
-        yield block
-        if block["type"] in ("tool_result", "search_result"):
-            yield from _flat(block["content"])

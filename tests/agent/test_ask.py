@@ -9,17 +9,16 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from corpus_server import build
+from mcp import StdioServerParameters
 from messages_server import KEY, Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
 
 import agent.conversation
 import shoptalk
-from retrieval.workspace import Workspace
 
 ASK = [sys.executable, str(Path(__file__).with_name("ask_process.py")), "ask"]
 
@@ -39,22 +38,6 @@ class Run:
     code: int
     out: str
     err: str
-
-
-@pytest.fixture
-def api() -> Iterator[MessagesServer]:
-    with MessagesServer() as server:
-        yield server
-
-
-@pytest.fixture
-def environment(api: MessagesServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "SHOPTALK_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setenv("SHOPTALK_WORKSPACE", str(workspace.root))
-    monkeypatch.setattr(agent.conversation, "own_server", lambda root: build())
 
 
 @pytest.fixture
@@ -100,6 +83,42 @@ def test_json_is_one_object_with_lines_and_validity(ask: Callable[..., Run], api
     assert value["citations"][1]["valid"] is False
     assert value["segments"][2] == {"text": "twelve.", "citations": [2]}
     assert (value["queries"][0]["hits"], value["turns"], value["limit"]) == (1, 2, None)
+
+
+def test_events_come_one_a_line_with_the_answer_last(ask: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, honest_and_not]
+    run = ask("--events", "How long is leave?")
+    events = [json.loads(line) for line in run.out.splitlines()]
+    kinds = [event["event"] for event in events]
+    first_of_each = list(dict.fromkeys(kind for kind in kinds if kind != "thinking"))
+    assert first_of_each == ["turn_done", "query_started", "query_done", "text_delta", "cited", "answer"]
+    assert events[kinds.index("turn_done")]["usage"]["input_tokens"] == 100
+    query = events[kinds.index("query_done")]["query"]
+    assert (query["text"], query["hits"], query["sources"]) == ("leave", 1, ["handbook/leave.md:12-18"])
+    assert "".join(event["text"] for event in events if event["event"] == "text_delta") == "Ten weeks. Or twelve."
+    assert events[kinds.index("cited")]["citations"][0][1]["document_id"] == "handbook/leave.md"
+    assert events[-1]["turns"] == 2 and events[-1]["usage"]["output_tokens"] == 40
+    assert (run.code, run.err) == (0, "")
+
+
+def test_events_and_json_exclude_each_other(ask: Callable[..., Run]) -> None:
+    run = ask("--events", "--json", "How long is leave?")
+    assert run.code == 2 and "choose one" in run.err
+
+
+def test_without_an_index_no_question_is_asked(ask: Callable[..., Run], api: MessagesServer, tmp_path: Path) -> None:
+    (tmp_path / "indexes" / "handbook" / "CURRENT").unlink()
+    run = ask("How long is leave?")
+    assert (run.code, run.out) == (1, "")
+    assert run.err == "Error: there is no index of handbook yet; run `shoptalk index`\n"
+    assert not api.requests
+
+
+def test_an_answer_after_failed_searches_only_is_a_failure(ask: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [tool_use("search_corpus", query="broken"), text("I cannot search.")]
+    run = ask("-q", "How long is leave?")
+    assert run.code == 1 and run.out == "I cannot search.\n"
+    assert run.err.startswith("Error: no search succeeded") and "The index is missing" in run.err
 
 
 def test_the_question_may_be_piped_in(ask: Callable[..., Run], api: MessagesServer) -> None:
@@ -150,6 +169,18 @@ def test_no_key_no_workspace_and_a_refused_key_are_one_line_each(
     assert "not a workspace" in nowhere.err and "ANTHROPIC_API_KEY is not set" in keyless.err
 
 
+def test_an_unknown_model_and_a_server_that_does_not_start_are_one_line_each(
+    ask: Callable[..., Run], api: MessagesServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.script[:] = [Fault("status", 404, "not_found_error", message="model: claude-nonesuch")]
+    unknown = ask("--model", "claude-nonesuch", "Hi?")
+    missing = StdioServerParameters(command="/no/such/server")
+    monkeypatch.setattr(agent.conversation, "own_server", lambda root: missing)
+    nowhere = ask("Hi?")
+    assert [(run.code, run.out, run.err.count("\n")) for run in (unknown, nowhere)] == [(1, "", 1)] * 2
+    assert "claude-nonesuch" in unknown.err and "/no/such/server" in nowhere.err
+
+
 def test_a_refusal_ends_with_one_and_no_answer(ask: Callable[..., Run], api: MessagesServer) -> None:
     api.script[:] = [Reply([], "refusal")]
     run = ask("-q", "Bad?")
@@ -167,7 +198,10 @@ def test_ctrl_c_ends_it_with_130_and_stops_the_server(environment: None, api: Me
     assert (process.returncode, out, err.strip()) == (130, "", "Stopped.")
 
 
-def test_on_a_terminal_the_answer_streams_with_its_marks(environment: None, api: MessagesServer) -> None:
+def test_on_a_plain_terminal_the_answer_streams_with_its_marks(
+    environment: None, api: MessagesServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
     api.script[:] = [SEARCH, Fault("eof", reply=text("Eleven weeks, I think."), after=5), honest_and_not]
     ours, theirs = pty.openpty()
     with subprocess.Popen([*ASK, "How long?"], stdin=theirs, stdout=theirs, stderr=theirs) as process:
@@ -197,14 +231,17 @@ def test_the_help_needs_neither_the_sdk_nor_the_engine() -> None:
 def test_the_agent_runs_without_the_engine() -> None:
     """Asking loads nothing that the core dependencies do not bring."""
     script = (
-        "import agent.turn, agent.faults, agent.conversation, asyncio, anthropic, mcp, jsonschema;"
+        "import agent.turn, agent.faults, agent.conversation, agent.terminal, agent.prompting;"
+        "import asyncio, anthropic, mcp, jsonschema;"
         "agent.faults.diagnose(ValueError(), anthropic.AsyncAnthropic(api_key='k'), 'm')"
     )
     loaded = _modules(script)
     assert not loaded & {"torch", "faiss", "numpy", "tantivy", "sentence_transformers", "trainer", "server"}
     assert {name for name in loaded if name.startswith("retrieval.")} <= {
         "retrieval.console",
+        "retrieval.durable",
         "retrieval.errors",
+        "retrieval.prices",
         "retrieval.workspace",
     }
 

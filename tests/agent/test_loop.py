@@ -11,6 +11,7 @@ import pytest
 from conftest import StageMaker
 from corpus_server import build
 from mcp import StdioServerParameters
+from messages_rules import unmarked
 from messages_server import (
     Block,
     Fault,
@@ -25,7 +26,7 @@ from messages_server import (
     tool_use,
 )
 
-from agent import Cited, Notice, Query, QueryDone, QueryStarted, Segment, TextDelta, Withdrawn
+from agent import Cited, Notice, Query, QueryDone, QueryStarted, Segment, TextDelta, Thinking, TurnDone, Withdrawn
 from retrieval.errors import ShoptalkError
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +46,7 @@ def cite_first(words: str, block: int) -> Any:
 
 def assert_append_only(requests: list[Block]) -> None:
     for earlier, later in zip(requests, requests[1:], strict=False):
-        assert later["messages"][: len(earlier["messages"])] == earlier["messages"]
+        assert unmarked(later["messages"][: len(earlier["messages"])]) == unmarked(earlier["messages"])
         assert (later["system"], later["tools"]) == (earlier["system"], earlier["tools"])
 
 
@@ -57,7 +58,8 @@ async def test_a_question_is_searched_for_and_answered_with_exact_lines(stage: S
     assert (citation.document_id, citation.first_line, citation.last_line) == ("handbook/leave.md", 14, 14)
     assert (citation.valid, citation.quote) == (True, "Parents take up to ten weeks of paid leave.")
     assert answer.segments == (Segment("Ten weeks.", (1,)),)
-    assert answer.queries == (Query("search_corpus", "leave", hits=1, mode="hybrid"),)
+    found = Query("search_corpus", "leave", hits=1, mode="hybrid", sources=("handbook/leave.md:12-18",))
+    assert answer.queries == (found,)
     assert (answer.turns, answer.stop_reason, answer.limit) == (2, "end_turn", None)
     assert (answer.usage.output_tokens, answer.usage.cache_read_input_tokens) == (40, 140)
     assert_append_only(on.api.requests)
@@ -66,7 +68,9 @@ async def test_a_question_is_searched_for_and_answered_with_exact_lines(stage: S
 async def test_what_happens_is_told_as_it_happens(stage: StageMaker) -> None:
     async with stage([tool_use("search_corpus", query="leave"), cite_first("Ten weeks in all.", 1)]) as on:
         await on.agent.ask("How long?")
-    assert [type(event) for event in on.events] == [QueryStarted, QueryDone, TextDelta, TextDelta, Cited]
+    kinds = [Thinking, TurnDone, QueryStarted, QueryDone, TextDelta, TextDelta, Cited, TurnDone]
+    assert [type(event) for event in on.events] == kinds
+    assert [(event.turn, event.stop_reason) for event in on.told(TurnDone)] == [(1, "tool_use"), (2, "end_turn")]
     assert "".join(event.text for event in on.told(TextDelta)) == "Ten weeks in all."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.plain import one_line, plain
+from agent.plain import PlainStream, one_line, plain
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,17 @@ def test_keys_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_line_is_one_line() -> None:
     assert one_line(" a\n\tb\x1b[1m c ") == "a b c"
     assert one_line("word " * 100, 12) == "word word w…"
+
+
+def test_pieces_of_a_text_are_made_plain_as_the_whole_would_be() -> None:
+    whole = "a\x1b[31mred\x1b[0m \x1b]8;;https://x\x1b\\link\x1b]8;;\x1b\\ \x9b1mb\x1b(Bc\nd"
+    for size in range(1, 9):
+        stream = PlainStream()
+        pieces = [stream.feed(whole[at : at + size]) for at in range(0, len(whole), size)]
+        assert "".join(pieces) == plain(whole) == "ared link bc\nd"
+
+
+def test_what_only_looks_like_the_beginning_of_an_escape_is_not_held_for_ever() -> None:
+    stream = PlainStream()
+    shown = stream.feed("\x1b]") + "".join(stream.feed("word ") for _ in range(100))
+    assert shown.endswith("word ") and "\x1b" not in shown

@@ -14,7 +14,7 @@ from mcp.server import MCPServer
 from mcp.types import ListToolsResult, PaginatedRequestParams, Tool
 
 from agent.connection import own_server
-from agent.toolbox import Toolbox
+from agent.toolbox import Server, Toolbox
 from retrieval.errors import ShoptalkError
 from retrieval.workspace import Workspace
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def opened(server: Any) -> AsyncIterator[Toolbox]:
-    toolbox = Toolbox(server)
+    toolbox = Toolbox([Server("shoptalk", server)])
     await toolbox.open()
     try:
         yield toolbox

@@ -1,0 +1,63 @@
+"""Room in the model's context: old search results are dropped, oldest first, and it is said aloud.
+
+The API has means of its own (``context_management``, a beta), but they take away what citations count by and what
+they are checked against. Here the history itself is shortened: what was asked, searched for and answered stays,
+the passages go, and with them the memory that their queries were run, so that they may be run again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agent.transcript import Transcript
+
+__all__ = ["DROPPED", "drop_results"]
+
+DROPPED = "The result of this call was dropped to make room. Search again if you need it."
+
+
+def drop_results(transcript: Transcript, *, last_too: bool = False) -> int:
+    """Drop tool results, oldest first, until the messages are half as long; return how many were dropped.
+
+    Those of the last message have not been read yet: they stay, but for ``last_too``, which drops all.
+    Nothing is changed where nothing can be dropped.
+    """
+    sizes = [len(json.dumps(message, ensure_ascii=False)) for message in transcript.messages]
+    left = sum(sizes)
+    goal = 0 if last_too else left // 2
+    dropped = 0
+    for place in range(len(sizes) if last_too else len(sizes) - 1):
+        if left <= goal:
+            break
+        content, count = _without_results(transcript.messages[place]["content"])
+        if count:
+            left -= sizes[place] - len(json.dumps(content, ensure_ascii=False))
+            transcript.replace(place, content)
+            transcript.forget_results(place)
+            dropped += count
+    if dropped:
+        transcript.tokens = 0
+        # Thinking is signed for all that comes before it, and citations count results that are gone.
+        transcript.forget_thinking()
+        for place, message in enumerate(transcript.messages):
+            if any("citations" in block for block in message["content"]):
+                transcript.replace(place, [_uncited(block) for block in message["content"]])
+    return dropped
+
+
+def _uncited(block: dict[str, Any]) -> dict[str, Any]:
+    return {key: part for key, part in block.items() if key != "citations"}
+
+
+def _without_results(content: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """``content`` with each tool result longer than the note that takes its place replaced; and how many were."""
+    kept = []
+    count = 0
+    for block in content:
+        if block["type"] == "tool_result" and len(json.dumps(block["content"])) > 2 * len(DROPPED):
+            kept.append({**block, "content": [{"type": "text", "text": DROPPED}]})
+            count += 1
+        else:
+            kept.append(block)
+    return kept, count

@@ -1,0 +1,151 @@
+"""Ask a set of questions and measure the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.answer import Answer, Event, QueryDone, TurnDone
+from agent.conversation import Agent
+from agent.measures import MEASURES, Mean, mean_of, measure
+from agent.questions import Question
+from agent.transcript import Transcript
+from retrieval.errors import ShoptalkError
+
+if TYPE_CHECKING:
+    from agent.judging import Judge, Opinion
+    from retrieval.console import Progress
+    from retrieval.workspace import AgentSettings, Workspace
+
+__all__ = ["Evaluation", "Judged", "evaluate"]
+
+_MOST_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One question: its answer and measures; ``error`` tells why it, or the judge's opinion of it, is missing."""
+
+    question: Question
+    answer: Answer | None
+    measures: dict[str, float]
+    opinion: Opinion | None = None
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The question as JSON values."""
+        return {
+            "id": self.question.id,
+            "question": self.question.text,
+            "relevant": sorted(self.question.relevant),
+            "measures": self.measures,
+            "answer": None if self.answer is None else self.answer.to_dict(),
+            "opinion": None if self.opinion is None else self.opinion.model_dump(),
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All questions, what their measures come to, and what they were asked of."""
+
+    model: str
+    prompt_version: str
+    judged: tuple[Judged, ...]
+    judge: str = ""
+
+    @property
+    def means(self) -> dict[str, Mean]:
+        """The mean of each measure over the answered questions that have it."""
+        return mean_of(one.measures for one in self.judged if one.answer is not None)
+
+    @property
+    def opinions(self) -> dict[str, float]:
+        """The share of judged answers that the judge says each thing of."""
+        given = [one.opinion.model_dump(exclude={"reason"}) for one in self.judged if one.opinion is not None]
+        return {name: sum(opinion[name] for opinion in given) / len(given) for name in (given[0] if given else ())}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON values."""
+        return {
+            "model": self.model,
+            "prompt_version": self.prompt_version,
+            "questions": len(self.judged),
+            "failed": sum(one.answer is None for one in self.judged),
+            "measures": {name: asdict(mean) for name, mean in self.means.items()},
+            "judge": {"model": self.judge, "shares": self.opinions} if self.judge else None,
+            "answers": [one.to_dict() for one in self.judged],
+        }
+
+    def __str__(self) -> str:
+        failed = sum(one.answer is None for one in self.judged)
+        lines = [
+            f"{len(self.judged)} questions, {failed} without an answer; {self.model}, prompt {self.prompt_version}"
+        ]
+        lines.append(f"{'':36}{'mean':>9}  {'95 % interval':^19}{'questions':>10}")
+        for name, mean in self.means.items():
+            interval = f"{_short(mean.low)} to {_short(mean.high)}"
+            lines.append(f"{MEASURES[name]:36}{_short(mean.mean):>9}  {interval:^19}{mean.questions:>10}")
+        lines += [f"{self.judge} says {name}: {share:.2f}" for name, share in self.opinions.items()]
+        lines += [f"{one.question.id}: {one.error}" for one in self.judged if one.error]
+        return "\n".join(lines)
+
+
+async def evaluate(
+    workspace: Workspace,
+    settings: AgentSettings,
+    questions: Sequence[Question],
+    progress: Progress,
+    judge: Judge | None = None,
+    **parts: Any,
+) -> Evaluation:
+    """Ask each question in a conversation of its own; ``parts`` go to :class:`Agent`.
+
+    Raises:
+        ShoptalkError: three questions in a row failed (or all there are): the last one's reason.
+    """
+    watch = _Watch()
+    judged: list[Judged] = []
+    async with Agent(workspace, settings=settings, on_event=watch, **parts) as agent:
+        for question in questions:
+            progress("Questions", len(judged), len(questions))
+            judged.append(await _judge_one(agent, question, watch, judge))
+            last = judged[-_MOST_FAILURES:]
+            if all(one.error for one in last) and len(last) in (_MOST_FAILURES, len(questions)):
+                raise ShoptalkError(last[-1].error)
+        progress("Questions", len(judged), len(questions))
+        return Evaluation(settings.model, agent.prompt_version, tuple(judged), judge.model if judge else "")
+
+
+async def _judge_one(agent: Agent, question: Question, watch: _Watch, judge: Judge | None) -> Judged:
+    agent.transcript = Transcript()
+    watch.found_by_turn = []
+    try:
+        answer = await agent.ask(question.text)
+    except ShoptalkError as error:
+        return Judged(question, None, {}, error=str(error))
+    measures = measure(question, answer, agent.transcript.sent, watch.found_by_turn)
+    try:
+        opinion = await judge.opinion(question, answer) if judge else None
+    except ShoptalkError as error:
+        return Judged(question, answer, measures, error=str(error))
+    return Judged(question, answer, measures, opinion)
+
+
+class _Watch:
+    """Notes which sources the searches of each turn brought."""
+
+    def __init__(self) -> None:
+        self.found_by_turn: list[list[str]] = []
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case TurnDone():
+                self.found_by_turn.append([])
+            case QueryDone(query):
+                self.found_by_turn[-1] += query.sources
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"

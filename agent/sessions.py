@@ -1,0 +1,188 @@
+"""Saved conversations: one file each, whole at any instant, for its owner's eyes only."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent.answer import Answer, Usage
+from agent.plain import one_line
+from agent.transcript import Transcript
+from retrieval.durable import replace_text
+from retrieval.errors import ShoptalkError
+
+__all__ = ["Exchange", "Session", "Sessions"]
+
+FORMAT = 1
+HISTORY_NAME = "history"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question and what came of it."""
+
+    question: str
+    answer: Answer
+
+
+@dataclass(slots=True)
+class Session:
+    """A conversation as it is kept: what people saw, and what the API must see again to go on with it.
+
+    ``prompt_version`` is that of the system prompt the last answer was given under; ``transcript`` is a saved one, {}
+    while nothing was asked.
+    """
+
+    id: str
+    started: str
+    model: str
+    prompt_version: str = ""
+    exchanges: list[Exchange] = field(default_factory=list)
+    transcript: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @classmethod
+    def new(cls, model: str) -> Session:
+        """An empty conversation; its id tells when it was begun."""
+        now = datetime.now(UTC)
+        return cls(f"{now.astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", now.isoformat("T", "seconds"), model)
+
+    @property
+    def title(self) -> str:
+        """The first question, in one short line."""
+        return one_line(self.exchanges[0].question, 60) if self.exchanges else ""
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all answers."""
+        return sum((exchange.answer.usage for exchange in self.exchanges), Usage())
+
+    @property
+    def dollars(self) -> float | None:
+        """What all answers cost; None where one's price is not known."""
+        prices = [exchange.answer.dollars for exchange in self.exchanges]
+        return None if None in prices else sum(price for price in prices if price is not None)
+
+
+class Sessions:
+    """The folder that conversations are kept in. Only one process at a time goes on with the same one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: Any = None
+
+    @property
+    def history_file(self) -> Path | None:
+        """Where the questions typed in are remembered, for their owner only; None where nothing can be written."""
+        file = self.folder / HISTORY_NAME
+        try:
+            self._make_folder()
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
+        except OSError:
+            return None
+        return file
+
+    def ids(self) -> list[str]:
+        """All that are kept, the latest first."""
+        return sorted((file.stem for file in self.folder.glob("*.json") if file.name[0] != "."), reverse=True)
+
+    def save(self, session: Session) -> None:
+        """Put the file of ``session`` in the place of its last one.
+
+        Raises:
+            ShoptalkError: it cannot be written.
+        """
+        file = self._file(session.id)
+        temporary = file.with_name(f".{session.id}.tmp")
+        try:
+            self._make_folder()
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+            replace_text(file, json.dumps(asdict(session)), temporary)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def load(self, part: str = "") -> Session:
+        """The conversation whose id holds ``part``; with "", the latest that no other chat has open.
+
+        Raises:
+            ShoptalkError: there is none, there are several, another chat has it open, or its file is broken.
+        """
+        fitting = [name for name in self.ids() if part in name]
+        exact = [name for name in fitting if name == part] or fitting
+        if not exact:
+            known = f"none holds {part!r}; /resume lists them" if part else "begin one with `shoptalk chat`"
+            raise ShoptalkError(f"no conversation to resume in {self.folder}: {known}")
+        if part and len(exact) > 1:
+            raise ShoptalkError(
+                f"{part!r} fits {len(exact)} conversations: {', '.join(exact[:5])}; give more of the id"
+            )
+        for name in exact:
+            if self.hold(name):
+                return self.read(name)
+        raise ShoptalkError(f"the conversation {exact[0]} is open in another chat; close that one first")
+
+    def read(self, name: str) -> Session:
+        """The conversation ``name``, without holding it.
+
+        Raises:
+            ShoptalkError: its file is missing or broken.
+        """
+        from pydantic import TypeAdapter
+
+        file = self._file(name)
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+            written = value["format"]
+            if written == FORMAT:
+                Transcript.from_dict(value["transcript"])
+                return TypeAdapter(Session).validate_python(value)
+        except OSError as error:
+            raise ShoptalkError(f"{file} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ShoptalkError(f"{file} is not a conversation that was saved whole; remove it") from error
+        raise ShoptalkError(
+            f"{file} is of format {written}, this version reads {FORMAT}; use the version that wrote it"
+        )
+
+    def hold(self, name: str) -> bool:
+        """Keep ``name`` from other processes until another is held or this process ends; False where one has it.
+
+        Raises:
+            ShoptalkError: the folder cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / f".{name}.lock", mode=0o600)
+        if self._lock is not None and self._lock.lock_file == lock.lock_file:
+            return True
+        try:
+            self._make_folder()
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.release()
+        self._lock = lock
+        return True
+
+    def release(self) -> None:
+        """Let others have what is held."""
+        if self._lock is not None:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+    def _unwritable(self, error: OSError) -> ShoptalkError:
+        return ShoptalkError(f"{self.folder} cannot be written: {error.strerror}; this conversation is not kept")
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)

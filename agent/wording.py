@@ -1,0 +1,49 @@
+"""How searches, citations and answers are put into words, on a terminal and in files alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agent.plain import one_line, plain
+
+if TYPE_CHECKING:
+    from agent.answer import Answer, Query
+    from agent.citations import Citation
+
+__all__ = ["answer_text", "footnote", "footnotes", "marks", "query_line"]
+
+
+def marks(numbers: Iterable[int]) -> str:
+    """``[1][3]``: what the text before it rests on."""
+    return "".join(f"[{number}]" for number in numbers)
+
+
+def answer_text(answer: Answer) -> str:
+    """The answer with its marks, as Markdown."""
+    return "".join(plain(part.text) + marks(part.citations) for part in answer.segments).rstrip()
+
+
+def query_line(query: Query) -> str:
+    """``search_corpus: parental leave → 5 hits (hybrid)``."""
+    if query.error:
+        result = f"failed: {query.error}"
+    elif query.repeated:
+        result = "already answered"
+    elif query.hits is None:
+        result = "done"
+    else:
+        result = f"{query.hits} {'hit' if query.hits == 1 else 'hits'}" + (f" ({query.mode})" if query.mode else "")
+    degraded = f"; degraded: {query.degraded}" if query.degraded else ""
+    return one_line(f"{query.tool}: {query.text} → {result}{degraded}")
+
+
+def footnote(number: int, citation: Citation, quoted: int = 200) -> str:
+    """``[1] handbook/leave.md:14-19 "…"`` with so many characters of the quote; an invalid citation says why."""
+    wrong = "" if citation.valid else f" INVALID: {one_line(citation.reason)}"
+    return f'[{number}]{wrong} {one_line(citation.place)} "{one_line(citation.quote, quoted)}"'
+
+
+def footnotes(answer: Answer, quoted: int = 200) -> list[str]:
+    """A line for each citation, in order."""
+    return [footnote(number, citation, quoted) for number, citation in enumerate(answer.citations, 1)]

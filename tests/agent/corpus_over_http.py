@@ -1,0 +1,47 @@
+"""The tests' corpus server over HTTP, with a bearer token, in a thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from corpus_server import build
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+TOKEN = "token-0123456789"
+
+
+class _Gate:
+    """Lets in who has the token."""
+
+    def __init__(self, within: ASGIApp) -> None:
+        self._within = within
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        if scope["type"] == "http" and headers.get(b"authorization") != f"Bearer {TOKEN}".encode():
+            await PlainTextResponse("who are you?", 401)(scope, receive, send)
+        else:
+            await self._within(scope, receive, send)
+
+
+@contextmanager
+def serving(port: int = 0) -> Iterator[int]:
+    """Serve on ``port`` (0: any) and tell which; the address ends in /mcp."""
+    listening = socket.create_server(("127.0.0.1", port))
+    config = uvicorn.Config(
+        _Gate(build().streamable_http_app()), log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()

@@ -1,0 +1,106 @@
+"""The verb ``evaluate-answers``: questions with known sources, asked of a scripted Claude."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from messages_server import Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
+
+import shoptalk
+
+SEARCH = tool_use("search_corpus", query="leave")
+
+
+def ten_weeks(body: Block) -> Reply:
+    result = search_results(body)[0]
+    return text(cited("10 weeks, or 11.", location(0, result["source"], result["content"][1]["text"], 1, 2)))
+
+
+@dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def evaluate(environment: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Run ``shoptalk evaluate-answers`` on two questions, of which the second has no answer."""
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    questions = [{"_id": "long", "text": "How long is leave?"}, {"_id": "gym", "text": "Is there a gym?"}]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nlong\thandbook/leave.md#Parental leave\t1\n")
+
+    def run(*arguments: str) -> Run:
+        with pytest.raises(SystemExit) as end:
+            shoptalk.main(["evaluate-answers", str(folder), *arguments])
+        captured = capsys.readouterr()
+        return Run(int(end.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def test_each_question_is_asked_alone_and_measured(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, ten_weeks, text("The documents do not mention a gym.")]
+    run = evaluate("--json")
+    assert (run.code, run.err) == (0, "")
+    value = json.loads(run.out)
+    assert len(api.requests[-1]["messages"]) == 1
+    means = {name: mean["mean"] for name, mean in value["measures"].items()}
+    assert means["citation_validity"] == means["citation_precision"] == means["citation_recall"] == 1
+    assert means["evidence_recall"] == means["evidence_recall_first"] == means["answered"] == means["abstained"] == 1
+    assert (means["numbers_grounded"], means["turns"], means["queries"]) == (0.5, 1.5, 0.5)
+    assert [answer["id"] for answer in value["answers"]] == ["long", "gym"]
+    assert value["answers"][0]["answer"]["citations"][0]["document_id"] == "handbook/leave.md"
+    assert (value["questions"], value["failed"], value["judge"]) == (2, 0, None)
+
+
+def test_people_get_a_table(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, ten_weeks]
+    run = evaluate("--limit", "1", "--model", "claude-sonnet-5-5")
+    assert run.out.startswith("1 questions, 0 without an answer; claude-sonnet-5-5, prompt ")
+    row = next(line for line in run.out.splitlines() if line.startswith("numbers that stand in a quote"))
+    assert row.split()[-5:] == ["0.50", "0.50", "to", "0.50", "1"]
+
+
+def test_one_failed_question_is_listed_and_all_failed_is_an_error(
+    evaluate: Callable[..., Run], api: MessagesServer
+) -> None:
+    refused = Fault("status", 401, "authentication_error", message="invalid key")
+    api.script[:] = [SEARCH, ten_weeks, refused]
+    run = evaluate()
+    assert run.code == 0 and "2 questions, 1 without an answer" in run.out
+    assert "gym: the API refused the request (401): invalid key; check ANTHROPIC_API_KEY" in run.out
+    api.script[:] = [refused, refused]
+    run = evaluate()
+    assert (run.code, run.out) == (1, "") and run.err.startswith("Error: the API refused the request (401)")
+
+
+def test_a_judge_gives_its_opinion_of_each_answer(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+    def judge(body: Block) -> Reply:
+        assert (
+            body["model"] == "claude-haiku-5-5" and "10 weeks, or 11.[1]" in body["messages"][0]["content"][0]["text"]
+        )
+        return text(json.dumps({"supported": False, "responsive": True, "declines": False, "reason": "11"}))
+
+    api.script[:] = [SEARCH, ten_weeks, judge]
+    run = evaluate("--limit", "1", "--judge", "claude-haiku-5-5", "--json")
+    value = json.loads(run.out)
+    assert value["judge"]["shares"] == {"supported": 0, "responsive": 1, "declines": 0}
+    assert value["answers"][0]["opinion"]["reason"] == "11"
+
+
+def test_a_judge_that_says_nothing_readable_leaves_the_measures(
+    evaluate: Callable[..., Run], api: MessagesServer
+) -> None:
+    opinion = text(json.dumps({"supported": True, "responsive": True, "declines": True, "reason": "gym"}))
+    api.script[:] = [SEARCH, ten_weeks, text("Fine, I think."), text("The documents do not mention a gym."), opinion]
+    run = evaluate("--judge", "claude-haiku-5-5")
+    assert run.code == 0 and "2 questions, 0 without an answer" in run.out
+    assert "long: the judge claude-haiku-5-5 did not answer in the form asked for" in run.out
+    assert "claude-haiku-5-5 says declines: 1.00" in run.out
