@@ -140,6 +140,18 @@ class CatalogReader:
         )
         return [passage_row(found) for found in rows]
 
+    def document(self, document_id: str, limit: int) -> list[PassageRow]:
+        """Return the first ``limit`` passages of a document, in their order; none where it is not indexed."""
+        rows = self._rows(f"{SELECT_PASSAGES} WHERE document_id = ? ORDER BY position LIMIT ?", (document_id, limit))
+        return [passage_row(row) for row in rows]
+
+    def document_ids(self, prefix: str, limit: int) -> list[str]:
+        """Return the first ``limit`` ids that start with ``prefix``, sorted."""
+        rows = self._rows(
+            "SELECT id FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (prefix, _after(prefix), limit)
+        )
+        return [row[0] for row in rows]
+
     def numbers_under(self, prefix: str) -> NDArray[np.int64]:
         """Return the numbers of passages whose document's id, or file's path, starts with ``prefix``."""
         import numpy as np

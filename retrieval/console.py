@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ import click
 
 from retrieval.workspace import Workspace
 
-__all__ = ["Invocation", "Progress", "pass_invocation", "printable", "silent"]
+__all__ = ["Duration", "Invocation", "Progress", "pass_invocation", "printable", "silent"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; ``total`` is 0 while it is not known."""
@@ -29,6 +32,21 @@ _CONTROLS = dict.fromkeys(
 def printable(text: str) -> str:
     """Return ``text`` so that no file's name or content can steer the terminal it is written to."""
     return text.translate(_CONTROLS)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
+    """A time such as 90s, 30m, 12h, 7d or 2w, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
+        if not match or not float(match[1]):
+            self.fail(f"{value!r} is no time; write it as 90s, 30m, 12h, 7d or 2w", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -65,13 +83,30 @@ class Invocation:
             yield silent
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as Bars
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            """How many a second, of late; over the whole once all are done."""
+
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{speed:,.1f}/s" if speed else "", style="progress.data.speed")
 
         columns = (
             TextColumn("{task.description:<24}"),
             BarColumn(),
             MofNCompleteColumn(),
+            Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )

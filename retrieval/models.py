@@ -36,6 +36,7 @@ __all__ = [
     "previous_reference",
     "remember_base_fusion",
     "remove_staging",
+    "remove_version",
     "resolve",
     "roll_back",
     "set_current",
@@ -300,6 +301,20 @@ def roll_back(workspace: Workspace) -> str:
 def remove_staging(folder: Path) -> None:
     """Throw away a folder made by `staging_folder`."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_version(workspace: Workspace, version: ModelVersion) -> None:
+    """Throw a version away, and its name out of what was in use before; the caller is `changing_models`.
+
+    A kill leaves it whole, or no version but a leftover that is swept.
+    """
+    used = history(workspace)
+    if version.name in used:
+        _write_history(workspace, [line for line in used if line != version.name])
+    leftover = _own_name(workspace.models_dir)
+    version.path.rename(leftover)
+    sync(workspace.models_dir)
+    remove_staging(leftover)
 
 
 def _own_name(parent: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,9 @@ from retrieval.generation import CURRENT, Generation, open_current
 from retrieval.hits import Hit, Source, choose, make_hits
 from retrieval.lexical import LexicalIndex
 from retrieval.models import current_reference
+from retrieval.passages import Passage
 from retrieval.reranking import Reranker
+from retrieval.stages import stage
 from retrieval.vectors import VectorIndex
 from retrieval.workspace import Workspace
 
@@ -93,14 +95,22 @@ class SearchEngine:
     Opening is quick: the embedder loads at the first dense or hybrid search, or in ``load()``.
     A corpus may be indexed after its engine was made; until then a search raises IndexingError.
 
+    Args:
+        workspace: whose corpus it is.
+        corpus: its name; "" stands for the only one.
+        share: given each embedder that is loaded, returns what to search with in its stead.
+
     Raises:
-        SettingsError: the workspace has no such corpus; "" stands for its only one.
+        SettingsError: the workspace has no such corpus.
     """
 
-    def __init__(self, workspace: Workspace, corpus: str = "") -> None:
+    def __init__(
+        self, workspace: Workspace, corpus: str = "", share: Callable[[Embedder], Embedder] | None = None
+    ) -> None:
         self._workspace = workspace
         self._corpus = workspace.corpus_name(corpus)
         self._index_dir = workspace.index_dir(self._corpus)
+        self._share = share
         self._snapshot: _Snapshot | None = None
         self._following = threading.Lock()
         self._embedder: Embedder | None = None
@@ -170,8 +180,9 @@ class SearchEngine:
         if mode != "lexical":
             try:
                 if vector is None:
-                    dense, degraded = self._dense(snapshot, query, limit, allowed)
-                else:
+                    with stage("encode"):
+                        vector, degraded = self._query_vector(snapshot, query)
+                with stage("dense"):
                     dense = _lists(*snapshot.vectors.search(vector, limit, allowed))
             except IndexingError:
                 raise
@@ -180,7 +191,8 @@ class SearchEngine:
                     raise
                 degraded = f"words only, the model is not available: {error}"
         if mode != "dense":
-            found = snapshot.lexical.search(query, limit, allowed)
+            with stage("lexical"):
+                found = snapshot.lexical.search(query, limit, allowed)
             lexical = ([number for number, _ in found], [score for _, score in found])
         hits, not_reranked = self._hits(snapshot, query, mode, dense, lexical, top_k)
         return SearchResult(
@@ -192,6 +204,22 @@ class SearchEngine:
             degraded="; ".join(filter(None, (degraded, not_reranked))),
             hits=hits,
         )
+
+    def document(self, document_id: str, limit: int) -> list[Passage]:
+        """Return the first ``limit`` passages of a document, in their order; none where it is not indexed.
+
+        Raises:
+            IndexingError: there is no index yet, or it is damaged.
+        """
+        return [row.passage for row in self._follow().catalog.document(_whole(document_id), limit)]
+
+    def document_ids(self, prefix: str, limit: int) -> list[str]:
+        """Return the first ``limit`` ids of documents that start with ``prefix``, sorted.
+
+        Raises:
+            IndexingError: there is no index yet, or it is damaged.
+        """
+        return self._follow().catalog.document_ids(_whole(prefix), limit)
 
     def info(self) -> EngineInfo:
         """Say what is live; loads no embedder.
@@ -275,13 +303,13 @@ class SearchEngine:
                 # Loading takes seconds: not at each search again, but at load() and for a new generation.
                 self._failure = (snapshot.generation.name, error)
                 raise
+            if self._share is not None:
+                embedder = self._share(embedder)
             self._embedder = snapshot.embedder = embedder
             return embedder
 
-    def _dense(
-        self, snapshot: _Snapshot, query: str, limit: int, allowed: NDArray[np.int64] | None
-    ) -> tuple[Ranking, str]:
-        """The nearest passages, and "" or why another model than is set looked for them."""
+    def _query_vector(self, snapshot: _Snapshot, query: str) -> tuple[NDArray[np.float32], str]:
+        """The query's vector, and "" or why another model than is set made it."""
         reference, endpoint = snapshot.manifest.reference, self._workspace.model.endpoint
         try:
             vector = self._embedder_of(snapshot).encode_queries([query])[0]
@@ -294,7 +322,7 @@ class SearchEngine:
                 raise
             vector = local.encode_queries([query])[0]
             degraded = f"by {local.reference}, a local model that gives the same vectors: {error}"
-        return _lists(*snapshot.vectors.search(vector, limit, allowed)), degraded
+        return vector, degraded
 
     def _stand_in_of(self, snapshot: _Snapshot) -> Embedder | None:
         """A local model for an endpoint that is down; looked for once a generation."""
@@ -308,11 +336,13 @@ class SearchEngine:
         self, snapshot: _Snapshot, query: str, mode: Mode, dense: Ranking, lexical: Ranking, top_k: int
     ) -> tuple[tuple[Hit, ...], str]:
         settings, reranker = self._workspace.search, self._reranker
-        numbers, scores = self._ranked(snapshot, mode, dense, lexical)
+        with stage("fuse"):
+            numbers, scores = self._ranked(snapshot, mode, dense, lexical)
         judge = None if reranker is None else partial(reranker.scores, query)
-        choices, degraded = choose(snapshot.catalog, numbers, scores, top_k, settings, judge)
-        ranks = _ranks(dense), _ranks(lexical)
-        return make_hits(snapshot.catalog, choices, *ranks, settings.neighbours), degraded
+        with stage("hits"):
+            choices, degraded = choose(snapshot.catalog, numbers, scores, top_k, settings, judge)
+            ranks = _ranks(dense), _ranks(lexical)
+            return make_hits(snapshot.catalog, choices, *ranks, settings.neighbours), degraded
 
     def _ranked(self, snapshot: _Snapshot, mode: Mode, dense: Ranking, lexical: Ranking) -> Ranking:
         if mode == "dense":

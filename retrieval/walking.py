@@ -75,7 +75,7 @@ class _Walker:
         self.roots = roots
         self.base = Path(os.path.commonpath([root if root.is_dir() else root.parent for root in roots]))
         self.base_length = len(os.fspath(self.base).rstrip("/")) + 1
-        own = (workspace.models_dir, workspace.root / "indexes", workspace.root / FILE_NAME)
+        own = (workspace.models_dir, *(workspace.root / name for name in ("indexes", "sessions", FILE_NAME)))
         self.own = {path.resolve() for path in own}
         self.include = _patterns(settings.include) if settings.include else None
         self.exclude = _patterns(settings.exclude) if settings.exclude else None

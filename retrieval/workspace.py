@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, ValidationInfo, field_validator
 
 from retrieval.errors import SettingsError
 
 __all__ = [
+    "AgentServerSettings",
     "AgentSettings",
     "CorpusSettings",
     "ModelSettings",
@@ -27,6 +28,7 @@ __all__ = [
     "SearchSettings",
     "ServerSettings",
     "SettingOrigin",
+    "SynthesisSettings",
     "TrainerSettings",
     "Workspace",
 ]
@@ -129,30 +131,146 @@ class SearchSettings(_Frozen):
 
 
 class TrainerSettings(_Frozen):
-    """``[trainer]``: how a model is tuned and judged."""
+    """``[trainer]``: how a model is tuned and judged. ``budget_minutes``: how long the recipe auto may take.
+
+    ``general_questions``: a folder in BEIR's layout, with corpus.jsonl, to tell what tuning costs elsewhere; "" for
+    Python's own docstrings.
+    """
 
     recipe: str = "structure"
+    budget_minutes: float = Field(30.0, gt=0)
     seed: int = 13
     max_pairs: int = Field(20_000, ge=1)
     min_pairs: int = Field(64, ge=1)
+    general_questions: str = ""
+
+
+class SynthesisSettings(_Frozen):
+    """``[synthesis]``: who writes questions about passages, how many, and which of them are believed.
+
+    ``base_url``: another server that speaks the Messages API, such as one of your own; its key, if it wants one,
+    is in SHOPTALK_SYNTHESIS_KEY, never in a file. ``effort`` "": not sent. A question is believed where its
+    passage is among the base model's best ``top_k``. Prices are in US dollars per million tokens; unset: known.
+    """
+
+    model: str = "claude-sonnet-5-5"
+    effort: Literal["", "low", "medium", "high"] = "low"
+    base_url: str = ""
+    per_passage: int = Field(2, ge=1, le=10)
+    top_k: int = Field(10, ge=1, le=100)
+    max_tokens: int = Field(2048, ge=256, le=20_000)
+    concurrency: int = Field(4, ge=1, le=64)
+    input_price: float | None = Field(None, ge=0)
+    output_price: float | None = Field(None, ge=0)
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query):
+            raise ValueError("must be an address such as http://127.0.0.1:8080, without user, password or query")
+        return value.rstrip("/")
 
 
 class ServerSettings(_Frozen):
-    """``[server]``: how the MCP server behaves."""
+    """``[server]``: how the MCP server behaves, and over HTTP whom it lets in and how much it lets them do.
+
+    ``hosts`` and ``origins``: the names it may be called by and the sites whose pages may call it; those of
+    this machine are added where only this machine can reach it. ``public_url``: its address as clients know
+    it, which the tokens of an OAuth server (``issuer``, with keys at ``jwks_url``) must be made for;
+    ``verifier``, "module:function", judges tokens of any other kind. ``max_concurrent`` and ``max_per_minute``
+    hold for each token, ``request_seconds`` for the time a client may take to send a request, and
+    ``shutdown_seconds`` for the time that requests under way have to end. ``connector_tools`` adds ``search`` and
+    ``fetch`` in the shape that ChatGPT's connectors want.
+    """
 
     model_wait_seconds: float = Field(20.0, ge=0, le=50)
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    public_url: str = ""
+    issuer: str = ""
+    jwks_url: str = ""
+    verifier: str = ""
+    max_body_kb: int = Field(256, ge=16)
+    max_concurrent: int = Field(64, ge=1)
+    max_per_minute: int = Field(600, ge=1)
+    max_sessions: int = Field(1000, ge=1)
+    request_seconds: float = Field(10.0, gt=0)
+    shutdown_seconds: float = Field(20.0, ge=0)
+    connector_tools: bool = False
+
+    @field_validator("hosts", "origins", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A list, or names with commas between them, as the environment gives them."""
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("public_url", "issuer", "jwks_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if value and (not parts.hostname or parts.scheme not in ("https", *(["http"] if here else []))):
+            raise ValueError("must be an address that begins with https:// (http:// to this machine only)")
+        return value
+
+
+class AgentServerSettings(_Frozen):
+    """``[agent.servers.NAME]``: an MCP server that Claude may use, and which of its tools.
+
+    ``command`` with ``args`` and ``env`` starts one; ``url`` reaches one that runs, with the token in the environment
+    variable ``token_env``; neither: this workspace's own. A value of ``env`` that begins with $ is read from the
+    variable it names, so that no secret need be in a file.
+    """
+
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+    url: str = ""
+    token_env: str = ""
+    tools: tuple[str, ...] = Field(("model_status", "search_corpus"), min_length=1)
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        parts = urlsplit(value)
+        if value and info.data.get("command"):
+            raise ValueError("name a command or a url, not both")
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must be an address such as http://127.0.0.1:8000/mcp")
+        if parts.username or parts.password:
+            raise ValueError("must hold no user or password; name the variable with the token in token_env")
+        return value
 
 
 class AgentSettings(_Frozen):
-    """``[agent]``: which Claude, how hard it thinks, and where it must stop."""
+    """``[agent]``: which Claude, how hard it thinks, what it searches with, and where it must stop.
+
+    Limits hold for one question; ``max_dollars`` unset: none. ``fallback_models`` stand in, in this order, for a model
+    that is overloaded, retired or not allowed. ``effort`` "": not sent. ``thinking`` "summarized": what Claude thinks
+    is told, in short. Beyond ``context_tokens`` of input, old search results are dropped. ``prices``: dollars per
+    million input and output tokens of a model. ``servers``: see AgentServerSettings; none: the workspace's own.
+    """
 
     model: str = "claude-opus-5-5"
-    effort: Literal["low", "medium", "high"] = "medium"
+    fallback_models: tuple[str, ...] = ()
+    effort: Literal["", "low", "medium", "high", "xhigh", "max"] = "medium"
+    thinking: Literal["adaptive", "summarized", "off"] = "adaptive"
     max_tokens: int = Field(8192, ge=256, le=20_000)
     max_turns: int = Field(12, ge=1)
     max_calls: int = Field(40, ge=1)
     max_output_tokens: int = Field(64_000, ge=256)
+    max_dollars: float | None = Field(None, gt=0)
     max_seconds: float = Field(300.0, gt=0)
+    context_tokens: int = Field(150_000, ge=1000)
+    prices: Mapping[str, tuple[NonNegativeFloat, NonNegativeFloat]] = {}
+    servers: Mapping[str, AgentServerSettings] = {}
+
+    @field_validator("fallback_models", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A list, or names with commas between them, as the environment gives them."""
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 _T = TypeVar("_T", bound=_Frozen)
@@ -162,6 +280,7 @@ SECTIONS: dict[str, type[_Frozen]] = {
     "passages": PassageSettings,
     "search": SearchSettings,
     "trainer": TrainerSettings,
+    "synthesis": SynthesisSettings,
     "server": ServerSettings,
     "agent": AgentSettings,
 }
@@ -186,6 +305,7 @@ class Workspace:
     passages: PassageSettings
     search: SearchSettings
     trainer: TrainerSettings
+    synthesis: SynthesisSettings
     server: ServerSettings
     agent: AgentSettings
     origins: tuple[SettingOrigin, ...]
@@ -205,6 +325,7 @@ class Workspace:
         environment = os.environ if environ is None else environ
         origins: list[SettingOrigin] = []
         corpora = _read_corpora(file, text, table.pop("corpus", {}), origins)
+        _read_agent_servers(file, text, table.get("agent"), origins)
         sections = {
             name: _read_section(file, text, name, table.pop(name, {}), environment, origins) for name in SECTIONS
         }
@@ -301,6 +422,17 @@ def _read_corpora(file: Path, text: str, table: Any, origins: list[SettingOrigin
     return corpora
 
 
+def _read_agent_servers(file: Path, text: str, agent: Any, origins: list[SettingOrigin]) -> None:
+    """Check each [agent.servers.NAME] by itself, so that what is wrong is named by its own key and line."""
+    servers = agent.get("servers", {}) if isinstance(agent, dict) else {}
+    for name, values in servers.items() if isinstance(servers, dict) else ():
+        section = f"agent.servers.{name}"
+        if not CORPUS_NAME.fullmatch(name):
+            place = _where(file, text, section, None)
+            raise SettingsError(f"{place}: server name {name!r} must be lower-case letters, digits, - and _")
+        _validate(file, text, section, AgentServerSettings, values, {}, origins)
+
+
 def _read_section(
     file: Path, text: str, name: str, values: Any, environ: Mapping[str, str], origins: list[SettingOrigin]
 ) -> _Frozen:
@@ -339,6 +471,8 @@ def _validate(
         wanted = 'wants a list, ["…"]' if problem["type"] == "tuple_type" else problem["msg"].lower()
         raise SettingsError(f"{place}: {section}.{key}: {wanted}") from None
     for field in model.model_fields:
+        if model is AgentSettings and field == "servers":
+            continue  # told key by key, under agent.servers.NAME
         variable = f"SHOPTALK_{section}_{field}".upper()
         origin = f"${variable}" if field in overrides else FILE_NAME if field in values else "default"
         origins.append(SettingOrigin(f"{section}.{field}", getattr(settings, field), origin))

@@ -77,6 +77,7 @@ def test_hidden_files_and_what_shoptalk_writes_are_not_walked(tmp_path: Path) ->
         ".hidden.md",
         "models/v0001/README.md",
         "indexes/notes/x.txt",
+        "sessions/x.md",
         "kept.md",
         "sub/models/k.md",
     ):
