@@ -19,10 +19,14 @@ VERSION = "0.1.0"
 # imports none of them; a test holds it equal to the command's own.
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("retrieval.cli:init", "Write shoptalk.toml for a folder of documents."),
-    "mine": ("trainer.cli:mine", "Mine training pairs from the documents and show them."),
+    "mine": ("trainer.mine_cli:mine", "Mine training pairs from the documents and show them."),
+    "synthesize": (
+        "trainer.synthesis_cli:synthesize",
+        "Have Claude write questions about the documents, to tune on.",
+    ),
     "tune": ("trainer.cli:tune", "Mine, split, train, evaluate, report, register and gate a model."),
     "evaluate": ("trainer.cli:evaluate", "Judge models on questions with known answers."),
-    "models": ("trainer.cli:models", "List, show, promote and roll back model versions."),
+    "models": ("trainer.models_cli:models", "List, compare, promote, roll back, prune and push model versions."),
     "index": ("retrieval.cli:index", "Bring the search index up to date with the documents."),
     "search": ("retrieval.cli:search", "Search a corpus and print the best passages."),
     "status": ("retrieval.cli:status", "Show the workspace: corpora, models, indexes, settings."),
@@ -31,7 +35,14 @@ VERBS: dict[str, tuple[str, str]] = {
         "Check the installation, the machine and the workspace, and say how to mend what is wrong.",
     ),
     "serve": ("server.cli:serve", "Serve the corpora to Claude and other MCP clients."),
+    "connect": ("server.connect_cli:connect", "Enter this workspace into an MCP client's configuration."),
+    "tokens": ("server.tokens_cli:tokens", "Add, list and revoke the tokens that let clients in over HTTP."),
     "ask": ("agent.cli:ask", "Have Claude search the corpora and answer one question, with citations."),
+    "chat": ("agent.cli:chat", "Talk with Claude, which searches the corpora, over as many questions as you like."),
+    "evaluate-answers": (
+        "agent.evaluating_cli:evaluate_answers",
+        "Have Claude answer questions with known sources, and measure the answers.",
+    ),
     "demo": ("trainer.cli:demo", "Run the whole loop on a real medical coding corpus, offline."),
 }
 

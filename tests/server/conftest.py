@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hash_embedder import HashEmbedder
+from http_serving import indexed_workspace
 
 from retrieval.workspace import Workspace
 
@@ -50,6 +53,25 @@ def indexed(indexed_once: Path, tmp_path: Path) -> Workspace:
     """A workspace with an index of its three documents."""
     root = tmp_path / "workspace"
     shutil.copytree(indexed_once, root)
+    return Workspace.open(root)
+
+
+@pytest.fixture(scope="module")
+def hashed_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A workspace that the hash embedder indexed, and which searches with it: no torch."""
+    import retrieval.search
+
+    root = tmp_path_factory.mktemp("hashed")
+    indexed_workspace(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval.search, "load_embedder", lambda *_: HashEmbedder())
+        yield root
+
+
+@pytest.fixture
+def hashed(hashed_once: Path, tmp_path: Path) -> Workspace:
+    root = tmp_path / "workspace"
+    shutil.copytree(hashed_once, root)
     return Workspace.open(root)
 
 

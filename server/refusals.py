@@ -1,0 +1,40 @@
+"""What a client is told that asked for what is not to be had: one line, the next step, and no place on this machine."""
+
+from __future__ import annotations
+
+import os
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+from retrieval.errors import IndexingError, ShoptalkError
+from retrieval.workspace import Workspace
+
+__all__ = ["known_corpora", "named_corpus", "refusal"]
+
+
+def known_corpora(workspace: Workspace) -> str:
+    """The names of the corpora, for people."""
+    return ", ".join(sorted(workspace.corpora))
+
+
+def named_corpus(workspace: Workspace, name: str) -> str:
+    """``name``, or the only corpus there is.
+
+    Raises:
+        ToolError: there is no such corpus, or "" where there are several.
+    """
+    if name in workspace.corpora:
+        return name
+    if name:
+        raise ToolError(f"There is no corpus {name!r}; name one of: {known_corpora(workspace)}.")
+    if len(workspace.corpora) > 1:
+        raise ToolError(f"There are several corpora; set corpus to one of: {known_corpora(workspace)}.")
+    return next(iter(workspace.corpora))
+
+
+def refusal(workspace: Workspace, error: ShoptalkError, *, can_reindex: bool) -> ToolError:
+    """``error`` for a client: it names files as the workspace sees them, not where the workspace is."""
+    message = str(error).replace(f"{workspace.root}{os.sep}", "")
+    if isinstance(error, IndexingError) and can_reindex:
+        message += " (or call reindex)"
+    return ToolError(message)
