@@ -54,6 +54,8 @@ async def test_a_server_follows_its_own_reindexing(indexed: Workspace) -> None:
     (indexed.root / "docs" / "parking.md").write_text("# Parking\n\nParking costs five euros a day.\n")
     async with Client(server(indexed.root), mode="2026-07-28") as client:
         job = await call(client, "reindex", wait_seconds=50)
+        while job["state"] == "running":
+            job = await call(client, "reindex", job_id=job["job_id"], wait_seconds=50)
         assert (job["state"], job["added"], job["generation"]) == ("done", 1, "g000002")
         found = await call(client, "search_corpus", query="parking costs euros", mode="dense")
         assert (found["generation"], found["hits"][0]["document_id"]) == ("g000002", "parking.md")
