@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 CHAPTERS = ("9", "10")
-POOL = 800
-QUESTIONS = 150
+POOL = 400
+QUESTIONS = 100
 PLAIN_BATCH, PLAIN_RATE = 64, 2e-5
 # --full: what a text is made of, and dense bfloat16 products a second of GPUs by their makers' data sheets.
 TOKENS = 256

@@ -4,7 +4,7 @@ The texts are embedded, the loss is taken of their vectors, and its gradient by 
 the model part by part. Where the activations of the whole batch do not fit, the vectors are computed without them
 first, and each part once more with them (Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory
 Limited Setup, 2021). Loss and gradient are the same. There is no dropout: a part embedded twice must come out
-the same, a resumed run must be the unbroken one, and over the few steps of a fine-tuning it gained nothing.
+the same, a resumed run must be the unbroken one, and attention's fused kernel on CPUs takes none.
 """
 
 from __future__ import annotations
@@ -268,8 +268,8 @@ def batch_gradient(
 ) -> Iterator[BatchGradient]:
     """Yield ``gradient(batch)``, which sets the parameters' gradients and returns the loss.
 
-    On a CPU a transformer's parts go to one thread each, with one-threaded kernels: these cost half of what kernels
-    that share their work among the cores do. Which part goes to which thread is settled, so sums come out the same.
+    On a CPU a transformer's parts go to one thread each, with one-threaded kernels: kernels that share their work
+    among the cores wait for each other. Which part goes to which thread is settled, so sums come out the same.
 
     Args:
         model: in evaluation mode, so without dropout.
