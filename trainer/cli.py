@@ -84,23 +84,27 @@ def run_tune(
     promote: bool = True,
 ) -> TuneReport:
     """Run a tuning with the settings of the invocation's workspace."""
+    from trainer.ranks import Follower
     from trainer.recipes import find_recipe
     from trainer.tune import tune as tune_model
 
     workspace = invocation.workspace()
     name = workspace.corpus_name(corpus)
     chosen = find_recipe(recipe or workspace.trainer.recipe)
-    with invocation.progress() as progress:
-        return tune_model(
-            workspace,
-            name,
-            chosen,
-            questions=questions,
-            seed=workspace.trainer.seed if seed is None else seed,
-            budget=60 * workspace.trainer.budget_minutes if budget is None else budget,
-            promote=promote,
-            progress=progress,
-        )
+    try:
+        with invocation.progress() as progress:
+            return tune_model(
+                workspace,
+                name,
+                chosen,
+                questions=questions,
+                seed=workspace.trainer.seed if seed is None else seed,
+                budget=60 * workspace.trainer.budget_minutes if budget is None else budget,
+                promote=promote,
+                progress=progress,
+            )
+    except Follower:
+        raise click.exceptions.Exit(0) from None
 
 
 @click.command()

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Ranks", "is_main", "joined"]
+__all__ = ["Follower", "Ranks", "is_alone", "is_main", "joined"]
+
+
+class Follower(Exception):
+    """Says that a process has done its share of the training: what comes after it is the first process's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,11 @@ class Ranks:
 def is_main() -> bool:
     """Whether this process is the only one, or the first of those that were launched together."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def is_alone() -> bool:
+    """Whether no other process was launched with this one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1
 
 
 @contextmanager

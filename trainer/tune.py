@@ -14,7 +14,7 @@ from typing import Any
 from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.embedding_cache import encode_cached
-from retrieval.errors import ShoptalkError
+from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.model_identity import model_folder
 from retrieval.models import ModelVersion, find_version, remember_base_fusion, resolve
 from retrieval.promotion import put_to_use
@@ -29,6 +29,7 @@ from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
 from trainer.publishing import register
 from trainer.questions import load_questions
+from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
 from trainer.training import TrainingLog
@@ -85,6 +86,8 @@ def tune(
         DocumentError: the corpus is missing or empty.
         QuestionsError: the questions are missing or not about this corpus, or too few pairs were mined.
         ModelError: the base model cannot be loaded.
+        SettingsError: ``auto`` was launched on several processes.
+        Follower: this is one of several processes, and not the first, which goes on alone after the training.
     """
     started = time.monotonic()
     real = load_questions(questions) if questions else None
@@ -101,6 +104,8 @@ def tune(
     unfinished = Unfinished(workspace, corpus, data, embedder.fingerprint, asdict(recipe), seed, mined.questions)
     chosen, trials = _choose(bench, recipe, budget, unfinished, choices)
     fit = bench.fit(chosen, unfinished.folder)
+    if not is_main():
+        raise Follower
     choices += fit.notes
 
     candidate = LocalEmbedder(embedder.model, "candidate", embedder.compute, embedder.batch_size)
@@ -190,6 +195,8 @@ def _choose(
     """The recipe to train by: ``recipe`` itself, or what ``auto`` finds, or found before it was killed."""
     if recipe.name != AUTO:
         return recipe, []
+    if not is_alone():
+        raise SettingsError(f"the recipe {AUTO} tries in one process, as its clock decides; launch another recipe")
     before = unfinished.chosen()
     if before is None:
         chosen, trials = search(bench, recipe, budget)
