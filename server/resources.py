@@ -82,7 +82,7 @@ class _Resources:
             title="Answer from the documents",
             description="Have a question answered from the documents alone, each statement with its source.",
         )(self.answer_from_corpus)
-        server.completion()(self.complete)
+        server.completion()(self.complete)  # type: ignore[no-untyped-call]  # the SDK leaves this one without a type
 
     async def document(self, corpus: str, document_id: str) -> str:
         """The resource."""
