@@ -118,10 +118,11 @@ class LineReader:
         def pump() -> None:
             # Not through sys.stdin: a thread that waits inside it keeps the interpreter from ending.
             rest = b""
-            while chunk := os.read(descriptor, 65536):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    put(line + b"\n")
+            with suppress(OSError):  # Closed by whoever gave it: that is its end.
+                while chunk := os.read(descriptor, 65536):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        put(line + b"\n")
             put(rest)
             put(b"")
 
