@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test lint bench conformance format clean
 
 demo: $(STAMP)
 	$(BIN)/shoptalk demo -w demo-workspace
@@ -22,6 +22,15 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/quality.py
+
+# Checkers and clients by others, from npm, into a folder that git ignores; a newer node is among them.
+CHECKERS := tests/server/conformance
+conformance: $(STAMP) $(CHECKERS)/node_modules/.installed
+	$(BIN)/pytest -n 0 tests/server/test_conformance.py
+
+$(CHECKERS)/node_modules/.installed: $(CHECKERS)/package.json
+	npm install --prefix $(CHECKERS) --no-package-lock --no-audit --no-fund
+	@touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

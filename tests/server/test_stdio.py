@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from retrieval.workspace import Workspace
+from server.jobs import Jobs
 
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -60,6 +62,29 @@ async def test_a_server_follows_its_own_reindexing(indexed: Workspace) -> None:
         found = await call(client, "search_corpus", query="parking costs euros", mode="dense")
         assert (found["generation"], found["hits"][0]["document_id"]) == ("g000002", "parking.md")
         assert (await call(client, "model_status"))["load_state"] == "ready"
+
+
+@pytest.mark.anyio
+async def test_server_and_job_killed_in_the_midst_lose_nothing(indexed: Workspace) -> None:
+    (indexed.root / "docs" / "parking.md").write_text("# Parking\n\nParking costs five euros a day.\n")
+    launch = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "env": os.environ | ENVIRONMENT}
+    with subprocess.Popen(command(indexed.root), **launch) as first:  # type: ignore[call-overload]
+        jobs = Jobs(indexed)
+        job = jobs.start("handbook", "incremental")
+        while not job.pid:
+            job = jobs.get(job.job_id) or job
+            assert job.state == "running"
+        first.kill()
+        os.kill(job.pid, signal.SIGKILL)
+    async with Client(server(indexed.root), mode="2026-07-28") as client:
+        status = await call(client, "model_status")
+        assert [told["state"] for told in status["jobs"]] == ["failed"] and status["jobs"][0]["reason"]
+        found = await call(client, "search_corpus", query="paid holiday", mode="lexical")
+        assert (found["generation"], found["hits"][0]["document_id"]) == ("g000001", "leave.md")
+        again = await call(client, "reindex", wait_seconds=50)
+        assert (again["state"], again["added"], again["generation"]) == ("done", 1, "g000002")
+        found = await call(client, "search_corpus", query="parking euros", mode="lexical")
+        assert (found["generation"], found["hits"][0]["document_id"]) == ("g000002", "parking.md")
 
 
 def test_stdout_carries_nothing_but_the_protocol(indexed: Workspace) -> None:
