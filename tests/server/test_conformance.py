@@ -118,7 +118,7 @@ def test_the_typescript_clients_list_search_and_reindex_through_a_timeout(
     assert done.returncode == 0, done.stdout + done.stderr
     saw = json.loads(done.stdout)
     assert saw["tools"] == TOOLS and len(saw["templates"]) == 2
-    assert (saw["hit"], saw["text"]) == ("leave.md", "2 passages (handbook") or saw["hit"] == "leave.md"
+    assert saw["hit"] == "leave.md" and "(handbook, lexical" in saw["text"]
     assert "thirty days" in saw["document"] and "nonsense" in saw["refused"]
     assert "imed out" in saw["gaveUp"] or "timeout" in saw["gaveUp"].lower()
     assert saw["running"] == "running" and saw["done"] == ["done", "g000002"]

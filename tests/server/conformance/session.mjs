@@ -17,7 +17,7 @@ export async function session(makeClient, transport) {
   saw.templates = (await client.listResourceTemplates()).resourceTemplates.map((template) => template.uriTemplate);
   const found = await call("search_corpus", { query: "paid holiday", mode: "lexical" }, bare({}));
   saw.hit = found.structuredContent.hits[0].document_id;
-  saw.text = found.content[0].text.slice(0, 20);
+  saw.text = found.content[0].text.slice(0, 60);
   saw.document = (await client.readResource({ uri: found.structuredContent.hits[0].uri })).contents[0].text;
   try {
     await call("search_corpus", { query: "x", nonsense: 1 }, bare({}));
