@@ -19,10 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
+from loopback import Loopback
 from messages_rules import Block, Cache, prefix_of, problem_of
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def tool_results(body: Block) -> list[Block]:
     return [block for block in blocks if block["type"] == "tool_result"]
 
 
-class MessagesServer:
+class MessagesServer(Loopback):
     """The server, in threads of its own; a context manager."""
 
     def __init__(self, script: Sequence[Step] = (), models: Sequence[Block] = (), caching: bool = False) -> None:
@@ -153,14 +154,7 @@ class MessagesServer:
         class Handler(_Handler):
             server_state = owner
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        """For ANTHROPIC_BASE_URL."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        super().__init__(Handler)
 
     def client(self, **options: Any) -> AsyncAnthropic:
         """A client of this server that checks each response against the SDK's schema."""
@@ -168,15 +162,9 @@ class MessagesServer:
 
         return AsyncAnthropic(api_key=KEY, base_url=self.url, _strict_response_validation=True, **options)
 
-    def __enter__(self) -> MessagesServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.closing.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        super().__exit__(*error)
         assert not self.complaints, self.complaints
 
     def take(self, body: Block, headers: dict[str, str]) -> Reply | Fault:

@@ -10,15 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from mcp import StdioServerParameters
 from messages_server import KEY, Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
+from verbs import Run, run_verb
 
 import agent.conversation
-import shoptalk
 
 ASK = [sys.executable, str(Path(__file__).with_name("ask_process.py")), "ask"]
 
@@ -33,23 +32,13 @@ def honest_and_not(body: Block) -> Reply:
 SEARCH = tool_use("search_corpus", query="leave")
 
 
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def ask(environment: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     """Run ``shoptalk ask`` in this process, with ``stdin`` for standard input."""
 
     def run(*arguments: str, stdin: bytes = b"") -> Run:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as end:
-            shoptalk.main(["ask", *arguments])
-        captured = capsys.readouterr()
-        return Run(int(end.value.code or 0), captured.out, captured.err)
+        return run_verb(capsys, "ask", *arguments)
 
     return run
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from messages_server import Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
+from verbs import Run, run_verb
 
-import shoptalk
 from agent.terminal import COMMANDS
 
 SEARCH = tool_use("search_corpus", query="leave")
@@ -20,13 +19,6 @@ SEARCH = tool_use("search_corpus", query="leave")
 def ten_weeks(body: Block) -> Reply:
     result = search_results(body)[0]
     return text(cited("Ten weeks.", location(0, result["source"], result["content"][1]["text"], 1, 2)))
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -38,11 +30,9 @@ def chat(
     def run(*lines: str, arguments: tuple[str, ...] = ()) -> Run:
         typed = tmp_path / "typed.txt"
         typed.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
-        with typed.open(encoding="utf-8") as stdin, pytest.raises(SystemExit) as end:
+        with typed.open(encoding="utf-8") as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
-            shoptalk.main(["chat", *arguments])
-        captured = capsys.readouterr()
-        return Run(int(end.value.code or 0), captured.out, captured.err)
+            return run_verb(capsys, "chat", *arguments)
 
     return run
 

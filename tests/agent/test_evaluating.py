@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from messages_server import Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
-
-import shoptalk
+from verbs import Run, run_verb
 
 SEARCH = tool_use("search_corpus", query="leave")
 
@@ -18,13 +16,6 @@ SEARCH = tool_use("search_corpus", query="leave")
 def ten_weeks(body: Block) -> Reply:
     result = search_results(body)[0]
     return text(cited("10 weeks, or 11.", location(0, result["source"], result["content"][1]["text"], 1, 2)))
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -37,10 +28,7 @@ def evaluate(environment: None, tmp_path: Path, capsys: pytest.CaptureFixture[st
     (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nlong\thandbook/leave.md#Parental leave\t1\n")
 
     def run(*arguments: str) -> Run:
-        with pytest.raises(SystemExit) as end:
-            shoptalk.main(["evaluate-answers", str(folder), *arguments])
-        captured = capsys.readouterr()
-        return Run(int(end.value.code or 0), captured.out, captured.err)
+        return run_verb(capsys, "evaluate-answers", str(folder), *arguments)
 
     return run
 

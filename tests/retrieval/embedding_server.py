@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import Loopback
 
 from retrieval.embedders import Embedder
 
@@ -43,10 +44,7 @@ class EmbeddingServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
+        self._loopback = Loopback(Handler).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,13 +52,11 @@ class EmbeddingServer:
 
     def stop(self) -> None:
         """Go away: connections are refused from now on."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._loopback.__exit__()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._loopback.url
 
     def _serve(self, handler: BaseHTTPRequestHandler, body: Any) -> None:
         self.asked.append((handler.path, body))

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from children import in_child
 from hash_embedder import HashEmbedder
 
 import retrieval.integrity
@@ -144,21 +145,6 @@ def settle(root: Path, again: Callable[[Workspace], None]) -> dict[str, Any]:
     if workspace.models_dir.exists():
         assert {path.name for path in workspace.models_dir.iterdir()} <= {"CURRENT", "LOCK"}
     return found
-
-
-def in_child(action: Callable[[], object], result: Path) -> tuple[int, Any]:
-    """Run ``action`` in a child; return its exit code, negative for a signal, and what it returned."""
-    result.unlink(missing_ok=True)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            result.write_text(json.dumps(action()), encoding="utf-8")
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code, json.loads(result.read_text(encoding="utf-8")) if code == 0 else None
 
 
 def kill_often(name: str, scratch: Path, kills: int) -> dict[str, Any]:

@@ -386,7 +386,10 @@ def test_sixteen_threads_search_through_switches_without_one_failure(workspace: 
 
 def test_killed_at_any_of_150_instants_a_whole_index_answers_and_the_next_run_ends_it(tmp_path: Path) -> None:
     script = Path(__file__).with_name("killed_anywhere.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), str(script.parent)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([os.getcwd(), str(script.parent.parent), str(script.parent)]),
+    }
     command = [sys.executable, str(script), str(tmp_path), "50"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

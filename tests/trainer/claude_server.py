@@ -12,10 +12,12 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
+
+from loopback import Loopback
 
 Value = dict[str, Any]
 _DATE = "2026-11-01T00:00:00Z"
@@ -31,7 +33,7 @@ def about(passage: str) -> str:
     return questions(f"what is {' '.join(passage.split()[-9:])}", f"unheard {passage.split()[-1][::-1]} nonsense")
 
 
-class ClaudeServer:
+class ClaudeServer(Loopback):
     def __init__(self, answer: Callable[[str], str] = about) -> None:
         self.answer = answer
         self.outcome: Callable[[str], str] = lambda passage: "succeeded"
@@ -56,23 +58,11 @@ class ClaudeServer:
         class Handler(_Handler):
             api = owner
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        super().__init__(Handler)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
-
-    def __enter__(self) -> ClaudeServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.closing.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        super().__exit__(*error)
 
     @property
     def passages(self) -> list[str]:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from loopback import Loopback
 
 TOKEN = "hf_test_0123456789"
 _commits = count(1)
@@ -40,7 +41,7 @@ class Repository:
         return folder
 
 
-class HubServer:
+class HubServer(Loopback):
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
@@ -52,22 +53,7 @@ class HubServer:
         class Handler(_Handler):
             hub = owner
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
-
-    def __enter__(self) -> HubServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
     def commit(self, name: str, branch: str, lines: list[dict[str, Any]]) -> str:
         """Apply the NDJSON of a commit; every large file must have been uploaded and verified."""

@@ -14,13 +14,13 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from children import in_child
 from tiny_bert import load_tiny, save_tiny_bert, tiny_material, tiny_pairs
 
 from retrieval.compute import Compute
@@ -92,21 +92,6 @@ def score_of(model: Any) -> float:
 
 def log_steps(folder: Path) -> list[str]:
     return (folder / "train-log.jsonl").read_text().splitlines()
-
-
-def in_child(work: Callable[[], Any], result: Path) -> tuple[int, Any]:
-    """Run ``work`` in a child; return its exit code, negative for a signal, and what it returned."""
-    result.unlink(missing_ok=True)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            result.write_text(json.dumps(work()), encoding="utf-8")
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code, json.loads(result.read_text(encoding="utf-8")) if code == 0 else None
 
 
 def kill_often(model: Path, scratch: Path, recipe: Recipe) -> dict[str, Any]:

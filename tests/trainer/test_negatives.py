@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
-sys.path.append(str(Path(__file__).parent.parent / "retrieval"))
-
 from hash_embedder import HashEmbedder
+from numpy.typing import NDArray
 
 from retrieval.lexical import Bm25Scorer
 from retrieval.passages import Passage

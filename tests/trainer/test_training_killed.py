@@ -19,7 +19,7 @@ def found(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """What the script found; one process for all, since importing torch is most of what it costs."""
     scratch = tmp_path_factory.mktemp("killed")
     # The tests' own folder holds modules called as the packages are, so it is not on the path itself.
-    environment = {**os.environ, "PYTHONPATH": f"{HERE.parent.parent}{os.pathsep}{HERE}"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent, HERE)))}
     result = subprocess.run(
         [sys.executable, "-P", str(HERE / "killed_training.py"), str(scratch), str(static_model)],
         env=environment,
