@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "Scores",
     "choose_weight",
     "dense_candidates",
+    "lexical_candidates",
     "score_ranking",
 ]
 
@@ -110,6 +111,22 @@ def dense_candidates(questions: NDArray[np.float32], passages: NDArray[np.float3
     return found
 
 
+def lexical_candidates(
+    questions: Iterable[str], passages: Iterable[str], language: str, depth: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield each question's ``depth`` best passages by BM25, as `dense_candidates` gives them, while it searches."""
+    with tempfile.TemporaryDirectory(prefix="shoptalk-candidates-") as folder:
+        index = LexicalIndex.create(Path(folder) / "lexical", language)
+        index.add(enumerate(passages))
+        index.commit()
+        for question in questions:
+            hits = index.search(question, depth)
+            yield (
+                np.array([number for number, _ in hits], dtype=np.int64),
+                np.array([score for _, score in hits], dtype=np.float64),
+            )
+
+
 class Judge:
     """Questions over passages: lexical candidates once, dense candidates a model, scores a mode."""
 
@@ -136,7 +153,8 @@ class Judge:
         for number in range(len(passages)):
             for unit in {self._documents[number], self._sections[number]}:
                 self._numbers[unit].append(number)
-        self.lexical = self._lexical_candidates(texts, language)
+        asked = [question.text for question in self.questions]
+        self.lexical = list(lexical_candidates(asked, texts, language, self.reach))
 
     @classmethod
     def of(
@@ -210,22 +228,6 @@ class Judge:
                 if len(found) == count:
                     break
                 found[unit] = number
-        return found
-
-    def _lexical_candidates(self, texts: Sequence[str], language: str) -> Candidates:
-        found: Candidates = []
-        with tempfile.TemporaryDirectory(prefix="shoptalk-judge-") as folder:
-            index = LexicalIndex.create(Path(folder) / "lexical", language)
-            index.add(enumerate(texts))
-            index.commit()
-            for question in self.questions:
-                hits = index.search(question.text, self.reach)
-                found.append(
-                    (
-                        np.array([number for number, _ in hits], dtype=np.int64),
-                        np.array([score for _, score in hits], dtype=np.float64),
-                    )
-                )
         return found
 
 

@@ -7,9 +7,7 @@ and others, Improving efficient neural ranking models with cross-architecture kn
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -17,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.fusion import fuse
-from retrieval.lexical import LexicalIndex
 from trainer.distillation import Lesson
+from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
 from trainer.material import Material
 from trainer.pseudo_queries import key_phrases
 
@@ -29,7 +27,6 @@ __all__ = ["fused_lessons"]
 
 CANDIDATES = 8
 DEPTH = 50
-TEACHER_WEIGHT = 0.5
 FEWEST_WORDS = 3
 
 
@@ -62,28 +59,13 @@ def fused_lessons(
     queries = [query for query in dict.fromkeys(queries) if len(query.split()) >= FEWEST_WORDS]
     if not queries:
         return []
-    encoded = embedder.encode_queries(queries)
+    shown = np.array(sorted(places), dtype=np.int64)
+    dense = dense_candidates(embedder.encode_queries(queries), vectors[shown], DEPTH)
+    lexical = lexical_candidates(queries, [texts[place] for place in shown.tolist()], language, DEPTH)
     lessons = []
-    with tempfile.TemporaryDirectory(prefix="shoptalk-lessons-") as folder:
-        index = LexicalIndex.create(Path(folder) / "lexical", language)
-        index.add((place, texts[place]) for place in places)
-        index.commit()
-        shown = np.array(sorted(places), dtype=np.int64)
-        depth = min(DEPTH, len(shown))
-        for query, vector in zip(queries, encoded, strict=True):
-            similarity = vectors[shown] @ vector
-            best = np.argpartition(-similarity, depth - 1)[:depth]
-            best = best[np.argsort(-similarity[best], kind="stable")]
-            hits = index.search(query, DEPTH)
-            lexical = np.array([number for number, _ in hits], dtype=np.int64)
-            lexical_scores = np.array([score for _, score in hits], dtype=np.float64)
-            numbers, scores = fuse(
-                (shown[best], similarity[best].astype(np.float64)),
-                (lexical, lexical_scores),
-                method="zscore",
-                lexical_weight=TEACHER_WEIGHT,
-            )
-            chosen = tuple(texts[number] for number in numbers[:CANDIDATES].tolist())
-            if len(chosen) == CANDIDATES:
-                lessons.append(Lesson(query, chosen, tuple(scores[:CANDIDATES].tolist())))
+    for query, meant, worded in zip(queries, dense, lexical, strict=True):
+        numbers, scores = fuse(meant, worded, method="zscore", lexical_weight=UNTUNED_WEIGHT)
+        chosen = tuple(texts[place] for place in shown[numbers[:CANDIDATES]].tolist())
+        if len(chosen) == CANDIDATES:
+            lessons.append(Lesson(query, chosen, tuple(scores[:CANDIDATES].tolist())))
     return lessons

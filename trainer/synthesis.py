@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.console import Progress, silent
@@ -201,26 +199,21 @@ def round_trip(
     where the passage is no candidate.
     """
     from retrieval.fusion import fuse
-    from retrieval.lexical import LexicalIndex
-    from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates
+    from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
 
     if not questions:
         return []
     texts = [passage.embedded_text for passage in material.passages]
     vectors = encode_cached(workspace, corpus, embedder, texts, progress)
     depth = workspace.search.candidates
-    dense = dense_candidates(embedder.encode_queries([text for _, text in questions]), vectors, depth)
+    asked = [text for _, text in questions]
+    dense = dense_candidates(embedder.encode_queries(asked), vectors, depth)
     ranks: list[int | None] = []
-    with tempfile.TemporaryDirectory(prefix="shoptalk-synthesis-") as folder:
-        index = LexicalIndex.create(Path(folder) / "lexical", workspace.passages.language)
-        index.add(enumerate(texts))
-        index.commit()
-        for (place, text), candidates in zip(questions, dense, strict=True):
-            hits = index.search(text, depth)
-            lexical = ([number for number, _ in hits], [score for _, score in hits])
-            fused, _ = fuse(candidates, lexical, method=workspace.search.fusion, lexical_weight=UNTUNED_WEIGHT)
-            ranks.append(next((rank for rank, found in enumerate(fused, 1) if texts[found] == texts[place]), None))
-            progress("round trip", len(ranks), len(questions))
+    lexical = lexical_candidates(asked, texts, workspace.passages.language, depth)
+    for (place, _), meant, worded in zip(questions, dense, lexical, strict=True):
+        fused, _ = fuse(meant, worded, method=workspace.search.fusion, lexical_weight=UNTUNED_WEIGHT)
+        ranks.append(next((rank for rank, found in enumerate(fused, 1) if texts[found] == texts[place]), None))
+        progress("round trip", len(ranks), len(questions))
     return ranks
 
 
