@@ -36,11 +36,13 @@ from retrieval.workspace import Workspace
 from trainer.demo import BASE_MODEL, write_corpus
 from trainer.evaluation import Judge
 from trainer.material import Material, gather, normalise
-from trainer.mining import RULES, Pair, mine
+from trainer.mining import RULES, mine
+from trainer.pairs import Pair
 from trainer.questions import QuestionSet, load_questions, section_unit
 from trainer.recipes import Recipe, find_recipe
 from trainer.silver import balance
-from trainer.training import copy_weights, load_weights, train
+from trainer.training import train
+from trainer.weights import copy_weights, load_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -12,7 +12,7 @@ from retrieval.errors import QuestionsError
 from trainer.distillation import Lesson, listwise_loss
 from trainer.loss import Objective, at_dimensions, ranking_loss, triplet_loss
 from trainer.material import Material
-from trainer.mining import Pair
+from trainer.pairs import Pair
 from trainer.recipes import Recipe
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from retrieval.console import Invocation, pass_invocation
 
 if TYPE_CHECKING:
     from trainer.mined import Mined
-    from trainer.mining import Pair
+    from trainer.pairs import Pair
     from trainer.silver import Yield
 
 __all__ = ["mine", "mined_text", "write_pairs"]

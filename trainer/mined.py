@@ -13,7 +13,8 @@ from retrieval.errors import QuestionsError
 from retrieval.indexing import passage_limit
 from retrieval.workspace import Workspace
 from trainer.material import Material, gather
-from trainer.mining import RULES, Pair, mine, seed_chunks
+from trainer.mining import RULES, mine, seed_chunks
+from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import QuestionSet, check_answers
 from trainer.recipes import Recipe

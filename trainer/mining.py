@@ -16,12 +16,12 @@ from trainer.code_rules import code_symbol
 from trainer.heading_rules import heading, heading_path, title
 from trainer.material import Material, normalise
 from trainer.name_rules import alias, cross_reference, definition
-from trainer.pairs import Pair, Rule, masked_text
+from trainer.pairs import Pair, Rule
 from trainer.prose_rules import adjacent, cloze, keyphrase
 from trainer.question_rules import question, ticket
 from trainer.table_rules import table_row
 
-__all__ = ["HEADING_RULES", "NEEDS", "RULES", "Pair", "masked_text", "mine", "seed_chunks"]
+__all__ = ["HEADING_RULES", "NEEDS", "RULES", "mine", "seed_chunks"]
 
 MIN_ANCHOR_CHARS = 3
 MAX_ANCHOR_CHARS = 300

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.material import Material, normalise
-from trainer.mining import Pair
+from trainer.pairs import Pair
 
 if TYPE_CHECKING:
     from retrieval.embedders import Embedder

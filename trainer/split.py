@@ -13,8 +13,9 @@ from random import Random
 
 from retrieval.errors import QuestionsError
 from trainer.material import Material
-from trainer.mining import HEADING_RULES, Pair, masked_text
+from trainer.mining import HEADING_RULES
 from trainer.near_duplicates import near_duplicate_groups
+from trainer.pairs import Pair, masked_text
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import MINED_EVIDENCE, Question, QuestionSet, section_unit, split_questions
 

@@ -25,7 +25,7 @@ from retrieval.workspace import SynthesisSettings, Workspace
 from trainer.asking import Inbox, Tally, ask_by_batches, ask_one_by_one, fetch_batches
 from trainer.claude import Ask, Pace, connected, host_of
 from trainer.material import Material, gather
-from trainer.mining import Pair
+from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE, QuestionStore, Ranked, store_path
 from trainer.question_writing import ask_key, estimated_tokens, request, shown
 

@@ -28,17 +28,17 @@ from trainer.distillation import Lesson
 from trainer.gradients import BatchGradient, Interrupted, batch_gradient
 from trainer.material import Material
 from trainer.memory import Room
-from trainer.mining import Pair
+from trainer.pairs import Pair
 from trainer.precision import choose_precision
 from trainer.ranks import Ranks, joined
 from trainer.recipes import Recipe
 from trainer.training_log import StepLog, TrainingLog
-from trainer.weights import Weights, average_weights, copy_weights, is_static, load_weights
+from trainer.weights import Weights, copy_weights, is_static, load_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["TrainingLog", "Weights", "average_weights", "copy_weights", "is_static", "load_weights", "train"]
+__all__ = ["train"]
 
 log = logging.getLogger(__name__)
 

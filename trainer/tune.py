@@ -32,7 +32,7 @@ from trainer.questions import load_questions
 from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
-from trainer.training import TrainingLog
+from trainer.training_log import TrainingLog
 from trainer.unfinished import Unfinished
 from trainer.workbench import Workbench
 

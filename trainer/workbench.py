@@ -19,11 +19,13 @@ from trainer.evaluation import Candidates, Judge
 from trainer.leakage import refuse_leaks
 from trainer.lessons import fused_lessons
 from trainer.mined import Mined
-from trainer.mining import Pair
 from trainer.negatives import add_hard_negatives
+from trainer.pairs import Pair
 from trainer.probe import Probe
 from trainer.recipes import Recipe
-from trainer.training import TrainingLog, Weights, average_weights, copy_weights, load_weights, train
+from trainer.training import train
+from trainer.training_log import TrainingLog
+from trainer.weights import Weights, average_weights, copy_weights, load_weights
 
 __all__ = ["Fit", "Workbench"]
 

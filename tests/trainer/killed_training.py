@@ -26,7 +26,8 @@ from tiny_bert import load_tiny, save_tiny_bert, tiny_material, tiny_pairs
 from retrieval.compute import Compute
 from retrieval.local_embedder import fingerprint
 from trainer.recipes import Recipe
-from trainer.training import copy_weights, train
+from trainer.training import train
+from trainer.weights import copy_weights
 
 RECIPE = Recipe(
     name="killed",

@@ -13,8 +13,8 @@ from trainer.auto import search
 from trainer.mined import mine_corpus
 from trainer.questions import load_questions
 from trainer.recipes import ARMS, AUTO, find_recipe
-from trainer.training import copy_weights
 from trainer.unfinished import Unfinished
+from trainer.weights import copy_weights
 from trainer.workbench import Workbench
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import QuestionsError
 from trainer.leakage import NEARLY_EQUAL, find_leaks, nearest, refuse_leaks, without_leaks
-from trainer.mining import Pair
+from trainer.pairs import Pair
 
 
 def pair(anchor: str, document: str = "a.md") -> Pair:

@@ -13,7 +13,8 @@ from trainer.material import (
     normalise,
     strip_identifiers,
 )
-from trainer.mining import RULES, Pair, masked_text, mine, seed_chunks
+from trainer.mining import RULES, mine, seed_chunks
+from trainer.pairs import Pair, masked_text
 from trainer.questions import section_unit
 from trainer.silver import balance, filter_pairs, silver_scores
 from trainer.split import hold_out

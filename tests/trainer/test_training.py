@@ -28,8 +28,9 @@ from trainer.memory import Room
 from trainer.precision import Precision, choose_precision
 from trainer.ranks import Ranks
 from trainer.recipes import Recipe
-from trainer.training import copy_weights, train
+from trainer.training import train
 from trainer.training_log import StepLog
+from trainer.weights import copy_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,10 +24,11 @@ from retrieval.workspace import Workspace
 from trainer import mined as mined_module
 from trainer import tune as tuning
 from trainer.mined import Mined, mine_corpus
-from trainer.mining import Pair
+from trainer.pairs import Pair
 from trainer.questions import load_questions
 from trainer.recipes import find_recipe
-from trainer.training import average_weights, copy_weights, train
+from trainer.training import train
+from trainer.weights import average_weights, copy_weights
 from trainer.workbench import Workbench
 
 if TYPE_CHECKING:

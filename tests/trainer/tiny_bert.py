@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrieval.structure import Block, Section
 from trainer.material import Material
-from trainer.mining import Pair
+from trainer.pairs import Pair
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
