@@ -12,10 +12,19 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from retrieval.errors import SettingsError
 
@@ -47,6 +56,14 @@ Language = Literal[
 ]
 # fmt: on
 """Whose stems words are reduced to (Snowball's stemmers), or none: a wrong one is told before anything is indexed."""
+
+
+def _listed(value: Any) -> Any:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""A list, or names with commas between them, as the environment gives them."""
 
 
 class _Frozen(BaseModel):
@@ -185,8 +202,8 @@ class ServerSettings(_Frozen):
     """
 
     model_wait_seconds: float = Field(20.0, ge=0, le=50)
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
+    hosts: _Names = ()
+    origins: _Names = ()
     public_url: str = ""
     issuer: str = ""
     jwks_url: str = ""
@@ -198,12 +215,6 @@ class ServerSettings(_Frozen):
     request_seconds: float = Field(10.0, gt=0)
     shutdown_seconds: float = Field(20.0, ge=0)
     connector_tools: bool = False
-
-    @field_validator("hosts", "origins", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        """A list, or names with commas between them, as the environment gives them."""
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @field_validator("public_url", "issuer", "jwks_url")
     @classmethod
@@ -253,7 +264,7 @@ class AgentSettings(_Frozen):
     """
 
     model: str = "claude-opus-5-5"
-    fallback_models: tuple[str, ...] = ()
+    fallback_models: _Names = ()
     effort: Literal["", "low", "medium", "high", "xhigh", "max"] = "medium"
     thinking: Literal["adaptive", "summarized", "off"] = "adaptive"
     max_tokens: int = Field(8192, ge=256, le=20_000)
@@ -265,12 +276,6 @@ class AgentSettings(_Frozen):
     context_tokens: int = Field(150_000, ge=1000)
     prices: Mapping[str, tuple[NonNegativeFloat, NonNegativeFloat]] = {}
     servers: Mapping[str, AgentServerSettings] = {}
-
-    @field_validator("fallback_models", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        """A list, or names with commas between them, as the environment gives them."""
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 _T = TypeVar("_T", bound=_Frozen)
