@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["SELECT_PASSAGES", "CatalogReader", "DocumentRow", "FileRow", "PassageRow", "passage_row"]
+__all__ = ["SELECT_PASSAGES", "CatalogReader", "DocumentRow", "FileRow", "PassageRow", "after", "passage_row"]
 
 _T = TypeVar("_T")
 _MAPPED_BYTES = 1 << 30  # read without a system call a page
@@ -148,7 +148,7 @@ class CatalogReader:
     def document_ids(self, prefix: str, limit: int) -> list[str]:
         """Return the first ``limit`` ids that start with ``prefix``, sorted."""
         rows = self._rows(
-            "SELECT id FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (prefix, _after(prefix), limit)
+            "SELECT id FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (prefix, after(prefix), limit)
         )
         return [row[0] for row in rows]
 
@@ -159,12 +159,12 @@ class CatalogReader:
         rows = self._rows(
             "SELECT number FROM passages WHERE document_id IN (SELECT id FROM documents WHERE id >= ?1 AND id < ?2"
             " UNION SELECT id FROM documents WHERE path >= ?1 AND path < ?2)",
-            (prefix, _after(prefix)),
+            (prefix, after(prefix)),
         )
         return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
 
 
-def _after(prefix: str) -> str | bytes:
+def after(prefix: str) -> str | bytes:
     """Return the least value after every text that starts with ``prefix``: SQLite goes by code points."""
     stem = prefix.rstrip("\U0010ffff")
     if not stem:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.catalog import SELECT_PASSAGES, DocumentRow, FileRow, passage_row
+from retrieval.catalog import SELECT_PASSAGES, DocumentRow, FileRow, PassageRow, passage_row
 from retrieval.documents import Document, Skipped, SourceFile
 from retrieval.embedding_cache import portions, text_hash
 from retrieval.passages import Passage, passage_id
@@ -211,6 +211,29 @@ class Catalog:
         added, updated, removed, unchanged = counts
         return added, updated, removed, unchanged
 
+    def restated(self, before: Path) -> NDArray[np.int64]:
+        """Return the numbers of passages of which something but their words was another in the catalogue ``before``."""
+        import numpy as np
+
+        self._connection.execute("COMMIT")
+        self._connection.execute("ATTACH ? AS before", (str(before),))
+        old = SELECT_PASSAGES.replace(" passages ", " before.passages AS passages ")
+        old = old.replace(" JOIN documents ", " JOIN before.documents AS documents ")
+        known = "WHERE passages.number IN (SELECT number FROM before.passages)"
+        rows = self._connection.execute(f"{SELECT_PASSAGES} {known} EXCEPT {old} ORDER BY 1").fetchall()
+        self._connection.execute("DETACH before")
+        self._connection.execute("BEGIN")
+        return np.array([row[0] for row in rows], dtype=np.int64)
+
+    def rows(self, numbers: Sequence[int]) -> list[PassageRow]:
+        """Return the passages ``numbers``, in that order."""
+        found: dict[int, PassageRow] = {}
+        for some in portions(numbers):
+            marks = ",".join("?" * len(some))
+            for row in self._connection.execute(f"{SELECT_PASSAGES} WHERE passages.number IN ({marks})", some):
+                found[row[0]] = passage_row(row)
+        return [found[number] for number in numbers]
+
     def counts(self) -> tuple[int, int]:
         """Return how many documents and passages there are."""
         row = self._connection.execute("SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages)")
@@ -226,10 +249,4 @@ class Catalog:
 
     def texts(self, numbers: Iterable[int]) -> list[str]:
         """Return what is embedded of the passages ``numbers``, in that order."""
-        wanted = [int(number) for number in numbers]
-        found: dict[int, str] = {}
-        for some in portions(wanted):
-            marks = ",".join("?" * len(some))
-            for row in self._connection.execute(f"{SELECT_PASSAGES} WHERE passages.number IN ({marks})", some):
-                found[row[0]] = passage_row(row).passage.embedded_text
-        return [found[number] for number in wanted]
+        return [row.passage.embedded_text for row in self.rows([int(number) for number in numbers])]

@@ -8,6 +8,8 @@
   * IndexingError          an index is missing, damaged, locked or of another model
     * IndexingCancelled    an indexing run was asked to stop, and did
     * NewerFormat          a later version of Shoptalk wrote the index
+    * GenerationGone       a reader kept a generation for longer than its database did
+    * StoreError           the database that holds the index does not answer, or not as it should
   * QuestionsError         questions, qrels or mined pairs do not suffice
   * GateRefused            exit code 3: a verdict said no
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "DocumentError",
     "EndpointError",
+    "GenerationGone",
     "GateRefused",
     "IndexingCancelled",
     "IndexingError",
@@ -27,6 +30,7 @@ __all__ = [
     "QuestionsError",
     "SettingsError",
     "ShoptalkError",
+    "StoreError",
     "first_line",
 ]
 
@@ -63,6 +67,14 @@ class IndexingCancelled(IndexingError):
 
 class NewerFormat(IndexingError):
     """A later version of Shoptalk wrote the index: this one can neither read it nor may replace it."""
+
+
+class GenerationGone(IndexingError):
+    """What a search began with is no longer in the database; it has to begin anew."""
+
+
+class StoreError(IndexingError):
+    """The database that holds the index (``store.url``) does not answer, or not as it should."""
 
 
 class QuestionsError(ShoptalkError):

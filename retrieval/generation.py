@@ -39,6 +39,7 @@ __all__ = [
     "current_name",
     "generation_folders",
     "open_current",
+    "refuse_to_switch",
     "remains",
     "seal",
     "stage",
@@ -338,16 +339,26 @@ def switch(index_dir: Path, generation: Generation) -> None:
     Raises:
         IndexingError: a later one went live since it was sealed.
     """
+    refuse_to_switch(index_dir, generation)
+    before = current_name(index_dir)
+    replace_text(index_dir / CURRENT, generation.name + "\n", index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}")
+    for folder in generation_folders(index_dir):
+        if folder.name not in (before, generation.name) and _number(folder) < _number(generation.folder):
+            _remove_unless_held(folder)
+
+
+def refuse_to_switch(index_dir: Path, generation: Generation) -> None:
+    """Raise what :func:`switch` would, and change nothing.
+
+    Raises:
+        IndexingError: a later one went live since it was sealed.
+    """
     before = current_name(index_dir)
     later = before is not None and _number(index_dir / before) > _number(generation.folder)
     if later and (index_dir / str(before) / MANIFEST).exists():
         raise IndexingError(f"{generation.name} is not put live: {before}, made later, is live already")
     if not (generation.folder / MANIFEST).exists():
         raise IndexingError(f"{generation.folder} is gone: a later generation went live; run `shoptalk index`")
-    replace_text(index_dir / CURRENT, generation.name + "\n", index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}")
-    for folder in generation_folders(index_dir):
-        if folder.name not in (before, generation.name) and _number(folder) < _number(generation.folder):
-            _remove_unless_held(folder)
 
 
 def remains(index_dir: Path) -> list[Path]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from retrieval.catalog import CatalogReader, PassageRow
+from retrieval.catalog import PassageRow
 from retrieval.duplicates import distinct
 from retrieval.errors import ModelError
 from retrieval.neighbours import joined, run_around
+from retrieval.stores import Passages
 from retrieval.workspace import SearchSettings
 
 __all__ = ["Hit", "Judge", "Source", "choose", "make_hits"]
@@ -70,7 +71,7 @@ class Choice:
 
 
 def choose(
-    catalog: CatalogReader,
+    catalog: Passages,
     numbers: Sequence[int],
     scores: Sequence[float],
     top_k: int,
@@ -103,7 +104,7 @@ def choose(
 
 
 def make_hits(
-    catalog: CatalogReader,
+    catalog: Passages,
     choices: Sequence[Choice],
     dense_ranks: Mapping[int, int],
     lexical_ranks: Mapping[int, int],
@@ -140,7 +141,7 @@ def make_hits(
 
 
 def _distinct(
-    catalog: CatalogReader,
+    catalog: Passages,
     numbers: Sequence[int],
     scores: Sequence[float],
     wanted: int,

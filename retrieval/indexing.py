@@ -29,8 +29,6 @@ from retrieval.full_disk import full_disk_told
 from retrieval.generation import (
     CATALOG,
     FORMAT,
-    LEXICAL,
-    VECTORS,
     Generation,
     Manifest,
     current_name,
@@ -38,23 +36,22 @@ from retrieval.generation import (
     open_current,
     seal,
     stage,
-    switch,
     verify,
     writing,
 )
 from retrieval.lexical import TOKENIZER_VERSION
-from retrieval.lexical_writing import write_lexical
 from retrieval.models import current_reference, tuned_lexical_weight, verify_version
 from retrieval.passages import cut_all
+from retrieval.stores import Draft, Store, Written, open_store
 from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
-from retrieval.vector_writing import Blocks, VectorFacts, write_vectors
+from retrieval.vector_writing import Blocks
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["IndexReport", "build_generation", "build_index", "passage_limit", "put_live"]
+__all__ = ["IndexReport", "build_generation", "build_index", "files_to_read", "passage_limit", "put_live"]
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +113,7 @@ def build_index(
     with full_disk_told(index_dir), writing(index_dir, corpus):
         generation, report = _build(workspace, corpus, embedder, full, progress, stop)
         if report.changed:
-            switch(index_dir, generation)
+            open_store(workspace, corpus).switch(generation)
             prune_caches(workspace, corpus, _fingerprints(index_dir))
     return report
 
@@ -149,7 +146,22 @@ def put_live(workspace: Workspace, corpus: str, generation: Generation) -> None:
     index_dir = workspace.index_dir(corpus)
     with full_disk_told(index_dir), writing(index_dir, corpus):
         if current_name(index_dir) != generation.name:
-            switch(index_dir, generation)
+            open_store(workspace, corpus).switch(generation)
+
+
+def files_to_read(workspace: Workspace, corpus: str, embedder: Embedder, *, full: bool = False) -> list[SourceFile]:
+    """Return the files of ``corpus`` that `build_index` would read now, by path: all but those that are as they were.
+
+    Raises:
+        DocumentError: there are none at all.
+    """
+    plan = _plan(workspace, corpus, embedder, full, silent, lambda: False)
+    try:
+        known = CatalogReader(plan.base.catalog_file).files().values() if plan.base else []
+    except IndexingError:
+        known = []  # the run itself will tell, and build anew
+    as_they_were = {(file.path, file.size, file.modified_ns) for file in known}
+    return [file for file in plan.files if (file.relative, file.size, file.modified_ns) not in as_they_were]
 
 
 def passage_limit(workspace: Workspace, embedder: Embedder) -> int:
@@ -163,6 +175,7 @@ class _Plan:
 
     workspace: Workspace
     corpus: str
+    store: Store
     files: list[SourceFile]
     left_out: list[Skipped]
     live: Generation | None
@@ -248,8 +261,10 @@ def _plan(
         reading=reading(workspace, corpus),
         heading_context=workspace.passages.heading_context,
     )
-    base = live if live and not full and _same_making(live.manifest, made_by) else None
-    return _Plan(workspace, corpus, files, left_out, live, base, embedder, made_by, progress, stop, started)
+    store = open_store(workspace, corpus)
+    grows = live and not full and _same_making(live.manifest, made_by) and store.can_grow(live)
+    base = live if grows else None
+    return _Plan(workspace, corpus, store, files, left_out, live, base, embedder, made_by, progress, stop, started)
 
 
 def _fingerprints(index_dir: Path) -> set[str]:
@@ -315,17 +330,14 @@ def _write(plan: _Plan, folder: Path) -> tuple[Generation, IndexReport]:
         changes = catalog.compare(plan.live.catalog_file) if plan.live else (documents, 0, 0, 0)
         if plan.base and not moved and not any(changes[:3]) and _same_model(plan.base.manifest, plan.made_by):
             return plan.base, plan.report(plan.base, changes, skipped)
-        gone, new, facts, embedded = _write_vectors(folder / VECTORS, catalog, plan)
-        old = (plan.base.lexical_folder, plan.base.manifest.lexical_dead) if plan.base else None
-        numbers, language = catalog.numbers(), plan.made_by.language
-        dead = write_lexical(folder / LEXICAL, language, numbers, gone, new, catalog.texts, plan.check_stop, old)
+        written, embedded = _write_index(folder, catalog, plan)
     manifest = replace(
         plan.made_by,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         documents=documents,
         passages=passages,
-        lexical_dead=dead,
-        vectors=facts,
+        lexical_dead=written.dead,
+        vectors=written.vectors,
         skipped=_sorted([*plan.left_out, *skipped]),
     )
     plan.check_stop()
@@ -347,12 +359,9 @@ def _sync(catalog: Catalog, plan: _Plan) -> bool:
     return sync(catalog, plan.files, cut, plan.digest, report)
 
 
-def _write_vectors(
-    path: Path, catalog: Catalog, plan: _Plan
-) -> tuple[NDArray[np.int64], NDArray[np.int64], VectorFacts, int]:
-    """Write the vectors; return the passages that went, those that came, the facts, and how many were encoded."""
+def _write_index(folder: Path, catalog: Catalog, plan: _Plan) -> tuple[Written, int]:
+    """Write what is searched; return what the manifest keeps of it, and how many passages were encoded."""
     embedded = 0
-    base = (plan.base.vectors_file, plan.base.manifest.vectors) if plan.base else None
     with open_cache(plan.workspace, plan.corpus, plan.embedder) as kept:
 
         def encode(numbers: NDArray[np.int64]) -> Blocks:
@@ -368,8 +377,8 @@ def _write_vectors(
                 embedded += encoded
                 yield some, vectors
 
-        gone, new, facts = write_vectors(path, catalog.numbers(), plan.embedder.dimension, encode, base)
-    return gone, new, facts, embedded
+        draft = Draft(folder, catalog, plan.made_by, plan.base, encode, plan.check_stop)
+        return plan.store.write(draft), embedded
 
 
 def _sorted(skipped: list[Skipped]) -> tuple[Skipped, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from retrieval.errors import IndexingError, ShoptalkError
 from retrieval.generation import (
+    VECTORS,
     Generation,
     current_name,
     generation_folders,
@@ -110,6 +111,8 @@ def _disagreements(generation: Generation) -> Iterator[str]:
             yield f"{generation.catalog_file} holds {there} {what} and the manifest tells of {told}; {mend}"
     if len(numbers) != passages:
         yield f"{generation.catalog_file} has passages of a document it does not know; {mend}"
+    if VECTORS not in manifest.files:
+        return  # they are in a database; `shoptalk doctor` asks it
     vectors = VectorIndex.read(generation.vectors_file)
     lexical = LexicalIndex.open(generation.lexical_folder, manifest.language)
     if vectors.dimension != manifest.dimension:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from retrieval.catalog import CatalogReader
 from retrieval.embedders import Embedder, load_embedder
-from retrieval.errors import EndpointError, IndexingError, ModelError, ShoptalkError
+from retrieval.errors import EndpointError, GenerationGone, IndexingError, ModelError, ShoptalkError
 from retrieval.fallback import stand_in
 from retrieval.fusion import fuse
-from retrieval.generation import CURRENT, Generation, open_current
 from retrieval.hits import Hit, Source, choose, make_hits
-from retrieval.lexical import LexicalIndex
 from retrieval.models import current_reference
 from retrieval.passages import Passage
 from retrieval.reranking import Reranker
 from retrieval.stages import stage
-from retrieval.vectors import VectorIndex
+from retrieval.stores import OpenGeneration, Ranking, open_store
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,8 +31,6 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["hybrid", "dense", "lexical"]
 DEFAULT_LEXICAL_WEIGHT = 0.5
-
-Ranking = tuple[Sequence[int], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +63,13 @@ class EngineInfo:
 
 
 class _Snapshot:
-    """One generation opened for searching. A search keeps the one it began with, whatever comes."""
+    """A generation that was live when it was opened. A search keeps the one it began with, whatever comes."""
 
-    def __init__(self, generation: Generation, stamp: tuple[int, int]) -> None:
+    def __init__(self, generation: OpenGeneration, stamp: Hashable) -> None:
         self.generation = generation
-        self.manifest = generation.manifest
+        self.facts = generation.facts
         self.stamp = stamp
-        self.catalog = CatalogReader(generation.catalog_file)
-        # A wide prefix takes as long as a search; people and models stay in one folder for a while.
-        self.numbers_under = lru_cache(maxsize=4)(self.catalog.numbers_under)
         self.embedder: Embedder | None = None
-
-    @cached_property
-    def lexical(self) -> LexicalIndex:
-        return LexicalIndex.open(self.generation.lexical_folder, self.manifest.language)
-
-    @cached_property
-    def vectors(self) -> VectorIndex:
-        return VectorIndex.read(self.generation.vectors_file)
 
 
 class SearchEngine:
@@ -109,7 +92,7 @@ class SearchEngine:
     ) -> None:
         self._workspace = workspace
         self._corpus = workspace.corpus_name(corpus)
-        self._index_dir = workspace.index_dir(self._corpus)
+        self._store = open_store(workspace, self._corpus)
         self._share = share
         self._snapshot: _Snapshot | None = None
         self._following = threading.Lock()
@@ -169,41 +152,12 @@ class SearchEngine:
             raise ShoptalkError("the query is empty; say what to search for")
         if top_k < 1:
             raise ShoptalkError(f"{top_k} hits are none; ask for 1 or more")
-        query, path_prefix = _whole(query), _whole(path_prefix)
-        mode = mode or self._workspace.search.mode
-        snapshot = self._follow()
-        limit = max(top_k, self._workspace.search.candidates)
-        allowed = snapshot.numbers_under(path_prefix) if path_prefix else None
-        dense: Ranking = ((), ())
-        lexical: Ranking = ((), ())
-        degraded = ""
-        if mode != "lexical":
-            try:
-                if vector is None:
-                    with stage("encode"):
-                        vector, degraded = self._query_vector(snapshot, query)
-                with stage("dense"):
-                    dense = _lists(*snapshot.vectors.search(vector, limit, allowed))
-            except IndexingError:
-                raise
-            except ShoptalkError as error:
-                if mode == "dense":
-                    raise
-                degraded = f"words only, the model is not available: {error}"
-        if mode != "dense":
-            with stage("lexical"):
-                found = snapshot.lexical.search(query, limit, allowed)
-            lexical = ([number for number, _ in found], [score for _, score in found])
-        hits, not_reranked = self._hits(snapshot, query, mode, dense, lexical, top_k)
-        return SearchResult(
-            query=query,
-            mode=mode,
-            corpus=self._corpus,
-            model=snapshot.manifest.reference,
-            generation=snapshot.generation.name,
-            degraded="; ".join(filter(None, (degraded, not_reranked))),
-            hits=hits,
-        )
+        asked = partial(self._search, _whole(query), top_k, mode or self._workspace.search.mode, _whole(path_prefix))
+        try:
+            return asked(self._follow(), vector)
+        except GenerationGone:  # two switches came while this search went on
+            self._snapshot = None
+            return asked(self._follow(), vector)
 
     def document(self, document_id: str, limit: int) -> list[Passage]:
         """Return the first ``limit`` passages of a document, in their order; none where it is not indexed.
@@ -211,7 +165,7 @@ class SearchEngine:
         Raises:
             IndexingError: there is no index yet, or it is damaged.
         """
-        return [row.passage for row in self._follow().catalog.document(_whole(document_id), limit)]
+        return [row.passage for row in self._follow().generation.document(_whole(document_id), limit)]
 
     def document_ids(self, prefix: str, limit: int) -> list[str]:
         """Return the first ``limit`` ids of documents that start with ``prefix``, sorted.
@@ -219,7 +173,7 @@ class SearchEngine:
         Raises:
             IndexingError: there is no index yet, or it is damaged.
         """
-        return self._follow().catalog.document_ids(_whole(prefix), limit)
+        return self._follow().generation.document_ids(_whole(prefix), limit)
 
     def info(self) -> EngineInfo:
         """Say what is live; loads no embedder.
@@ -227,19 +181,18 @@ class SearchEngine:
         Raises:
             IndexingError: there is no index yet, or it is damaged.
         """
-        snapshot = self._follow()
-        manifest = snapshot.manifest
+        facts = self._follow().facts
         return EngineInfo(
             corpus=self._corpus,
-            generation=snapshot.generation.name,
-            created=manifest.created,
-            documents=manifest.documents,
-            passages=manifest.passages,
-            reference=manifest.reference,
-            fingerprint=manifest.fingerprint,
-            dimension=manifest.dimension,
+            generation=facts.name,
+            created=facts.created,
+            documents=facts.documents,
+            passages=facts.passages,
+            reference=facts.reference,
+            fingerprint=facts.fingerprint,
+            dimension=facts.dimension,
             loaded=self.loaded,
-            stale=current_reference(self._workspace) != manifest.reference,
+            stale=current_reference(self._workspace) != facts.reference,
         )
 
     def close(self) -> None:
@@ -250,17 +203,17 @@ class SearchEngine:
     def _follow(self) -> _Snapshot:
         """Return the live generation; after a switch one caller opens the new one and the others go on."""
         snapshot = self._snapshot
-        if snapshot is not None and snapshot.stamp == self._stamp():
+        if snapshot is not None and snapshot.stamp == self._store.stamp():
             return snapshot
         if not self._following.acquire(blocking=snapshot is None):
             assert snapshot is not None
             return snapshot
         try:
-            stamp = self._stamp()
+            stamp = self._store.stamp()
             current = self._snapshot
             if current is not None and current.stamp == stamp:
                 return current
-            fresh = _Snapshot(open_current(self._index_dir, self._corpus), stamp)
+            fresh = _Snapshot(self._store.open(), stamp)
             if self.loaded:
                 self._preload(fresh)
             self._snapshot = fresh
@@ -268,12 +221,42 @@ class SearchEngine:
         finally:
             self._following.release()
 
-    def _stamp(self) -> tuple[int, int]:
-        try:
-            status = os.stat(self._index_dir / CURRENT)
-        except FileNotFoundError:
-            return (0, 0)
-        return (status.st_ino, status.st_mtime_ns)
+    def _search(
+        self,
+        query: str,
+        top_k: int,
+        mode: Mode,
+        path_prefix: str,
+        snapshot: _Snapshot,
+        vector: NDArray[np.float32] | None,
+    ) -> SearchResult:
+        degraded = ""
+        if mode != "lexical" and vector is None:
+            try:
+                with stage("encode"):
+                    vector, degraded = self._query_vector(snapshot, query)
+            except IndexingError:
+                raise
+            except ShoptalkError as error:
+                if mode == "dense":
+                    raise
+                degraded = f"words only, the model is not available: {error}"
+        dense, lexical = snapshot.generation.rank(
+            "" if mode == "dense" else query,
+            None if mode == "lexical" else vector,
+            max(top_k, self._workspace.search.candidates),
+            path_prefix,
+        )
+        hits, not_reranked = self._hits(snapshot, query, mode, dense, lexical, top_k)
+        return SearchResult(
+            query=query,
+            mode=mode,
+            corpus=self._corpus,
+            model=snapshot.facts.reference,
+            generation=snapshot.facts.name,
+            degraded="; ".join(filter(None, (degraded, not_reranked))),
+            hits=hits,
+        )
 
     def _preload(self, snapshot: _Snapshot) -> None:
         """Have the embedder ready before a generation of another model is searched."""
@@ -285,23 +268,23 @@ class SearchEngine:
     def _embedder_of(self, snapshot: _Snapshot) -> Embedder:
         if snapshot.embedder is not None:
             return snapshot.embedder
-        manifest = snapshot.manifest
+        facts = snapshot.facts
         with self._loading:
-            if self._embedder is not None and self._embedder.fingerprint == manifest.fingerprint:
+            if self._embedder is not None and self._embedder.fingerprint == facts.fingerprint:
                 snapshot.embedder = self._embedder
                 return self._embedder
-            if self._failure is not None and self._failure[0] == snapshot.generation.name:
+            if self._failure is not None and self._failure[0] == snapshot.facts.name:
                 raise self._failure[1]
             try:
-                embedder = load_embedder(manifest.reference, self._workspace)
-                if embedder.fingerprint != manifest.fingerprint:
+                embedder = load_embedder(facts.reference, self._workspace)
+                if embedder.fingerprint != facts.fingerprint:
                     raise IndexingError(
-                        f"corpus {self._corpus!r} was indexed by another model than {manifest.reference} is now "
-                        f"({manifest.fingerprint[:12]}, not {embedder.fingerprint[:12]}); run `shoptalk index`"
+                        f"corpus {self._corpus!r} was indexed by another model than {facts.reference} is now "
+                        f"({facts.fingerprint[:12]}, not {embedder.fingerprint[:12]}); run `shoptalk index`"
                     )
             except ShoptalkError as error:
                 # Loading takes seconds: not at each search again, but at load() and for a new generation.
-                self._failure = (snapshot.generation.name, error)
+                self._failure = (snapshot.facts.name, error)
                 raise
             if self._share is not None:
                 embedder = self._share(embedder)
@@ -310,7 +293,7 @@ class SearchEngine:
 
     def _query_vector(self, snapshot: _Snapshot, query: str) -> tuple[NDArray[np.float32], str]:
         """The query's vector, and "" or why another model than is set made it."""
-        reference, endpoint = snapshot.manifest.reference, self._workspace.model.endpoint
+        reference, endpoint = snapshot.facts.reference, self._workspace.model.endpoint
         try:
             vector = self._embedder_of(snapshot).encode_queries([query])[0]
             degraded = ""
@@ -326,10 +309,10 @@ class SearchEngine:
 
     def _stand_in_of(self, snapshot: _Snapshot) -> Embedder | None:
         """A local model for an endpoint that is down; looked for once a generation."""
-        name = snapshot.generation.name
+        name = snapshot.facts.name
         with self._loading:
             if self._stand_in[0] != name:
-                self._stand_in = (name, stand_in(self._workspace, snapshot.manifest.fingerprint))
+                self._stand_in = (name, stand_in(self._workspace, snapshot.facts.fingerprint))
             return self._stand_in[1]
 
     def _hits(
@@ -340,9 +323,9 @@ class SearchEngine:
             numbers, scores = self._ranked(snapshot, mode, dense, lexical)
         judge = None if reranker is None else partial(reranker.scores, query)
         with stage("hits"):
-            choices, degraded = choose(snapshot.catalog, numbers, scores, top_k, settings, judge)
+            choices, degraded = choose(snapshot.generation, numbers, scores, top_k, settings, judge)
             ranks = _ranks(dense), _ranks(lexical)
-            return make_hits(snapshot.catalog, choices, *ranks, settings.neighbours), degraded
+            return make_hits(snapshot.generation, choices, *ranks, settings.neighbours), degraded
 
     def _ranked(self, snapshot: _Snapshot, mode: Mode, dense: Ranking, lexical: Ranking) -> Ranking:
         if mode == "dense":
@@ -352,7 +335,7 @@ class SearchEngine:
         settings = self._workspace.search
         weight = settings.lexical_weight
         if weight is None:
-            weight = snapshot.manifest.lexical_weight
+            weight = snapshot.facts.lexical_weight
         if weight is None:
             weight = DEFAULT_LEXICAL_WEIGHT
         return _lists(*fuse(dense, lexical, method=settings.fusion, lexical_weight=weight))

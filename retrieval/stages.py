@@ -13,9 +13,9 @@ from typing import Literal
 
 __all__ = ["Stage", "listener", "stage"]
 
-Stage = Literal["encode", "dense", "lexical", "fuse", "hits"]
-"""encode: query to vector · dense, lexical: the two rankings · fuse: one ranking of both · hits: read, collapse,
-rerank."""
+Stage = Literal["encode", "dense", "lexical", "store", "fuse", "hits"]
+"""encode: query to vector · dense, lexical: the two rankings · store: both at once, from a vector database · fuse: one
+ranking of both · hits: read, collapse, rerank."""
 
 
 def _unheard(name: Stage) -> AbstractContextManager[object]:

@@ -37,6 +37,7 @@ __all__ = [
     "SearchSettings",
     "ServerSettings",
     "SettingOrigin",
+    "StoreSettings",
     "SynthesisSettings",
     "TrainerSettings",
     "Workspace",
@@ -145,6 +146,39 @@ class SearchSettings(_Frozen):
     neighbours: int = Field(0, ge=0, le=10)
     rerank: str = ""
     rerank_candidates: int = Field(30, ge=1, le=1000)
+
+
+class StoreSettings(_Frozen):
+    """``[store]``: where the index lives: in the workspace, or in a Qdrant or Milvus that its users run.
+
+    ``url``: the server's address, or ``file:FOLDER`` for the engine's own embedded kind, which one process at a time
+    may use; the key is in SHOPTALK_STORE_KEY, never in a file. ``name`` begins the names of collections and aliases.
+    ``shards`` and ``replicas`` of a new collection, 0 for the server's own defaults. ``quantize``: vectors are searched
+    at 8 bits a number and the best scored again (Qdrant). ``poll_seconds``: how often a reader looks for a newer
+    generation.
+    """
+
+    kind: Literal["local", "qdrant", "milvus"] = "local"
+    url: str = Field("", validate_default=True)
+    name: str = Field("shoptalk", pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    shards: int = Field(0, ge=0, le=1024)
+    replicas: int = Field(0, ge=0, le=64)
+    quantize: bool = True
+    poll_seconds: float = Field(1.0, ge=0, le=60)
+    timeout: float = Field(10.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("kind", "local") == "local":
+            return value
+        parts = urlsplit(value)
+        embedded = parts.scheme == "file" and bool(parts.path)
+        if not embedded and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must be an address such as http://127.0.0.1:6333, or file:FOLDER")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must hold no user, password or query; put the key in SHOPTALK_STORE_KEY")
+        return value.rstrip("/")
 
 
 class TrainerSettings(_Frozen):
@@ -284,6 +318,7 @@ SECTIONS: dict[str, type[_Frozen]] = {
     "model": ModelSettings,
     "passages": PassageSettings,
     "search": SearchSettings,
+    "store": StoreSettings,
     "trainer": TrainerSettings,
     "synthesis": SynthesisSettings,
     "server": ServerSettings,
@@ -309,6 +344,7 @@ class Workspace:
     model: ModelSettings
     passages: PassageSettings
     search: SearchSettings
+    store: StoreSettings
     trainer: TrainerSettings
     synthesis: SynthesisSettings
     server: ServerSettings

@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.to_thread
 
-from retrieval.errors import ModelError, ShoptalkError
-from retrieval.generation import current_name
+from retrieval.errors import IndexingError, ModelError, ShoptalkError
+from retrieval.stores import Store, open_store
 from retrieval.workspace import Workspace
 from server.batching import SharedEmbedder
 from server.contract import LoadState
@@ -57,6 +57,7 @@ class Engines:
         self._workspace = workspace
         self._lock = threading.Lock()
         self._engines: dict[str, SearchEngine] = {}
+        self._stores: dict[str, Store] = {}
         self._shared: WeakValueDictionary[str, SharedEmbedder] = WeakValueDictionary()
         self._threads: anyio.CapacityLimiter | None = None
         self._loading: set[str] = set()
@@ -66,8 +67,10 @@ class Engines:
 
     def warm_up(self) -> None:
         """Begin to load the models of all corpora, in the background."""
-        for corpus in self._workspace.corpora:
-            self.load(corpus)
+        if self._workspace.store.kind == "local":
+            self._load_all()
+        else:  # a database may take its time to answer, or to not answer
+            threading.Thread(target=self._load_all, name="warm-up", daemon=True).start()
 
     def load(self, corpus: str) -> None:
         """Begin to load the model of ``corpus``.
@@ -76,7 +79,7 @@ class Engines:
         """
         if self.load_state(corpus)[0] in ("loading", "ready"):
             return
-        generation = current_name(self._workspace.index_dir(corpus))
+        generation = self.live(corpus)
         with self._lock:
             if generation is None or corpus in self._loading or self._is_loaded(corpus):
                 return
@@ -99,6 +102,18 @@ class Engines:
                 return "ready", ""
             reason = self._failures.get(corpus, _Failure()).reason
             return ("failed" if reason else "not loaded"), reason
+
+    def live(self, corpus: str) -> str | None:
+        """The name of the live generation of ``corpus``; None where there is none, or its store does not answer."""
+        with self._lock:
+            if corpus not in self._stores:
+                self._stores[corpus] = open_store(self._workspace, corpus)
+            store = self._stores[corpus]
+        try:
+            return store.live()
+        except IndexingError as error:
+            logger.warning("%s", error)
+            return None
 
     def info(self, corpus: str) -> EngineInfo:
         """What is live for ``corpus``.
@@ -181,6 +196,10 @@ class Engines:
                 shared = self._shared[embedder.fingerprint] = SharedEmbedder(embedder)
             return shared
 
+    def _load_all(self) -> None:
+        for corpus in self._workspace.corpora:
+            self.load(corpus)
+
     def _is_loaded(self, corpus: str) -> bool:
         engine = self._engines.get(corpus)
         return engine is not None and engine.loaded
@@ -188,7 +207,7 @@ class Engines:
     def _load_ordered(self) -> None:
         while True:
             corpus = self._orders.get()
-            generation = current_name(self._workspace.index_dir(corpus))
+            generation = self.live(corpus)
             reason = ""
             try:
                 self._engine(corpus).load()

@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from retrieval.errors import ShoptalkError
-from retrieval.generation import current_name
 from retrieval.stages import Stage, listener
 from retrieval.workspace import Workspace
 from server.auth import token_name
@@ -143,7 +142,7 @@ class Probes:
         reasons: dict[str, None] = {}
         for corpus in self._workspace.corpora:
             if self._info(corpus) is None:
-                missing = current_name(self._workspace.index_dir(corpus)) is None
+                missing = self._engines.live(corpus) is None
                 reasons["an index is missing" if missing else "an index cannot be opened"] = None
                 continue
             self._engines.load(corpus)  # a server that nobody searches mends itself, too

@@ -1,0 +1,409 @@
+"""The index in a vector database that may be far away: any number of readers, one writer, switches without copies.
+
+Everything that one embedder made of passages cut one way is one collection, a *build*. Its rows say with which
+generation they came (``born``) and with which they went (``died``), so generation g is the rows with
+``born <= g < died``: a run writes what changed and nothing else. What is live is told by two pointers, each changed at
+once: an alias, the corpus's CURRENT, names the build, and a row of the build itself, its record, the generation.
+The next generation's rows may be there already, or be left of a writer that was killed: no reader sees them.
+
+The passages' catalogue and the vectors' cache stay in the workspace of the machine that indexes; readers need
+neither.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from retrieval.catalog import CatalogReader, PassageRow
+from retrieval.errors import GenerationGone, IndexingError, NewerFormat, StoreError
+from retrieval.generation import Generation, refuse_to_switch, switch
+from retrieval.passages import Passage
+from retrieval.stages import stage
+from retrieval.stores import Draft, Facts, Ranking, Written
+from retrieval.tokens import query_terms, tokenize
+from retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ALIVE", "KEY_VARIABLE", "RECORD", "Database", "RemoteStore", "Row", "database", "from_payload", "payload"]
+
+log = logging.getLogger(__name__)
+
+KEY_VARIABLE = "SHOPTALK_STORE_KEY"
+FORMAT = 1
+"""The version of everything in a build; one of another version is left alone, or built anew beside it."""
+ALIVE = 2**53 - 1
+"""``died`` of a row that is still there; the largest integer that every JSON reader keeps."""
+RECORD = 0
+"""The number of the row that is no passage but the build's record; passages count from 1."""
+MAX_QUERY_TERMS = 64
+MAX_QUERY_CHARS = 32_768
+_BLOCK = 512
+# So many passages tell how long passages are, wherever they stand.
+_LENGTH_SAMPLE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A passage as a build holds it. ``tokens``: of what is embedded; ``vector``: (dimension,), of length 1."""
+
+    passage: PassageRow
+    tokens: Sequence[str]
+    vector: Sequence[float]
+
+
+class Database(Protocol):
+    """What is asked of a vector database. Every method raises StoreError where it does not do what it is told.
+
+    A collection's rows are there for whoever asks once the method that wrote them has returned.
+    """
+
+    kind: str
+    where: str
+    """Its address, as messages tell it."""
+
+    def version(self) -> tuple[str, str]:
+        """Return the server's version, and "" or why it is too old."""
+
+    def resolve(self, alias: str) -> str | None:
+        """Return the collection that ``alias`` names, if there is one."""
+
+    def direct(self, alias: str, collection: str) -> None:
+        """Have ``alias`` name ``collection`` from now on, at once."""
+
+    def collections(self, prefix: str) -> list[str]:
+        """Return the collections whose names begin with ``prefix``."""
+
+    def create(self, collection: str, dimension: int) -> None:
+        """Make an empty collection."""
+
+    def drop(self, collection: str) -> None:
+        """Throw a collection away, if it is there."""
+
+    def dimension(self, collection: str) -> int:
+        """Return how many numbers its vectors have."""
+
+    def record(self, collection: str) -> dict[str, Any] | None:
+        """Return the row `RECORD` as it was last written; None where there is none, or no collection."""
+
+    def put_record(self, collection: str, dimension: int, record: Mapping[str, Any]) -> None:
+        """Write the row `RECORD`, as a whole."""
+
+    def put(self, collection: str, rows: Sequence[Row], born: int, average_length: float) -> None:
+        """Write rows, alive from generation ``born`` on; ``average_length`` is that of all rows, in tokens."""
+
+    def restate(self, collection: str, passages: Sequence[PassageRow]) -> None:
+        """Write anew what rows say of their passages' places; words and vectors stay."""
+
+    def bury(self, collection: str, numbers: Sequence[int], died: int) -> None:
+        """Have rows be gone from generation ``died`` on."""
+
+    def undo(self, collection: str, live: int) -> None:
+        """Take back what was put and buried for a generation after ``live``."""
+
+    def sweep(self, collection: str, died: int) -> None:
+        """Delete the rows that were gone by generation ``died``."""
+
+    def count(self, collection: str, live: int) -> int:
+        """Return how many passages generation ``live`` has."""
+
+    def rank(
+        self,
+        collection: str,
+        live: int,
+        vector: Sequence[float] | None,
+        terms: Mapping[str, float],
+        limit: int,
+        prefix: str,
+    ) -> tuple[Ranking, Ranking]:
+        """Return the best by cosine and the best by BM25, with k1 = 1.2 and b = .75, in one question where it can."""
+
+    def fetch(self, collection: str, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return the payloads of those of ``numbers`` that are there."""
+
+    def document(self, collection: str, live: int, document_id: str, first: int, last: int) -> list[dict[str, Any]]:
+        """Return the payloads of a document's passages by position, from ``first`` to ``last``, in order."""
+
+    def document_ids(self, collection: str, live: int, prefix: str, limit: int) -> list[str]:
+        """Return the first ``limit`` ids that start with ``prefix``, of as many documents as one answer can hold."""
+
+
+def database(workspace: Workspace) -> Database:
+    """Return the database that ``[store]`` names; one for all who ask in this process, connected at its first use.
+
+    Raises:
+        SettingsError: its client library is not installed.
+    """
+    settings = workspace.store
+    url = settings.url
+    if url.startswith("file:"):
+        url = f"file:{(workspace.root / url.removeprefix('file:').removeprefix('//')).resolve()}"
+    return _database(settings.model_copy(update={"url": url}), os.environ.get(KEY_VARIABLE, ""))
+
+
+@lru_cache(maxsize=8)
+def _database(settings: Any, key: str) -> Database:
+    if settings.kind == "qdrant":
+        from retrieval.qdrant_store import QdrantDatabase
+
+        return QdrantDatabase(settings, key)
+    from retrieval.milvus_store import MilvusDatabase
+
+    return MilvusDatabase(settings, key)
+
+
+def payload(row: PassageRow) -> dict[str, Any]:
+    """What a build keeps of a passage beside its words and vector."""
+    passage = row.passage
+    return {
+        "number": row.number,
+        "id": passage.id,
+        "document_id": passage.document_id,
+        "title": passage.title,
+        "heading": list(passage.heading),
+        "text": passage.text,
+        "first_line": passage.first_line,
+        "last_line": passage.last_line,
+        "context": None if passage.context is None else list(passage.context),
+        "path": row.path,
+        "position": row.position,
+        "first_page": row.first_page,
+        "last_page": row.last_page,
+    }
+
+
+def from_payload(values: Mapping[str, Any]) -> PassageRow:
+    """Make what `payload` made a passage again."""
+    context = values.get("context")  # some databases forget what is None
+    passage = Passage(
+        id=values["id"],
+        document_id=values["document_id"],
+        title=values["title"],
+        heading=tuple(values["heading"]),
+        text=values["text"],
+        first_line=values["first_line"],
+        last_line=values["last_line"],
+        context=None if context is None else tuple(context),
+    )
+    places = (values["path"], values["position"], values.get("first_page"), values.get("last_page"))
+    return PassageRow(values["number"], passage, *places)
+
+
+class RemoteStore:
+    """See `retrieval.stores.Store`."""
+
+    def __init__(self, workspace: Workspace, corpus: str, database: Database) -> None:
+        self._corpus = corpus
+        self._index_dir = workspace.index_dir(corpus)
+        self._database = database
+        self._poll = workspace.store.poll_seconds
+        # Milvus takes letters, digits and _ only; a doubled _ keeps a-b and a_b apart.
+        self._alias = f"{workspace.store.name}_{corpus.replace('_', '__').replace('-', '_')}"
+        self._looking = threading.Lock()
+        self._looked = float("-inf")
+        self._seen: tuple[str, int, str] | None = None
+
+    @property
+    def alias(self) -> str:
+        """What names the live build."""
+        return self._alias
+
+    def live(self) -> str | None:
+        """What the live build's record names."""
+        seen = self.stamp()
+        return seen[2] if seen else None
+
+    def stamp(self) -> tuple[str, int, str] | None:
+        """Build, generation and its name, as they were at most ``store.poll_seconds`` ago."""
+        if time.monotonic() - self._looked < self._poll:
+            return self._seen
+        # One asks, and the others go on with what is known; the first of all has them wait.
+        if not self._looking.acquire(blocking=self._looked == float("-inf")):
+            return self._seen
+        try:
+            if time.monotonic() - self._looked >= self._poll:
+                self._look()
+            return self._seen
+        finally:
+            self._looking.release()
+
+    def _look(self) -> None:
+        try:
+            build, record = self._live_build()
+        except StoreError as error:
+            if self._seen is None:
+                raise
+            log.warning("%s", error)  # a search that needs it will say so
+        else:
+            self._seen = (build, record["live"], record["name"]) if record else None
+        self._looked = time.monotonic()
+
+    def _live_build(self) -> tuple[str, dict[str, Any] | None]:
+        build = self._database.resolve(self._alias)
+        record = self._database.record(build) if build else None
+        if record and record["format"] > FORMAT:
+            raise NewerFormat(
+                f"a later version of Shoptalk wrote the index of corpus {self._corpus!r} in {self._database.where}; "
+                "update Shoptalk"
+            )
+        known = record is not None and record["format"] == FORMAT and record["live"] > 0
+        return build or "", record if known else None
+
+    def open(self) -> _RemoteGeneration:
+        """Costs two small questions."""
+        build, record = self._live_build()
+        if record is None:
+            raise IndexingError(
+                f"corpus {self._corpus!r} has no index in {self._database.where} yet; run `shoptalk index`"
+            )
+        facts = Facts(**{field.name: record[field.name] for field in fields(Facts)})
+        return _RemoteGeneration(self._database, build, record["live"], facts)
+
+    def can_grow(self, base: Generation) -> bool:
+        """Whether the build's record says what the workspace says, and so nobody else wrote since."""
+        facts = base.manifest.vectors
+        if facts.get("kind") != self._database.kind:
+            return False
+        build, record = self._live_build()
+        return record is not None and (build, record["live"]) == (facts["build"], facts["generation"])
+
+    def write(self, draft: Draft) -> Written:
+        """Grow the live build by what changed, or begin another."""
+        import numpy as np
+
+        base, numbers, made_by = draft.base, draft.catalog.numbers(), draft.made_by
+        gone = restated = np.empty(0, dtype=np.int64)
+        new, live = numbers, 0
+        if base:
+            build, live = str(base.manifest.vectors["build"]), int(base.manifest.vectors["generation"])
+            average_length = float(base.manifest.vectors["average_length"])
+            record = self._database.record(build)
+            self._database.undo(build, live)
+            with closing(CatalogReader(base.catalog_file)) as catalog:
+                known = catalog.numbers_under("")
+            gone, new = np.setdiff1d(known, numbers), np.setdiff1d(numbers, known)
+            restated = draft.catalog.restated(base.catalog_file)
+        else:
+            self._drop_all_but_the_live()
+            build = f"{self._alias}_{uuid.uuid4().hex[:12]}"
+            self._database.create(build, made_by.dimension)
+            average_length, record = self._average_length(draft, numbers), None
+        # Whoever writes to the build later puts another mark there, and what is written here cannot go live then.
+        mark = uuid.uuid4().hex
+        record = {**(record or {"format": FORMAT, "live": 0}), "mark": mark}
+        self._database.put_record(build, made_by.dimension, record)
+        for some, vectors in draft.encode(new):
+            for start in range(0, len(some), _BLOCK):
+                draft.check_stop()
+                end = start + _BLOCK
+                rows = self._rows(draft, some[start:end].tolist(), vectors[start:end])
+                self._database.put(build, rows, live + 1, average_length)
+        for start in range(0, len(restated), _BLOCK):
+            draft.check_stop()
+            self._database.restate(build, draft.catalog.rows(restated[start : start + _BLOCK].tolist()))
+        self._database.bury(build, gone.tolist(), live + 1)
+        there = self._database.count(build, live + 1)
+        if there != len(numbers):
+            raise StoreError(
+                f"{self._database.where} holds {there} of {len(numbers)} passages that were written to it; "
+                "is another machine indexing this corpus? run `shoptalk index --full`"
+            )
+        return Written(
+            {
+                "kind": self._database.kind,
+                "build": build,
+                "generation": live + 1,
+                "average_length": average_length,
+                "mark": mark,
+            }
+        )
+
+    def switch(self, generation: Generation) -> None:
+        """Write the record, have the alias name the build, and then say so in the workspace."""
+        refuse_to_switch(self._index_dir, generation)
+        facts, database = generation.manifest.vectors, self._database
+        build, live = str(facts["build"]), int(facts["generation"])
+        record = database.record(build)
+        if record is None or record["mark"] != facts["mark"]:
+            raise IndexingError(
+                f"{generation.name} is not put live: its rows in {database.where} were thrown away or changed since; "
+                "run `shoptalk index`"
+            )
+        told = {**record, **asdict(Facts.of(generation.name, generation.manifest)), "live": live}
+        database.put_record(build, generation.manifest.dimension, told)
+        if database.resolve(self._alias) != build:
+            database.direct(self._alias, build)
+        switch(self._index_dir, generation)
+        # Readers of the generation before need what went with this one.
+        database.sweep(build, live - 1)
+
+    def _rows(self, draft: Draft, numbers: list[int], vectors: NDArray[np.float32]) -> list[Row]:
+        passages, texts = draft.catalog.rows(numbers), draft.catalog.texts(numbers)
+        language = draft.made_by.language
+        return [
+            Row(passage, tokenize(text, language), vector)
+            for passage, text, vector in zip(passages, texts, vectors.tolist(), strict=True)
+        ]
+
+    def _average_length(self, draft: Draft, numbers: NDArray[np.int64]) -> float:
+        """How many tokens a passage has, for BM25; it stays the build's for as long as that lives."""
+        sample = numbers[:: max(1, -(-len(numbers) // _LENGTH_SAMPLE))]
+        lengths = [len(tokenize(text, draft.made_by.language)) for text in draft.catalog.texts(sample)]
+        return max(1.0, sum(lengths) / max(1, len(lengths)))
+
+    def _drop_all_but_the_live(self) -> None:
+        """Throw away what writers that were killed left, and the build of before the live one."""
+        live = self._database.resolve(self._alias)
+        for name in self._database.collections(f"{self._alias}_"):
+            # Another corpus's name may begin like this one's.
+            if name != live and len(name) == len(self._alias) + 13:
+                self._database.drop(name)
+
+
+class _RemoteGeneration:
+    """Nothing is held: rows of a generation are swept two switches later, and then it is gone."""
+
+    def __init__(self, database: Database, build: str, live: int, facts: Facts) -> None:
+        self.facts = facts
+        self._database, self._build, self._live = database, build, live
+
+    def rank(
+        self, query: str, vector: NDArray[np.float32] | None, limit: int, prefix: str = ""
+    ) -> tuple[Ranking, Ranking]:
+        if vector is not None and vector.shape != (self.facts.dimension,):
+            raise IndexingError(
+                f"a query vector of shape {vector.shape} does not fit an index of {self.facts.dimension} numbers"
+            )
+        terms = dict(list(query_terms(query[:MAX_QUERY_CHARS], self.facts.language).items())[:MAX_QUERY_TERMS])
+        with stage("store"):
+            asked = None if vector is None else vector.tolist()
+            return self._database.rank(self._build, self._live, asked, terms, limit, prefix)
+
+    def passages(self, numbers: Sequence[int]) -> dict[int, PassageRow]:
+        found = self._database.fetch(self._build, list(numbers)) if numbers else {}
+        if missing := [number for number in numbers if number not in found]:
+            raise GenerationGone(f"passage {missing[0]} is gone from {self._build}: search again")
+        return {number: from_payload(values) for number, values in found.items()}
+
+    def neighbours(self, row: PassageRow, reach: int) -> list[PassageRow]:
+        first, last = row.position - reach, row.position + reach
+        found = self._database.document(self._build, self._live, row.passage.document_id, first, last)
+        return [from_payload(values) for values in found]
+
+    def document(self, document_id: str, limit: int) -> list[PassageRow]:
+        found = self._database.document(self._build, self._live, document_id, 0, limit - 1)
+        return [from_payload(values) for values in found]
+
+    def document_ids(self, prefix: str, limit: int) -> list[str]:
+        return self._database.document_ids(self._build, self._live, prefix, limit)
