@@ -11,16 +11,20 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from retrieval.errors import IndexingError, ShoptalkError
-from retrieval.generation import current_name, open_current, remains, writer
+from retrieval.generation import open_current, remains, writer
 from retrieval.installation import Check, check_installation, check_machine
 from retrieval.models import ResolvedModel, abandoned, current_reference, history, list_versions, resolve
+from retrieval.stores import open_store
 from retrieval.workspace import FILE_NAME, SECTIONS, Workspace
 
 __all__ = ["Check", "corpus_problem", "examine", "folder_problem", "index_problem", "model_problems"]
 
 _GIB = 1024**3
+_SECRETS = {"SHOPTALK_ENDPOINT_KEY", "SHOPTALK_STORE_KEY", "SHOPTALK_SYNTHESIS_KEY"}
+_HERE = ("127.0.0.1", "::1", "localhost")
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _REMOTE_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs"}
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -43,6 +47,8 @@ def examine(root: Path, *, deep: bool = False) -> Iterator[Check]:
     yield Check("workspace", "ok", str(workspace.root))
     yield from _environment()
     yield _disk(workspace)
+    if workspace.store.kind != "local":
+        yield _store(workspace)
     yield from _model(workspace, deep)
     if not workspace.corpora:
         mend = 'add [corpus.NAME] with paths = ["FOLDER"] to shoptalk.toml'
@@ -106,18 +112,18 @@ def corpus_problem(workspace: Workspace, corpus: str) -> str:
 def index_problem(workspace: Workspace, corpus: str) -> str:
     """Return what is wrong with the live index of ``corpus``, "" where nothing shows; checks no bytes."""
     try:
-        manifest = open_current(workspace.index_dir(corpus), corpus).manifest
+        built_with = open_store(workspace, corpus).open().facts.reference
         used = current_reference(workspace)
     except ShoptalkError as error:
         return str(error)
-    if manifest.reference != used:
-        return f"the index was built with {manifest.reference} and {used} is in use now; run `shoptalk index`"
+    if built_with != used:
+        return f"the index was built with {built_with} and {used} is in use now; run `shoptalk index`"
     return ""
 
 
 def _environment() -> Iterator[Check]:
     """Variables that nothing reads are most often misspelt ones."""
-    known = {"SHOPTALK_WORKSPACE"}
+    known = {"SHOPTALK_WORKSPACE", *_SECRETS}
     known |= {f"SHOPTALK_{name}_{field}".upper() for name, model in SECTIONS.items() for field in model.model_fields}
     for name in sorted(name for name in os.environ if name.startswith("SHOPTALK_")):
         if name not in known:
@@ -147,6 +153,26 @@ def _disk(workspace: Workspace) -> Check:
     if free < _GIB:
         return Check("disk", "note", f"{told}: too little for a model", "make room")
     return Check("disk", "ok", told)
+
+
+def _store(workspace: Workspace) -> Check:
+    """Whether the database that holds the indexes answers, lets us in, is new enough, and holds what it says."""
+    from retrieval.databases import KEY_VARIABLE, database
+    from retrieval.remote_store import RemoteStore
+
+    try:
+        there = database(workspace)
+        version, too_old = there.version()
+        for corpus in workspace.corpora:
+            RemoteStore(workspace, corpus, there).check()
+    except ShoptalkError as error:
+        return Check("store", "wrong", str(error))
+    if too_old:
+        return Check("store", "wrong", f"{there.where} is version {version}: {too_old}", "update it")
+    address = urlsplit(workspace.store.url)
+    if address.scheme == "http" and os.environ.get(KEY_VARIABLE) and address.hostname not in _HERE:
+        return Check("store", "note", f"the key goes to {workspace.store.url} unencrypted", "use https://")
+    return Check("store", "ok", f"{there.where}, version {version}")
 
 
 def _file_system(path: Path) -> str:
@@ -239,9 +265,9 @@ def _index(workspace: Workspace, corpus: str, deep: bool) -> Iterator[Check]:
         yield Check(name, "wrong", problem)
     if not deep:
         if not problem:
-            manifest = open_current(index_dir, corpus).manifest
-            told = f"{current_name(index_dir)}, {manifest.documents:,} documents, {manifest.passages:,} passages"
-            yield Check(name, "ok", f"{told}, by {manifest.reference}")
+            facts = open_store(workspace, corpus).open().facts
+            told = f"{facts.name}, {facts.documents:,} documents, {facts.passages:,} passages"
+            yield Check(name, "ok", f"{told}, by {facts.reference}")
         return
     from retrieval.integrity import examine_index
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from retrieval.catalog import PassageRow, after
+from retrieval.databases import ALIVE, KEY_VARIABLE, RECORD, Database, Row, payload
 from retrieval.errors import GenerationGone, SettingsError, StoreError, first_line
-from retrieval.remote_store import ALIVE, KEY_VARIABLE, RECORD, Database, Row, payload
 from retrieval.stores import Ranking
 from retrieval.workspace import StoreSettings
 
@@ -39,11 +40,14 @@ _BURIED = f"died < {ALIVE}"
 
 
 class MilvusDatabase(Database):
-    """See `retrieval.remote_store.Database`."""
+    """See `retrieval.databases.Database`."""
 
     kind = "milvus"
 
     def __init__(self, settings: StoreSettings, key: str) -> None:
+        self._embedded = settings.url.startswith("file:")
+        if self._embedded:  # its server is in this process, and the two complain of each other on stderr
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         try:
             import pymilvus
         except ImportError:
@@ -53,7 +57,6 @@ class MilvusDatabase(Database):
         self._module: Any = pymilvus
         self._settings, self._key = settings, key
         self.where = f"Milvus at {settings.url}"
-        self._embedded = settings.url.startswith("file:")
         self._connecting = threading.Lock()
         # What goes wrong is told by what is raised.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,8 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 from retrieval.catalog import PassageRow
+from retrieval.databases import ALIVE, KEY_VARIABLE, RECORD, Database, Row, payload
 from retrieval.errors import GenerationGone, SettingsError, StoreError, first_line
-from retrieval.remote_store import ALIVE, KEY_VARIABLE, RECORD, Database, Row, payload
 from retrieval.stores import Ranking
 from retrieval.workspace import StoreSettings
 
@@ -39,7 +40,7 @@ _KINDS = {"born": "INTEGER", "died": "INTEGER", "position": "INTEGER", "document
 
 
 class QdrantDatabase(Database):
-    """See `retrieval.remote_store.Database`."""
+    """See `retrieval.databases.Database`."""
 
     kind = "qdrant"
 
@@ -69,13 +70,15 @@ class QdrantDatabase(Database):
             atexit.register(client.close)
             return client
         parts = urlsplit(settings.url)
-        client = self._module.QdrantClient(
-            url=settings.url,
-            port=parts.port or (443 if parts.scheme == "https" else 6333),
-            api_key=self._key or None,
-            timeout=max(1, round(settings.timeout)),
-            check_compatibility=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a key goes unencrypted is `shoptalk doctor`'s to say
+            client = self._module.QdrantClient(
+                url=settings.url,
+                port=parts.port or (443 if parts.scheme == "https" else 6333),
+                api_key=self._key or None,
+                timeout=max(1, round(settings.timeout)),
+                check_compatibility=False,
+            )
         return client
 
     @contextmanager

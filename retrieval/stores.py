@@ -176,6 +176,7 @@ def open_store(workspace: Workspace, corpus: str) -> Store:
         from retrieval.local_store import LocalStore
 
         return LocalStore(workspace, corpus)
-    from retrieval.remote_store import RemoteStore, database
+    from retrieval.databases import database
+    from retrieval.remote_store import RemoteStore
 
     return RemoteStore(workspace, corpus, database(workspace))

@@ -509,7 +509,8 @@ def _validate(
         if problem["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             raise SettingsError(f"{place}: unknown key {section}.{key}; known: {known}") from None
-        wanted = 'wants a list, ["…"]' if problem["type"] == "tuple_type" else problem["msg"].lower()
+        told = problem["msg"].removeprefix("Value error, ")
+        wanted = 'wants a list, ["…"]' if problem["type"] == "tuple_type" else told[:1].lower() + told[1:]
         raise SettingsError(f"{place}: {section}.{key}: {wanted}") from None
     for field in model.model_fields:
         if model is AgentSettings and field == "servers":

@@ -66,7 +66,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
 def forget(workspace: Workspace) -> None:
     """Leave nothing in a server that outlives the test."""
     if workspace.store.kind != "local":
-        from retrieval.remote_store import database
+        from retrieval.databases import database
 
         there = database(workspace)
         for name in there.collections(workspace.store.name):
@@ -318,7 +318,7 @@ def test_ten_switches_under_load_fail_no_search_and_mix_no_generations(workspace
 def test_an_incremental_run_sends_what_changed_and_nothing_else(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retrieval.remote_store import database
+    from retrieval.databases import database
 
     workspace = make_workspace(tmp_path, kind)
     write(workspace, {f"{number}.md": f"# {number}\n\nwombat {number}.\n" for number in range(20)})
