@@ -52,7 +52,7 @@ def main() -> None:
             name = "demo"
             write_corpus(folder / "demo")
             corpus, asked = folder / "demo" / "docs", folder / "demo" / "questions"
-        questions = load_questions(asked)[: arguments.questions]
+        questions = list(load_questions(asked).all[: arguments.questions])
         engines = {store: _engine(folder, store, corpus, arguments.base) for store in STORES}
         embedder = load_embedder("base", Workspace.open(folder / "local"))
         scores, times = _ask(engines, questions, embedder.encode_queries([question.text for question in questions]))

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from retrieval.console import Duration, Invocation, pass_invocation
 from retrieval.errors import GateRefused
 from trainer.models_cli import version_value
+from trainer.options import corpus_option, questions_option, recipe_option
 
 if TYPE_CHECKING:
     from trainer.tune import TuneReport
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 SKIPPED_SHOWN = 20
 
 
-def _folder(help_text: str) -> Callable[[_Command], _Command]:
-    return click.option("--questions", type=click.Path(path_type=Path, file_okay=False), help=help_text)
-
-
-_corpus = click.option("--corpus", default="", help="The corpus, where the workspace has several.")
-_recipe = click.option(
-    "--recipe",
-    type=click.Choice(["auto", "structure", "seed"]),
-    help="How to mine and to train (default: trainer.recipe).",
-)
-
-
 @click.command()
-@_corpus
-@_recipe
-@_folder("Questions with known answers to judge by (BEIR's layout); without them some are mined and held out.")
+@corpus_option
+@recipe_option
+@questions_option("Questions with known answers to judge by (BEIR's layout); without them some are mined and held out.")
 @click.option("--seed", type=int, default=None, help="Of sampling and training (default: trainer.seed).")
 @click.option(
     "--budget",
@@ -108,11 +95,11 @@ def run_tune(
 
 
 @click.command()
-@_corpus
+@corpus_option
 @click.option(
     "--model", "references", multiple=True, help="A model reference; repeat it to compare (default: base and current)."
 )
-@_folder("Questions with known answers, in BEIR's layout.")
+@questions_option("Questions with known answers, in BEIR's layout.")
 @click.option("--mode", type=click.Choice(["dense", "lexical", "hybrid"]), default=None, help="Only this mode.")
 @click.option("--look-again", is_flag=True, help="Even where some of the questions have judged a version before.")
 @click.option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from retrieval.console import Invocation, pass_invocation
+from trainer.options import corpus_option, questions_option, recipe_option
 
 if TYPE_CHECKING:
     from trainer.mined import Mined
@@ -26,17 +27,9 @@ COLUMNS = ("mined", "clear", "distinct", "telling", "silver", "kept")
 
 
 @click.command()
-@click.option("--corpus", default="", help="The corpus, where the workspace has several.")
-@click.option(
-    "--recipe",
-    type=click.Choice(["auto", "structure", "seed"]),
-    help="How to mine and to train (default: trainer.recipe).",
-)
-@click.option(
-    "--questions",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Questions that training must not see, in BEIR's layout.",
-)
+@corpus_option
+@recipe_option
+@questions_option("Questions that training must not see, in BEIR's layout.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the pairs here, one JSON object a line."
 )
