@@ -1,10 +1,12 @@
 # Shoptalk as an image. On a CPU, and on an NVIDIA GPU (to be run with --gpus all):
 #   docker build -t shoptalk .
 #   docker build -t shoptalk:gpu --build-arg DEVICE=gpu .
+# With the client of a vector database: --build-arg EXTRAS=qdrant (or milvus).
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
 ARG DEVICE=cpu
+ARG EXTRAS=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source
 RUN python -m venv /opt/shoptalk
@@ -18,7 +20,7 @@ COPY retrieval retrieval
 COPY trainer trainer
 COPY server server
 COPY agent agent
-RUN /opt/shoptalk/bin/pip install --constraint constraints.txt ".[${DEVICE}]"
+RUN /opt/shoptalk/bin/pip install --constraint constraints.txt ".[${DEVICE}${EXTRAS:+,${EXTRAS}}]"
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/shoptalk /opt/shoptalk

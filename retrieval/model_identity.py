@@ -10,6 +10,7 @@ libraries. A record can only be believed where nothing hangs on it: whoever load
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -102,7 +103,19 @@ def read_record(workspace: Workspace, key: str) -> dict[str, Any]:
 
 
 def write_record(workspace: Workspace, key: str, record: dict[str, Any]) -> None:
-    """Put ``record`` under ``key``, newest last; the oldest beyond 64 go. A reader sees the old file or the new."""
+    """Put ``record`` under ``key``, newest last; the oldest beyond 64 go. A reader sees the old file or the new.
+
+    A server whose workspace may only be read does without.
+    """
+    try:
+        _write_record(workspace, key, record)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        log.info("%s is not written: %s", workspace.models_dir / RECORDS, error.strerror)
+
+
+def _write_record(workspace: Workspace, key: str, record: dict[str, Any]) -> None:
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
     file = workspace.models_dir / RECORDS
     records = {name: value for name, value in _read_all(file).items() if name != key}

@@ -191,15 +191,18 @@ class RemoteEmbedder:
         settings = self._settings
         facts: dict[str, Any] = {"kind": settings.endpoint_kind, "model": settings.endpoint_model}
         max_tokens, max_batch = settings.endpoint_max_tokens, settings.batch_size
+        own: Any = {}
         if settings.endpoint_kind == "tei":
             info = self._endpoint.ask("/info", attempts=QUERY_ATTEMPTS)
             if not isinstance(info, dict) or "model_id" not in info:
                 raise EndpointError(f"{self.reference}/info names no model; is model.endpoint_kind = tei right?")
             facts["model"] = str(info["model_id"])
+            # Text Embeddings Inference does not tell; examples/tei_app.py does.
+            own = info["prompts"] if isinstance(info.get("prompts"), dict) else {}
             facts |= {name: info.get(name) for name in ("model_sha", "model_dtype", "model_type")}
             max_tokens = int(info.get("max_input_length") or max_tokens)
             max_batch = int(info.get("max_client_batch_size") or max_batch)
-        prompts = choose_prompts(settings, facts["model"], {})
+        prompts = choose_prompts(settings, facts["model"], own)
         probe = self._embed([prompts.query + PROBE, prompts.document + PROBE], QUERY_ATTEMPTS)
         served = Served(
             facts=facts,

@@ -1,9 +1,12 @@
 """Detached indexing jobs: processes of their own, which outlive the call and the server that began them.
 
 A job is a folder entry under ``indexes/<corpus>/jobs/``: ``ID.json`` is its state, replaced as a whole
-at every change; ``ID.log`` what its process printed. One job a corpus runs at a time, whichever server
-began it: the process holds a lock on ``LOCK`` for as long as it lives, so a job that says "running" while
-nobody holds the lock in its name has died. SIGTERM cancels it.
+at every change; ``ID.log`` what its process printed; ``ID.cancel`` asks it to stop, and it looks for that at every
+step. One job a corpus runs at a time, whichever server began it: the process holds a lock on ``LOCK`` for as long as it
+lives, so a job that says "running" while nobody holds the lock in its name has died.
+
+Servers on several hosts may share the folder, where its file system has locks that all of them see. A process's number
+says nothing on another host, so only a server beside the job also sends it SIGTERM, which ends its start at once.
 
 This module is the job's process, too: ``python -m server.jobs WORKSPACE CORPUS JOB_ID``.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import platform
 import secrets
 import signal
 import subprocess
@@ -51,6 +55,7 @@ class Job(JobOutput):
     """A job as its state file tells it."""
 
     step: int = Field(default=0, description="How many stages came before this one.")
+    host: str = Field(default="", description="Where its process runs; see `_here`.")
     pid: int = 0
     started: float = 0.0
 
@@ -93,8 +98,7 @@ class Jobs:
     def running(self, corpus: str) -> Job | None:
         """The job that runs for ``corpus``, if any."""
         holder = _holder(self._folder(corpus))
-        job = self._read(corpus, holder) if holder else None
-        return job if job is not None and job.state == "running" else None
+        return self._running(corpus, holder) if holder else None
 
     def get(self, job_id: str) -> Job | None:
         """The job of that id as it stands now."""
@@ -102,14 +106,14 @@ class Jobs:
 
     def cancel(self, job: Job) -> None:
         """Ask ``job`` to stop; it does so at its next step and leaves the live index as it is."""
-        latest: Job | None = job
-        while latest is not None and latest.state == "running":
-            if latest.pid:  # from when it is there, the process minds the signal
-                with suppress(ProcessLookupError):
-                    os.kill(latest.pid, signal.SIGTERM)
-                return
-            time.sleep(_LOOK_EVERY_SECONDS)
-            latest = self._read(job.corpus, job.job_id)
+        if self._running(job.corpus, job.job_id) is None:
+            return
+        _mark(self._folder(job.corpus), job.job_id).touch()
+        # Whoever has not written its number by now looks for the mark after it has.
+        latest = self._running(job.corpus, job.job_id)
+        if latest is not None and latest.pid and latest.host == _here():
+            with suppress(ProcessLookupError):
+                os.kill(latest.pid, signal.SIGTERM)
 
     def recent(self, limit: int = 5) -> list[Job]:
         """The latest jobs of all corpora, newest first."""
@@ -125,6 +129,10 @@ class Jobs:
 
     def _ids(self, corpus: str) -> list[str]:
         return sorted(path.stem for path in self._folder(corpus).glob("*.json"))
+
+    def _running(self, corpus: str, job_id: str) -> Job | None:
+        job = self._read(corpus, job_id)
+        return job if job is not None and job.state == "running" else None
 
     def _read(self, corpus: str, job_id: str) -> Job | None:
         """The job's state; one whose process died is told as failed."""
@@ -155,7 +163,7 @@ class Jobs:
         """Forget all but the latest jobs. Only who holds the lock may call this."""
         folder = self._folder(corpus)
         for job_id in self._ids(corpus)[: -(_KEPT_JOBS - 1)]:
-            for suffix in (".json", ".log"):
+            for suffix in (".json", ".log", ".cancel"):
                 folder.joinpath(job_id + suffix).unlink(missing_ok=True)
 
 
@@ -199,6 +207,19 @@ def _holder(folder: Path) -> str:
         return "" if lock is not None else folder.joinpath("LOCK").read_text(encoding="utf-8")
 
 
+def _here() -> str:
+    """Where a process's number means what it does here: this host and, on Linux, this namespace of numbers."""
+    try:
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return platform.node()
+
+
+def _mark(folder: Path, job_id: str) -> Path:
+    """The file that asks a job to stop."""
+    return folder / f"{job_id}.cancel"
+
+
 def _read_state(folder: Path, job_id: str) -> Job | None:
     try:
         return Job.model_validate_json(folder.joinpath(f"{job_id}.json").read_bytes())
@@ -225,7 +246,7 @@ class _Work:
         job = _read_state(self._folder, job_id)
         if job is None:
             raise IndexingError(f"there is no job {job_id} for corpus {corpus}")
-        self._job = job.model_copy(update={"pid": os.getpid()})
+        self._job = job.model_copy(update={"host": _here(), "pid": os.getpid()})
         self._written = 0.0
         self._stopping = False
 
@@ -234,6 +255,8 @@ class _Work:
         signal.signal(signal.SIGTERM, self._stop)
         try:
             self._tell("running")
+            if self._asked_to_stop():
+                raise IndexingCancelled
             self._index()
         except (IndexingCancelled, KeyboardInterrupt):
             self._tell("cancelled")
@@ -250,6 +273,9 @@ class _Work:
         if first and self._job.stage == _STARTING:
             raise KeyboardInterrupt
 
+    def _asked_to_stop(self) -> bool:
+        return self._stopping or _mark(self._folder, self._job.job_id).exists()
+
     def _index(self) -> None:
         from retrieval.indexing import build_index
 
@@ -259,7 +285,7 @@ class _Work:
             self._job.corpus,
             full=self._job.mode == "full",
             progress=self._progress,
-            stop=lambda: self._stopping,
+            stop=self._asked_to_stop,
         )
         self._tell(
             "done",

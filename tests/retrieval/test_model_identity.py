@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from tiny_model import save_tiny_model
 from retrieval.embedders import LazyEmbedder, load_embedder, load_local, open_embedder
 from retrieval.errors import ModelError
 from retrieval.indexing import build_index
-from retrieval.model_identity import RECORDS, recall
+from retrieval.model_identity import RECORDS, recall, write_record
 from retrieval.models import resolve
 from retrieval.workspace import Workspace
 
@@ -125,3 +126,20 @@ def test_records_do_not_pile_up(workspace: Workspace) -> None:
     file.write_text(json.dumps({str(number): {} for number in range(200)}), encoding="utf-8")
     load_local("base", workspace)
     assert len(json.loads(file.read_text(encoding="utf-8"))) == 64 and known(workspace)
+
+
+def test_a_workspace_that_may_only_be_read_is_left_as_it_is(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (workspace.models_dir / RECORDS).read_bytes()
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refused)  # whoever runs the tests as root may write anywhere
+    with caplog.at_level("INFO"):
+        write_record(workspace, "key", {"a": 1})
+    assert (workspace.models_dir / RECORDS).read_bytes() == before and "Read-only file system" in caplog.text
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+    with pytest.raises(OSError, match="no space"):
+        write_record(workspace, "key", {"a": 1})

@@ -3,11 +3,16 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from hash_embedder import HashEmbedder
 
+import retrieval.indexing
+import server.jobs
 from retrieval.workspace import Workspace
 from server.jobs import Job, Jobs
 
@@ -106,3 +111,66 @@ def test_only_the_latest_jobs_are_kept(indexed: Workspace) -> None:
     ended(jobs, newest)
     assert len(list(folder.glob("*.json"))) == 20
     assert jobs.recent(1)[0].job_id == newest.job_id
+
+
+@contextmanager
+def running_elsewhere(workspace: Workspace, pid: int) -> Iterator[Job]:
+    """A job that runs on another host, which happens to have given its process the number ``pid``."""
+    folder = workspace.index_dir("handbook") / "jobs"
+    folder.mkdir()
+    job = Job(job_id="j1", corpus="handbook", mode="full", state="running", host="another host", pid=pid)
+    (folder / "j1.json").write_text(job.model_dump_json())
+    (folder / "LOCK").write_text("j1")
+    with (folder / "LOCK").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield job
+
+
+def test_a_job_of_another_host_is_seen_joined_and_cancelled_by_its_mark_alone(hashed: Workspace) -> None:
+    jobs = Jobs(hashed)
+    mark = hashed.index_dir("handbook") / "jobs" / "j1.cancel"
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        with running_elsewhere(hashed, bystander.pid) as job:
+            assert jobs.running("handbook") == jobs.start("handbook", "full") == job
+            assert not mark.exists()
+            jobs.cancel(job)
+            assert mark.exists() and bystander.poll() is None
+        bystander.kill()
+    gone = jobs.get("j1")
+    assert gone is not None and gone.state == "failed", "its host died, and the lock with it"
+
+
+def test_a_job_obeys_a_mark_that_comes_before_its_process_looks(
+    fresh: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(fresh)
+    with monkeypatch.context() as patch:
+        patch.setattr(server.jobs, "_here", lambda: "another host")
+        job = jobs.start("handbook", "incremental")
+        jobs.cancel(job)
+    assert ended(jobs, job).state == "cancelled"
+
+
+def test_a_job_obeys_a_mark_at_its_next_step_and_leaves_the_live_index(
+    hashed: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = hashed.index_dir("handbook") / "jobs"
+    folder.mkdir()
+    job = Job(job_id="j1", corpus="handbook", mode="full", state="running", stage="starting")
+    (folder / "j1.json").write_text(job.model_dump_json())
+
+    class Marking(HashEmbedder):
+        def encode_documents(self, texts: Sequence[str], *rest: Any) -> Any:
+            (folder / "j1.cancel").touch()
+            return super().encode_documents(texts, *rest)
+
+    monkeypatch.setattr(retrieval.indexing, "open_embedder", lambda *_: Marking("other"))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        server.jobs._Work(hashed.root, "handbook", "j1").run()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    stopped = server.jobs._read_state(folder, "j1")
+    assert stopped is not None and stopped.state == "cancelled" and stopped.stage == "encoding"
+    assert stopped.host == server.jobs._here() and stopped.pid == os.getpid()
+    assert (hashed.index_dir("handbook") / "CURRENT").read_text().strip() == "g000001"

@@ -22,7 +22,7 @@ from retrieval.workspace import Workspace
 from server.app import build_server
 from server.contract import SkippedFile
 from server.http import HttpServer
-from server.jobs import Job
+from server.jobs import Job, _here
 
 TASKS = "io.modelcontextprotocol/tasks"
 STARTED = time.time()
@@ -34,7 +34,7 @@ def running(workspace: Workspace, pid: int = 0) -> Iterator[Job]:
     folder = workspace.index_dir("handbook") / "jobs"
     folder.mkdir(exist_ok=True)
     job = Job(job_id="j1", corpus="handbook", mode="full", state="running", stage="encoding", done=3, total=9)
-    job = job.model_copy(update={"pid": pid, "started": STARTED, "seconds": 2.5})
+    job = job.model_copy(update={"host": _here(), "pid": pid, "started": STARTED, "seconds": 2.5})
     write(workspace, job)
     (folder / "LOCK").write_text(job.job_id)
     with (folder / "LOCK").open("r+") as lock:
