@@ -6,6 +6,10 @@ Both see the words that :func:`retrieval.tokens.tokenize` finds.
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import tempfile
+import weakref
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,8 +47,17 @@ class LexicalIndex:
     nothing is seen until :meth:`commit`.
     """
 
-    def __init__(self, folder: Path, index: Any, language: str, writer: Any = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        index: Any,
+        language: str,
+        writer: Any = None,
+        links: Path | None = None,
+    ) -> None:
         self._folder = folder
+        if links is not None:
+            weakref.finalize(self, shutil.rmtree, links, ignore_errors=True)
         self._index = index
         self._language = language
         self._writer = writer
@@ -73,12 +86,13 @@ class LexicalIndex:
             IndexingError: there is no readable index there.
         """
         tantivy = engine_module("tantivy")
+        links = None if writable or os.access(folder, os.W_OK) else _links(folder)
         with _damage_told(folder):
-            index = tantivy.Index.open(str(folder))
+            index = tantivy.Index.open(str(links or folder))
             # Without this, tantivy keeps a thread that watches a folder which never changes.
             index.config_reader("manual")
             index.reload()
-        return cls(folder, index, language, _writer(index) if writable else None)
+        return cls(folder, index, language, _writer(index) if writable else None, links)
 
     def __len__(self) -> int:
         """How many passages can be found."""
@@ -196,6 +210,15 @@ class LexicalIndex:
 def _writer(index: Any) -> Any:
     # One thread writes one segment, and the same segment each time.
     return index.writer(_WRITER_BYTES, 1)
+
+
+def _links(folder: Path) -> Path:
+    """Links to the files of ``folder``: tantivy takes a lock to read, for which a read-only folder has no place."""
+    links = Path(tempfile.mkdtemp(prefix="shoptalk-lexical-"))
+    for path in folder.iterdir():
+        if path.suffix != ".lock":
+            (links / path.name).symlink_to(path.absolute())
+    return links
 
 
 @contextmanager

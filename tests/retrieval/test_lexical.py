@@ -140,6 +140,21 @@ def test_deleted_passages_are_gone_and_added_ones_found(tmp_path: Path, index: L
     assert {number for number, _ in reopened.search("diabetes", 5)} == {20, 60}
 
 
+def test_an_index_that_may_only_be_read_is_searched_and_not_touched(
+    tmp_path: Path, index: LexicalIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lock in (tmp_path / "lexical").glob("*.lock"):
+        lock.unlink()
+    before = sorted(path.name for path in (tmp_path / "lexical").iterdir())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(lexical.os, "access", lambda *_: False)
+    reader = LexicalIndex.open(tmp_path / "lexical", "english")
+    assert reader.search("E11.9", 5)[0][0] == 10
+    assert sorted(path.name for path in (tmp_path / "lexical").iterdir()) == before
+    del reader
+    assert not list(tmp_path.glob("shoptalk-lexical-*"))
+
+
 def test_an_empty_index_answers_nothing(tmp_path: Path) -> None:
     index = LexicalIndex.create(tmp_path / "empty", "english")
     index.commit()
