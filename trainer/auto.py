@@ -68,7 +68,7 @@ class _Search:
 
     def run(self, recipe: Recipe) -> tuple[Recipe, list[Trial]]:
         dose = FIRST_DOSE
-        arms = [arm for arm in ARMS if self._has(arm, FEWEST_PAIRS)]
+        arms = [arm for arm in ARMS if self._has(arm)]
         arms = self._round(arms, dose, max(1, len(arms) // FACTOR))
         # A round of a third of the arms at three times the dose costs what the one before it cost.
         while len(arms) > 1 and self._affords(len(arms), dose * FACTOR):
@@ -81,8 +81,12 @@ class _Search:
         chosen = replace(best, name=recipe.name, description=f"{recipe.description}: {best.name}")
         return chosen, self._trials
 
-    def _has(self, arm: Recipe, pairs: int) -> bool:
-        return len(self._bench.mined.take(arm, pairs, self._bench.seed)) >= pairs
+    def _has(self, arm: Recipe) -> bool:
+        """Whether there is enough to learn from; a loss of negatives alone wants them with each pair."""
+        if len(self._bench.mined.take(arm, FEWEST_PAIRS, self._bench.seed)) < FEWEST_PAIRS:
+            return False
+        sample = replace(arm, max_pairs=FEWEST_PAIRS)
+        return arm.loss == "ranking" or len(self._bench.pairs(sample, [])) >= FEWEST_PAIRS // 2
 
     def _round(self, arms: list[Recipe], dose: int, survivors: int) -> list[Recipe]:
         """Train each arm on ``dose`` pairs; return the best ``survivors``, best first."""

@@ -63,6 +63,11 @@ class Material:
         return tuple(tuple(places) for places in found)
 
     @cached_property
+    def normalised(self) -> tuple[str, ...]:
+        """Each passage as it is embedded, `normalise`d."""
+        return tuple(normalise(passage.embedded_text) for passage in self.passages)
+
+    @cached_property
     def sections_of(self) -> dict[str, tuple[int, ...]]:
         """For each document that has sections, their places in reading order."""
         found: dict[str, list[int]] = defaultdict(list)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.material import Material, normalise
 from trainer.pairs import Pair
+from trainer.recipes import NegativeSource
 
 if TYPE_CHECKING:
     from retrieval.embedders import Embedder
     from retrieval.lexical import Bm25Scorer
 
-__all__ = ["NegativeSource", "add_hard_negatives", "refresh_hard_negatives"]
+__all__ = ["add_hard_negatives", "refresh_hard_negatives"]
 
 # Each side's best so many are looked at; the sample is drawn from the first that pass.
 LOOKED_AT = 40
@@ -26,9 +27,6 @@ SAMPLED_FROM = 15
 # unlabelled answer as a negative (Moreira et al., NV-Retriever, 2024: positive-aware mining).
 MAX_SHARE_OF_POSITIVE = 0.95
 BLOCK = 256
-
-NegativeSource = Literal["model", "lexical", "both"]
-"""Whose best passages are looked at: the model's, BM25's, or both in turns."""
 
 
 def add_hard_negatives(
@@ -71,7 +69,7 @@ def add_hard_negatives(
     if source != "model" and lexical is None:
         raise ValueError(f"source = {source!r} needs a Bm25Scorer over the passages")
     generator = Random(seed)
-    texts = [normalise(passage.embedded_text) for passage in material.passages]
+    texts = material.normalised
     result = []
     for start in range(0, len(pairs), BLOCK):
         similarity = anchors[start : start + BLOCK] @ passages.T

@@ -7,7 +7,10 @@ from typing import Literal
 
 from retrieval.errors import SettingsError
 
-__all__ = ["ARMS", "AUTO", "RECIPES", "Recipe", "find_recipe"]
+__all__ = ["ARMS", "AUTO", "RECIPES", "NegativeSource", "Recipe", "find_recipe"]
+
+NegativeSource = Literal["model", "lexical", "both"]
+"""Whose best passages may be hard negatives: the base's, BM25's, or both in turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,9 @@ class Recipe:
     """For a model of static token embeddings, whose rows are touched too seldom for small steps."""
     warmup: float = 0.1
     hard_negatives: int = 0
+    negatives_from: NegativeSource = "model"
+    refresh_negatives: bool = False
+    """Have the model that the first half made choose the second half's; costs another encoding of the corpus."""
     false_negative_mask: bool = False
     max_tokens: int | None = None
     """Longer texts are cut for training only; None leaves the model's own limit."""
@@ -62,7 +68,10 @@ class Recipe:
         """What sets it apart, in a line."""
         parts = [" ".join(self.rules), f"rate {self.learning_rate:g}", f"{self.epochs} x {self.batch_size}"]
         if self.hard_negatives:
-            parts.append(f"{self.hard_negatives} hard")
+            whose = "" if self.negatives_from == "model" else f" by {self.negatives_from}"
+            parts.append(f"{self.hard_negatives} hard{whose}{', chosen again' if self.refresh_negatives else ''}")
+        if self.loss != "ranking":
+            parts.append(f"{self.loss} loss")
         if self.lessons:
             parts.append(f"{self.lessons} lessons")
         return ", ".join(parts)
@@ -104,6 +113,8 @@ _STRUCTURE = Recipe(
 ARMS: tuple[Recipe, ...] = (
     _STRUCTURE,
     replace(_STRUCTURE, name="structure without hard negatives", hard_negatives=0),
+    replace(_STRUCTURE, name="structure with negatives by words too", negatives_from="both"),
+    replace(_STRUCTURE, name="structure with triplet loss", loss="triplet"),
     replace(_STRUCTURE, name="structure and titles", rules=(*_STRUCTURE.rules, "heading_path", "title")),
     replace(_STRUCTURE, name="prose", rules=("title", "cloze", "keyphrase"), filler_rules=()),
     replace(_STRUCTURE, name="structure and prose", rules=(*_STRUCTURE.rules, "cloze", "keyphrase"), filler_rules=()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,20 @@ class TrainingLog:
     examples_per_second: float = 0.0
     choices: list[str] = field(default_factory=list)
     """What was chosen by itself, and why."""
+
+    def then(self, later: TrainingLog) -> TrainingLog:
+        """The log of this training and of ``later``, which went on from its weights."""
+        return replace(
+            later,
+            steps=self.steps + later.steps,
+            seconds=self.seconds + later.seconds,
+            pairs=self.pairs + later.pairs,
+            lessons=self.lessons + later.lessons,
+            losses=[*self.losses, *((self.steps + step, loss) for step, loss in later.losses)],
+            dev=[*self.dev, *((self.steps + step, score) for step, score in later.dev)],
+            kept_step=self.steps + later.kept_step,
+            choices=list(dict.fromkeys((*self.choices, *later.choices))),
+        )
 
 
 class StepLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder
 from retrieval.embedding_cache import encode_cached
+from retrieval.lexical import Bm25Scorer
 from retrieval.workspace import Workspace
 from trainer.diagnosis import PairSigns, measure_pairs
 from trainer.distillation import Lesson
@@ -19,7 +21,7 @@ from trainer.evaluation import Candidates, Judge
 from trainer.leakage import refuse_leaks
 from trainer.lessons import fused_lessons
 from trainer.mined import Mined
-from trainer.negatives import add_hard_negatives
+from trainer.negatives import add_hard_negatives, refresh_hard_negatives
 from trainer.pairs import Pair
 from trainer.probe import Probe
 from trainer.recipes import Recipe
@@ -93,9 +95,11 @@ class Workbench:
             held=self.mined.held_passages,
             count=recipe.hard_negatives,
             seed=self.seed,
+            source=recipe.negatives_from,
+            lexical=None if recipe.negatives_from == "model" else self.lexical,
         )
         # Where hard negatives are scarce the pairs are worth more than the negatives.
-        used = len(found) >= len(pairs) // 2
+        used = len(found) >= len(pairs) // 2 or recipe.loss == "triplet"
         notes.append(
             f"hard negatives {'used' if used else 'not used'}: {len(found)} of {len(pairs)} pairs have one below .95 "
             f"of their positive's similarity"
@@ -129,7 +133,22 @@ class Workbench:
         notes: list[str] = []
         pairs = self.pairs(recipe, notes)
         refuse_leaks(pairs, [question.text for question in self.mined.questions.all], self.mined.held)
-        log = train(
+        if recipe.refresh_negatives and any(pair.negatives for pair in pairs):
+            before = self._train(recipe, pairs[::2], (), folder and folder / "before")
+            pairs = [*pairs[::2], *self._refreshed(recipe, pairs[1::2])]
+            notes.append("hard negatives of the second half chosen again, by the model that the first half made")
+            log = before.then(self._train(recipe, pairs[len(pairs) - len(pairs) // 2 :], self.lessons(recipe), folder))
+        else:
+            log = self._train(recipe, pairs, self.lessons(recipe), folder)
+        notes += log.choices
+        share, score = self._mix(recipe.averages, notes)
+        log.dev.append((log.steps, score))
+        return Fit(recipe, pairs, log, share, score, notes)
+
+    def _train(
+        self, recipe: Recipe, pairs: Sequence[Pair], lessons: Sequence[Lesson], folder: Path | None
+    ) -> TrainingLog:
+        return train(
             self.embedder.model,
             pairs,
             recipe,
@@ -138,13 +157,26 @@ class Workbench:
             seed=self.seed,
             dev_score=lambda: self.probe.score(self.embedder),
             progress=self.progress,
-            lessons=self.lessons(recipe),
+            lessons=lessons,
             folder=folder,
         )
-        notes += log.choices
-        share, score = self._mix(recipe.averages, notes)
-        log.dev.append((log.steps, score))
-        return Fit(recipe, pairs, log, share, score, notes)
+
+    def _refreshed(self, recipe: Recipe, pairs: Sequence[Pair]) -> list[Pair]:
+        return refresh_hard_negatives(
+            self.mined.material,
+            pairs,
+            self.embedder,
+            held=self.mined.held_passages,
+            count=recipe.hard_negatives,
+            seed=self.seed + 1,
+            source=recipe.negatives_from,
+            lexical=None if recipe.negatives_from == "model" else self.lexical,
+        )
+
+    @cached_property
+    def lexical(self) -> Bm25Scorer:
+        """BM25 over the passages."""
+        return Bm25Scorer(self.mined.texts, self.workspace.passages.language)
 
     def base_score(self) -> float:
         """What the base itself scores where trained states are looked at."""

@@ -101,3 +101,39 @@ def test_what_was_learned_from_lessons_moves_the_base(bench: Workbench) -> None:
     assert fit.log.lessons > 0 and fit.log.steps > 2
     after = copy_weights(bench.embedder.model)
     assert any(not np.array_equal(after[name].numpy(), bench.base_weights[name].numpy()) for name in after)
+
+
+def test_both_losses_are_tried_on_the_same_pairs_in_one_search(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = tuple(arm for arm in ARMS if arm.name in ("structure", "structure with triplet loss"))
+    monkeypatch.setattr(auto, "ARMS", both)
+    _, trials = search(bench, find_recipe(AUTO), budget=0.0)
+    assert [trial.name for trial in trials] == ["structure", "structure with triplet loss"]
+    assert "triplet" in trials[1].settings
+    recipes = [replace(arm, max_pairs=96) for arm in both]
+    ranking, triplet = ({pair.anchor for pair in bench.pairs(recipe, [])} for recipe in recipes)
+    assert triplet <= ranking and len(triplet) >= len(ranking) // 2
+
+
+def test_the_second_half_learns_from_negatives_that_the_first_half_made_hard(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), max_pairs=128)
+    plain = bench.fit(recipe)
+    again = bench.fit(replace(recipe, refresh_negatives=True))
+    before = {(pair.anchor, pair.positive): pair.negatives for pair in plain.pairs}
+    half = len(again.pairs) - len(again.pairs) // 2
+    changed = [before[pair.anchor, pair.positive] != pair.negatives for pair in again.pairs]
+    assert not any(changed[:half]) and sum(changed[half:]) > half // 4
+    assert again.log.pairs == len(again.pairs) == len(plain.pairs)
+    assert [step for step, _ in again.log.losses] == sorted({step for step, _ in again.log.losses})
+    assert any("chosen again" in note for note in again.notes)
+
+
+def test_negatives_may_come_from_words(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), max_pairs=128)
+    by_model, by_words = (
+        {pair.anchor: pair.negatives for pair in bench.pairs(replace(recipe, negatives_from=source), [])}
+        for source in ("model", "lexical")
+    )
+    shared = by_model.keys() & by_words.keys()
+    assert sum(by_model[anchor] != by_words[anchor] for anchor in shared) > len(shared) // 4

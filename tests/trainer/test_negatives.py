@@ -11,8 +11,9 @@ from retrieval.lexical import Bm25Scorer
 from retrieval.passages import Passage
 from retrieval.structure import Block, Section
 from trainer.material import Material
-from trainer.negatives import MAX_SHARE_OF_POSITIVE, NegativeSource, add_hard_negatives, refresh_hard_negatives
+from trainer.negatives import MAX_SHARE_OF_POSITIVE, add_hard_negatives, refresh_hard_negatives
 from trainer.pairs import Pair
+from trainer.recipes import NegativeSource
 
 TEXTS = [
     "the pump must be primed with clean water",  # the positive
