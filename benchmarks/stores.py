@@ -3,7 +3,7 @@
     pip install '.[cpu,demo,milvus-lite,qdrant]'
     python benchmarks/stores.py [--set NAME=FOLDER] [--questions 200] [--base REF] [--json]
 
-FOLDER is a data set: ``docs/`` with ``questions-docs/``; without one, the demo's corpus. Its passages are indexed in the
+FOLDER is a data set: ``docs/`` with ``questions-docs/``; without one, the demo corpus. Its passages are indexed in the
 workspace, in Qdrant and in Milvus, with the same vectors: in their embedded kinds (exact, one process, slow), or in the
 servers that SHOPTALK_TEST_QDRANT_URL and SHOPTALK_TEST_MILVUS_URL name. Each question is asked of all of them in turn.
 

@@ -73,14 +73,33 @@ def init(invocation: Invocation, paths: tuple[Path, ...], base_model: str) -> No
 @click.option("--full", is_flag=True, help="Read and cut every document anew.")
 @click.option("--verify", is_flag=True, help="Change nothing; check every byte of the indexes there are.")
 @click.option("--watch", is_flag=True, help="Go on: index each change of the documents, until Ctrl-C.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where passages are encoded: in this process, or by the workers of a Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    default="",
+    metavar="ADDRESS",
+    help="The cluster, such as HOST:6379 (default: RAY_ADDRESS, else Ray on this machine alone).",
+)
 @pass_invocation
-def index(invocation: Invocation, corpus: str, full: bool, verify: bool, watch: bool) -> int:
+def index(
+    invocation: Invocation, corpus: str, full: bool, verify: bool, watch: bool, engine: str, ray_address: str
+) -> int:
     """Bring the search index up to date with the documents.
 
     Without CORPUS, every corpus of the workspace.
     """
     if verify and watch:
         raise click.UsageError("--verify changes nothing, and --watch indexes; give one of them")
+    if engine == "ray" and (verify or watch):
+        raise click.UsageError("--engine ray is for a run that encodes; leave out --verify and --watch")
+    if ray_address and engine != "ray":
+        raise click.UsageError("--ray-address is of use with --engine ray only; give both")
     from retrieval.embedders import open_embedder
     from retrieval.indexing import build_index
     from retrieval.models import current_reference
@@ -91,11 +110,14 @@ def index(invocation: Invocation, corpus: str, full: bool, verify: bool, watch: 
         return _verify(invocation, workspace, names)
     if watch:
         _watch(invocation, workspace, names, full)
-    embedder = open_embedder(current_reference(workspace), workspace) if len(names) > 1 else None
-    reports = []
-    for name in names:
-        with invocation.progress() as progress:
-            reports.append(build_index(workspace, name, embedder=embedder, full=full, progress=progress))
+    if engine == "ray":
+        reports = _index_on_ray(invocation, workspace, names, full, ray_address)
+    else:
+        embedder = open_embedder(current_reference(workspace), workspace) if len(names) > 1 else None
+        reports = []
+        for name in names:
+            with invocation.progress() as progress:
+                reports.append(build_index(workspace, name, embedder=embedder, full=full, progress=progress))
     value = {"corpora": [asdict(report) for report in reports]}
     invocation.emit(value, "\n".join(line for report in reports for line in _report_lines(report)))
     return 0
@@ -146,9 +168,14 @@ def status(invocation: Invocation, settings: bool) -> None:
     corpora = [_corpus_status(workspace, name) for name in workspace.corpora]
     lines = [f"workspace  {workspace.root}", f"model      {model['reference']} (base: {model['base']})"]
     lines += [f"           problem: {problem}" for problem in problems]
+    store = workspace.store
+    if store.kind != "local":
+        lines.append(f"store      {store.kind}, {store.url}")
     for corpus in corpora:
         lines += _corpus_lines(corpus)
-    return invocation.emit({"workspace": str(workspace.root), "model": model, "corpora": corpora}, "\n".join(lines))
+    told = {"kind": store.kind, "url": store.url}
+    value = {"workspace": str(workspace.root), "model": model, "store": told, "corpora": corpora}
+    return invocation.emit(value, "\n".join(lines))
 
 
 @click.command()
@@ -170,6 +197,20 @@ def doctor(invocation: Invocation, deep: bool) -> int:
     ]
     invocation.emit({"wrong": wrong, "checks": [asdict(check) for check in checks]}, "\n".join(lines))
     return int(wrong)
+
+
+def _index_on_ray(
+    invocation: Invocation, workspace: Workspace, names: Sequence[str], full: bool, address: str
+) -> list[IndexReport]:
+    from retrieval.ray_cluster import connected
+    from retrieval.ray_embedding import index_on_ray
+
+    reports = []
+    with connected(address):
+        for name in names:
+            with invocation.progress() as progress:
+                reports.append(index_on_ray(workspace, name, full=full, progress=progress))
+    return reports
 
 
 def _watch(invocation: Invocation, workspace: Workspace, names: Sequence[str], full: bool) -> None:

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EmbeddingCache", "encode_cached", "encode_missing", "open_cache", "portions", "prune_caches", "text_hash"]
+__all__ = [
+    "ENCODE_BATCH",
+    "EmbeddingCache",
+    "encode_cached",
+    "encode_missing",
+    "encoding_order",
+    "open_cache",
+    "portions",
+    "prune_caches",
+    "text_hash",
+]
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +175,7 @@ def encode_missing(
     digests = [text_hash(text) for text in texts]
     found = cache.find(set(digests))
     missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in found}
-    # Longest first, so that batches are of alike lengths and the time left is not underestimated.
-    pending = sorted(missing, key=lambda digest: -len(missing[digest]))
+    pending = encoding_order(missing)
     report(len(texts) - len(pending))
     for start in range(0, len(pending), ENCODE_BATCH):
         some = pending[start : start + ENCODE_BATCH]
@@ -179,6 +188,15 @@ def encode_missing(
     for row, digest in enumerate(digests):
         vectors[row] = found[digest]
     return vectors, len(missing)
+
+
+def encoding_order(texts: Mapping[str, str]) -> list[str]:
+    """Return the hashes of ``texts`` as these are to be encoded, ``ENCODE_BATCH`` at a time.
+
+    Longest first, so that batches are of alike lengths and the time left is not underestimated. It depends on nothing
+    but the texts: the last bits of a vector are those of the batch that it was encoded in.
+    """
+    return sorted(texts, key=lambda digest: (-len(texts[digest]), digest))
 
 
 def portions(items: Iterable[_T]) -> Iterator[list[_T]]:

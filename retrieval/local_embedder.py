@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,7 +19,7 @@ from retrieval.errors import ModelError, first_line
 from retrieval.model_identity import Identity, model_folder, remember, tokenizer_file
 from retrieval.models import ResolvedModel, resolve
 from retrieval.prompts import choose_prompts
-from retrieval.threads import in_threads
+from retrieval.threads import cores, in_threads
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ class LocalEmbedder:
             return vectors
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         if self.compute.device == "cpu":
-            workers = os.cpu_count() or 1
+            workers = cores()
             batches = [order[start : start + CPU_BATCH] for start in range(0, len(order), CPU_BATCH)]
         else:
             workers = 1

@@ -8,7 +8,6 @@ depend on its neighbours; and with nothing to pad and all of it in the cache it 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from retrieval.local_embedder import load_local
 from retrieval.model_identity import recall
 from retrieval.models import remove_staging, resolve, staging_folder
 from retrieval.onnx_export import GRAPH, RECORD, TOKENIZER, export, int8_fingerprint
-from retrieval.threads import in_threads
+from retrieval.threads import cores, in_threads
 from retrieval.token_counting import TokenizerFile
 from retrieval.workspace import Workspace
 
@@ -91,7 +90,7 @@ class OnnxEmbedder:
             return vectors
         # Longest first, so that no thread is left with a long one at the end.
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        with in_threads(min(os.cpu_count() or 1, len(texts))) as run:
+        with in_threads(min(cores(), len(texts))) as run:
             encoded = run(lambda row: self._forward(prompt + texts[row]), order)
             for done, (row, vector) in enumerate(encoded, 1):
                 vectors[row] = vector

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["in_threads"]
+__all__ = ["cores", "in_threads"]
+
+
+def cores() -> int:
+    """Return how many threads may compute: ``OMP_NUM_THREADS``, as a Ray worker has it, or one a core."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return int(allowed) if allowed.isdigit() and int(allowed) else os.cpu_count() or 1
 
 
 @contextmanager
