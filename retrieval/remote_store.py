@@ -42,7 +42,9 @@ FORMAT = 1
 """The version of everything in a build; one of another version is left alone, or built anew beside it."""
 MAX_QUERY_TERMS = 64
 MAX_QUERY_CHARS = 32_768
-_BLOCK = 512
+# What is sent at once: so many numbers of vectors, which are some twenty characters each on the way to Qdrant, which
+# takes 32 MB; and no more passages than so many.
+_NUMBERS, _BLOCK = 400_000, 512
 # So many passages tell how long passages are, wherever they stand.
 _LENGTH_SAMPLE = 20_000
 
@@ -142,6 +144,7 @@ class RemoteStore:
         """Grow the live build by what changed, or begin another."""
         import numpy as np
 
+        self._drop_all_but_the_live()
         base, numbers, made_by = draft.base, draft.catalog.numbers(), draft.made_by
         gone = restated = np.empty(0, dtype=np.int64)
         new, live = numbers, 0
@@ -155,7 +158,6 @@ class RemoteStore:
             gone, new = np.setdiff1d(known, numbers), np.setdiff1d(numbers, known)
             restated = draft.catalog.restated(base.catalog_file)
         else:
-            self._drop_all_but_the_live()
             build = f"{self._alias}_{uuid.uuid4().hex[:12]}"
             self._database.create(build, made_by.dimension)
             average_length, record = self._average_length(draft, numbers), None
@@ -164,9 +166,10 @@ class RemoteStore:
         record = {**(record or {"format": FORMAT, "live": 0}), "mark": mark}
         self._database.put_record(build, made_by.dimension, record)
         for some, vectors in draft.encode(new):
-            for start in range(0, len(some), _BLOCK):
+            block = max(1, min(_BLOCK, _NUMBERS // made_by.dimension))
+            for start in range(0, len(some), block):
                 draft.check_stop()
-                end = start + _BLOCK
+                end = start + block
                 rows = self._rows(draft, some[start:end].tolist(), vectors[start:end])
                 self._database.put(build, rows, live + 1, average_length)
         for start in range(0, len(restated), _BLOCK):
