@@ -104,7 +104,7 @@ class Engines:
             return ("failed" if reason else "not loaded"), reason
 
     def live(self, corpus: str) -> str | None:
-        """The name of the live generation of ``corpus``; None where there is none, or its store does not answer."""
+        """The name of the live generation of ``corpus``; None where there is none, "" where nobody can tell."""
         with self._lock:
             if corpus not in self._stores:
                 self._stores[corpus] = open_store(self._workspace, corpus)
@@ -113,7 +113,7 @@ class Engines:
             return store.live()
         except IndexingError as error:
             logger.warning("%s", error)
-            return None
+            return ""
 
     def info(self, corpus: str) -> EngineInfo:
         """What is live for ``corpus``.

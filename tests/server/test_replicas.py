@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from hash_embedder import HashEmbedder
-from http_serving import indexed_workspace, message
+from http_serving import indexed_workspace, message, serving
 from test_http import process
 
 from retrieval.indexing import build_index
@@ -93,6 +93,21 @@ def test_each_of_two_replicas_follows_every_switch_and_fails_no_search(tmp_path:
         for answer in mine:
             # Generation g holds g - 1 chapters beside the page that tells of holidays.
             assert len(answer["hits"]) == int(answer["generation"][1:])
+
+
+def test_a_server_whose_database_is_down_runs_on_and_says_that_it_is_not_ready(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    store = f'[store]\nkind = "qdrant"\nurl = "{url}"\ntimeout = 1.0\n'
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "shoptalk.toml").write_text(f'[corpus.handbook]\npaths = ["docs"]\n{store}')
+    with serving(Workspace.open(tmp_path)) as server, httpx2.Client(timeout=60) as client:
+        ready = client.get(server.url.replace("/mcp", "/readyz"))
+        asked = {"name": "search_corpus", "arguments": {"query": "holiday", "mode": "lexical"}}
+        answer = client.post(server.url, **message("tools/call", asked)).json()["result"]
+    assert (ready.status_code, ready.json()["why"]) == (503, ["an index cannot be opened"])
+    assert answer["isError"] and f"{url} does not answer" in answer["content"][0]["text"]
 
 
 def switch(workspace: Workspace) -> None:
