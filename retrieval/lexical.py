@@ -13,7 +13,7 @@ import weakref
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,13 @@ class LexicalIndex:
         self._writer = None
         self._index.reload()
         self._searcher = self._index.searcher()
+
+    def abandon(self) -> None:
+        """End writing without a commit; once this returns, nothing more is written into the folder."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(ValueError, OSError):  # what went wrong is being told already
+                writer.wait_merging_threads()
 
     def search(self, query: str, limit: int, allowed: NDArray[np.int64] | None = None) -> list[tuple[int, float]]:
         """Return up to ``limit`` ``(id, BM25 score)``, best first, equal scores by id.

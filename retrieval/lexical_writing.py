@@ -65,11 +65,16 @@ def write_lexical(
         index.delete(gone.tolist())
     else:
         index, added, ghosts = LexicalIndex.create(folder, language), numbers, 0
-    for start in range(0, len(added), BATCH):
-        check_stop()
-        some = added[start : start + BATCH].tolist()
-        index.add(zip(some, texts(some), strict=True))
-    index.commit()
+    try:
+        for start in range(0, len(added), BATCH):
+            check_stop()
+            some = added[start : start + BATCH].tolist()
+            index.add(zip(some, texts(some), strict=True))
+        index.commit()
+    except BaseException:
+        # Its threads would go on to write into a folder that is about to be removed.
+        index.abandon()
+        raise
     return ghosts
 
 
