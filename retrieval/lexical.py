@@ -126,7 +126,8 @@ class LexicalIndex:
         """End writing without a commit; once this returns, nothing more is written into the folder."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            with suppress(ValueError, OSError):  # what went wrong is being told already
+            # What went wrong is being told already; a writer that failed to end is of no more use (RuntimeError).
+            with suppress(ValueError, OSError, RuntimeError):
                 writer.wait_merging_threads()
 
     def search(self, query: str, limit: int, allowed: NDArray[np.int64] | None = None) -> list[tuple[int, float]]:
