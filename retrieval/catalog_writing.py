@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,17 +198,14 @@ class Catalog:
 
     def compare(self, before: Path) -> tuple[int, int, int, int]:
         """Return how many documents were added, updated, removed and left as in the catalogue ``before``."""
-        self._connection.execute("COMMIT")
-        self._connection.execute("ATTACH ? AS before", (str(before),))
         both = "FROM documents JOIN before.documents AS old USING (id) WHERE documents.hash"
-        counts = self._connection.execute(
-            "SELECT (SELECT count(*) FROM documents WHERE id NOT IN (SELECT id FROM before.documents)),"
-            f" (SELECT count(*) {both} <> old.hash),"
-            " (SELECT count(*) FROM before.documents WHERE id NOT IN (SELECT id FROM documents)),"
-            f" (SELECT count(*) {both} = old.hash)"
-        ).fetchone()
-        self._connection.execute("DETACH before")
-        self._connection.execute("BEGIN")
+        with self._beside(before):
+            counts = self._connection.execute(
+                "SELECT (SELECT count(*) FROM documents WHERE id NOT IN (SELECT id FROM before.documents)),"
+                f" (SELECT count(*) {both} <> old.hash),"
+                " (SELECT count(*) FROM before.documents WHERE id NOT IN (SELECT id FROM documents)),"
+                f" (SELECT count(*) {both} = old.hash)"
+            ).fetchone()
         added, updated, removed, unchanged = counts
         return added, updated, removed, unchanged
 
@@ -215,15 +213,21 @@ class Catalog:
         """Return the numbers of passages of which something but their words was another in the catalogue ``before``."""
         import numpy as np
 
-        self._connection.execute("COMMIT")
-        self._connection.execute("ATTACH ? AS before", (str(before),))
         old = SELECT_PASSAGES.replace(" passages ", " before.passages AS passages ")
         old = old.replace(" JOIN documents ", " JOIN before.documents AS documents ")
         known = "WHERE passages.number IN (SELECT number FROM before.passages)"
-        rows = self._connection.execute(f"{SELECT_PASSAGES} {known} EXCEPT {old} ORDER BY 1").fetchall()
+        with self._beside(before):
+            rows = self._connection.execute(f"{SELECT_PASSAGES} {known} EXCEPT {old} ORDER BY 1").fetchall()
+        return np.array([row[0] for row in rows], dtype=np.int64)
+
+    @contextmanager
+    def _beside(self, before: Path) -> Iterator[None]:
+        """Have the catalogue ``before`` at hand under that name; SQLite attaches none within a transaction."""
+        self._connection.execute("COMMIT")
+        self._connection.execute("ATTACH ? AS before", (str(before),))
+        yield
         self._connection.execute("DETACH before")
         self._connection.execute("BEGIN")
-        return np.array([row[0] for row in rows], dtype=np.int64)
 
     def rows(self, numbers: Sequence[int]) -> list[PassageRow]:
         """Return the passages ``numbers``, in that order."""

@@ -13,11 +13,24 @@ from retrieval.passages import Passage
 from retrieval.stores import Ranking
 from retrieval.workspace import StoreSettings, Workspace
 
-__all__ = ["ALIVE", "KEY_VARIABLE", "RECORD", "Database", "Row", "database", "from_payload", "payload"]
+__all__ = [
+    "ALIVE",
+    "BM25_B",
+    "BM25_K1",
+    "KEY_VARIABLE",
+    "RECORD",
+    "Database",
+    "Row",
+    "database",
+    "from_payload",
+    "payload",
+]
 
 KEY_VARIABLE = "SHOPTALK_STORE_KEY"
 ALIVE = 2**53 - 1
 """``died`` of a row that is still there; the largest integer that every JSON reader keeps."""
+BM25_K1, BM25_B = 1.2, 0.75
+"""tantivy's, so that scores mean the same in all stores."""
 RECORD = 0
 """The number of the row that is no passage but its collection's record; passages count from 1."""
 
@@ -95,7 +108,7 @@ class Database(Protocol):
         limit: int,
         prefix: str,
     ) -> tuple[Ranking, Ranking]:
-        """Return the best by cosine and the best by BM25, with k1 = 1.2 and b = .75, in one question where it can."""
+        """Return the best by cosine and the best by BM25 with `BM25_K1` and `BM25_B`, in one question where it can."""
 
     def fetch(self, collection: str, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return the payloads of those of ``numbers`` that are there."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from retrieval.catalog import PassageRow, after
-from retrieval.databases import ALIVE, KEY_VARIABLE, RECORD, Database, Row, payload
+from retrieval.databases import ALIVE, BM25_B, BM25_K1, KEY_VARIABLE, RECORD, Database, Row, payload
 from retrieval.errors import GenerationGone, SettingsError, StoreError, first_line
 from retrieval.stores import Ranking
 from retrieval.workspace import StoreSettings
@@ -155,7 +155,7 @@ class MilvusDatabase(Database):
                 "words",
                 index_type="SPARSE_INVERTED_INDEX",
                 metric_type="BM25",
-                params={"bm25_k1": 1.2, "bm25_b": 0.75},
+                params={"bm25_k1": BM25_K1, "bm25_b": BM25_B},
             )
             options: dict[str, Any] = {"num_shards": settings.shards} if settings.shards else {}
             client.create_collection(collection, schema=schema, index_params=indexes, **options)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 from retrieval.catalog import PassageRow
-from retrieval.databases import ALIVE, KEY_VARIABLE, RECORD, Database, Row, payload
+from retrieval.databases import ALIVE, BM25_B, BM25_K1, KEY_VARIABLE, RECORD, Database, Row, payload
 from retrieval.errors import GenerationGone, SettingsError, StoreError, first_line
 from retrieval.stores import Ranking
 from retrieval.workspace import StoreSettings
@@ -33,7 +33,6 @@ __all__ = ["QdrantDatabase"]
 
 DENSE, WORDS = "dense", "words"
 OLDEST = (1, 12)
-_K1, _B = 1.2, 0.75
 _PAGE = 4_096
 _MOST_IDS = 10_000
 _KINDS = {"born": "INTEGER", "died": "INTEGER", "position": "INTEGER", "document_id": "KEYWORD", "under": "KEYWORD"}
@@ -357,8 +356,8 @@ class QdrantDatabase(Database):
 
 def _weights(tokens: Sequence[str], average_length: float) -> dict[str, float]:
     """How much each word counts in a passage: BM25 but for the word's rarity."""
-    dampened = _K1 * (1 - _B + _B * len(tokens) / average_length)
-    return {term: count * (_K1 + 1) / (count + dampened) for term, count in Counter(tokens).items()}
+    dampened = BM25_K1 * (1 - BM25_B + BM25_B * len(tokens) / average_length)
+    return {term: count * (BM25_K1 + 1) / (count + dampened) for term, count in Counter(tokens).items()}
 
 
 def _payload(passage: PassageRow) -> dict[str, Any]:

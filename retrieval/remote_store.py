@@ -25,6 +25,7 @@ from retrieval.catalog import CatalogReader, PassageRow
 from retrieval.databases import Database, Row, from_payload
 from retrieval.errors import GenerationGone, IndexingError, NewerFormat, StoreError
 from retrieval.generation import Generation, refuse_to_switch, switch
+from retrieval.lexical import MAX_QUERY_CHARS, MAX_QUERY_TERMS
 from retrieval.stages import stage
 from retrieval.stores import Draft, Facts, Ranking, Written
 from retrieval.tokens import query_terms, tokenize
@@ -40,8 +41,6 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 """The version of everything in a build; one of another version is left alone, or built anew beside it."""
-MAX_QUERY_TERMS = 64
-MAX_QUERY_CHARS = 32_768
 # What is sent at once: so many numbers of vectors, which are some twenty characters each on the way to Qdrant, which
 # takes 32 MB; and no more passages than so many.
 _NUMBERS, _BLOCK = 400_000, 512
@@ -62,11 +61,6 @@ class RemoteStore:
         self._looking = threading.Lock()
         self._looked = float("-inf")
         self._seen: tuple[str, int, str] | None = None
-
-    @property
-    def alias(self) -> str:
-        """What names the live build."""
-        return self._alias
 
     def live(self) -> str | None:
         """What the live build's record names."""
@@ -212,11 +206,10 @@ class RemoteStore:
         database.sweep(build, live - 1)
 
     def _rows(self, draft: Draft, numbers: list[int], vectors: NDArray[np.float32]) -> list[Row]:
-        passages, texts = draft.catalog.rows(numbers), draft.catalog.texts(numbers)
         language = draft.made_by.language
         return [
-            Row(passage, tokenize(text, language), vector)
-            for passage, text, vector in zip(passages, texts, vectors.tolist(), strict=True)
+            Row(row, tokenize(row.passage.embedded_text, language), vector)
+            for row, vector in zip(draft.catalog.rows(numbers), vectors.tolist(), strict=True)
         ]
 
     def _average_length(self, draft: Draft, numbers: NDArray[np.int64]) -> float:

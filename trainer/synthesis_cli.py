@@ -10,6 +10,7 @@ import click
 
 from retrieval.console import Invocation, pass_invocation
 from retrieval.errors import ShoptalkError
+from trainer.options import corpus_option
 
 if TYPE_CHECKING:
     from trainer.synthesis import Estimate, Synthesis
@@ -18,7 +19,7 @@ __all__ = ["synthesize"]
 
 
 @click.command()
-@click.option("--corpus", default="", help="The corpus, where the workspace has several.")
+@corpus_option
 @click.option(
     "--per-passage", type=click.IntRange(1, 10), help="Questions a passage (default: [synthesis] per_passage)."
 )

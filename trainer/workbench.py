@@ -134,10 +134,12 @@ class Workbench:
         pairs = self.pairs(recipe, notes)
         refuse_leaks(pairs, [question.text for question in self.mined.questions.all], self.mined.held)
         if recipe.refresh_negatives and any(pair.negatives for pair in pairs):
-            before = self._train(recipe, pairs[::2], (), folder and folder / "before")
-            pairs = [*pairs[::2], *self._refreshed(recipe, pairs[1::2])]
+            first, second = pairs[::2], pairs[1::2]
+            before = self._train(recipe, first, (), folder and folder / "before")
+            second = self._refreshed(recipe, second)
+            pairs = [*first, *second]
             notes.append("hard negatives of the second half chosen again, by the model that the first half made")
-            log = before.then(self._train(recipe, pairs[len(pairs) - len(pairs) // 2 :], self.lessons(recipe), folder))
+            log = before.then(self._train(recipe, second, self.lessons(recipe), folder))
         else:
             log = self._train(recipe, pairs, self.lessons(recipe), folder)
         notes += log.choices
