@@ -53,16 +53,17 @@ def search(
     Raises:
         QuestionsError: no arm has enough pairs.
     """
-    return _Search(bench, budget * SHARE_FOR_TRIALS, clock).run(recipe)
+    return _Search(bench, budget, clock).run(recipe)
 
 
 class _Search:
     """The rounds of one search, and what they cost."""
 
-    def __init__(self, bench: Workbench, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, bench: Workbench, budget: float, clock: Callable[[], float]) -> None:
         self._bench = bench
         self._clock = clock
-        self._end = clock() + seconds
+        self._end = clock() + budget * SHARE_FOR_TRIALS
+        self._deadline = clock() + budget
         self._base = bench.base_score()
         self._trials: list[Trial] = []
 
@@ -78,7 +79,13 @@ class _Search:
         variations = [best, *_variations(best)]
         if self._affords(len(variations), dose):
             best = self._round(variations, dose, 1)[0]
-        chosen = replace(best, name=recipe.name, description=f"{recipe.description}: {best.name}")
+        affordable = max(dose, int((self._deadline - self._clock()) / self._pace()))
+        chosen = replace(
+            best,
+            name=recipe.name,
+            description=f"{recipe.description}: {best.name}",
+            max_pairs=min(best.max_pairs, affordable),
+        )
         return chosen, self._trials
 
     def _has(self, arm: Recipe) -> bool:
@@ -106,8 +113,12 @@ class _Search:
 
     def _affords(self, arms: int, dose: int) -> bool:
         """Whether the time left is enough for a round, at the pace of the trials so far."""
-        pace = sum(trial.seconds for trial in self._trials) / max(1, sum(trial.pairs for trial in self._trials))
-        return self._clock() + pace * arms * dose <= self._end
+        return self._clock() + self._pace() * arms * dose <= self._end
+
+    def _pace(self) -> float:
+        """Seconds a pair, in the trials so far; looking at dev is in them."""
+        pairs = sum(trial.pairs for trial in self._trials)
+        return max(1e-6, sum(trial.seconds for trial in self._trials) / max(1, pairs))
 
 
 def _variations(best: Recipe) -> list[Recipe]:

@@ -71,12 +71,12 @@ class Plan:
         return self._pair_batch(rows) if of_pairs else self._lesson_batch(rows)
 
     def _epoch(self, generator: Random) -> list[tuple[bool, list[int]]]:
-        pairs = list(range(len(self._pairs)))
+        alike, size = self._recipe.alike, self._recipe.batch_size
+        groups = [range(start, min(start + alike, len(self._pairs))) for start in range(0, len(self._pairs), alike)]
         lessons = list(range(len(self._lessons)))
-        generator.shuffle(pairs)
+        generator.shuffle(groups)
         generator.shuffle(lessons)
-        size = self._recipe.batch_size
-        steps = [(True, rows) for rows in self._distinct(pairs, size)]
+        steps = [(True, rows) for rows in self._distinct([row for group in groups for row in group], size)]
         if lessons:
             # As many texts a step as with pairs, so that steps weigh and cost alike.
             texts = size * (2 + self._negatives)

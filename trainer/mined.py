@@ -61,9 +61,9 @@ class Mined:
         """At most ``limit`` pairs by the recipe's rules; its filler rules only fill up what those leave."""
         limit = min(recipe.max_pairs, limit)
         pairs = balance([pair for pair in self.kept if pair.rule in recipe.rules], limit, seed)
-        if len(pairs) < limit:
-            fill = [pair for pair in self.kept if pair.rule in recipe.filler_rules]
-            pairs += balance(fill, limit - len(pairs), seed)
+        room = min(limit, recipe.fill_up_to) - len(pairs)
+        if room > 0:
+            pairs += balance([pair for pair in self.kept if pair.rule in recipe.filler_rules], room, seed)
         return pairs
 
 

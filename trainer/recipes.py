@@ -22,10 +22,13 @@ class Recipe:
     rules: tuple[str, ...]
     """Mining rules, by name."""
     filler_rules: tuple[str, ...] = ()
-    """Rules that only fill up what ``rules`` leave of ``max_pairs``."""
+    """Rules that only fill up what ``rules`` leave of ``fill_up_to``."""
     max_pairs: int = 20_000
+    fill_up_to: int = 2_500
     epochs: int = 1
     batch_size: int = 64
+    alike: int = 1
+    """Pairs whose anchors are alike share a batch, so many at a time; 1 leaves batches to chance."""
     learning_rate: float = 2e-5
     static_learning_rate: float = 5e-2
     """For a model of static token embeddings, whose rows are touched too seldom for small steps."""
@@ -70,6 +73,8 @@ class Recipe:
         if self.hard_negatives:
             whose = "" if self.negatives_from == "model" else f" by {self.negatives_from}"
             parts.append(f"{self.hard_negatives} hard{whose}{', chosen again' if self.refresh_negatives else ''}")
+        if self.alike > 1:
+            parts.append(f"{self.alike} alike a batch")
         if self.loss != "ranking":
             parts.append(f"{self.loss} loss")
         if self.lessons:
@@ -101,18 +106,20 @@ _STRUCTURE = Recipe(
         "synthetic",
     ),
     filler_rules=("cloze",),
-    max_pairs=2_500,
+    max_pairs=10_000,
     batch_size=32,
+    alike=16,
     learning_rate=1e-4,
     hard_negatives=1,
     false_negative_mask=True,
     max_tokens=64,
-    averages=(1.0, 0.5),
+    averages=(1.0, 0.7, 0.5),
 )
 
 ARMS: tuple[Recipe, ...] = (
     _STRUCTURE,
     replace(_STRUCTURE, name="structure without hard negatives", hard_negatives=0),
+    replace(_STRUCTURE, name="structure in batches of chance", alike=1),
     replace(_STRUCTURE, name="structure with negatives by words too", negatives_from="both"),
     replace(_STRUCTURE, name="structure with triplet loss", loss="triplet"),
     replace(_STRUCTURE, name="structure and titles", rules=(*_STRUCTURE.rules, "heading_path", "title")),

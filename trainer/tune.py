@@ -21,7 +21,7 @@ from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
 from trainer.diagnosis import Finding, diagnose
-from trainer.evaluation import choose_weight
+from trainer.evaluation import Candidates, choose_weight
 from trainer.forgetting import Forgetting, general_set
 from trainer.looks import earlier_versions
 from trainer.mined import counted, mine_corpus, require_enough
@@ -34,7 +34,7 @@ from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
 from trainer.training_log import TrainingLog
 from trainer.unfinished import Unfinished
-from trainer.workbench import Workbench
+from trainer.workbench import Fit, Workbench
 
 __all__ = ["DEFAULT_BUDGET", "TuneReport", "tune"]
 
@@ -116,20 +116,13 @@ def tune(
         mined.texts,
         lambda _, *counts: progress("encoding with the tuned", *counts),
     )
-    judge, asked, base = bench.judge, mined.questions, bench.base
-    tuned = judge.dense(candidate.encode_queries([question.text for question in asked.all]), vectors)
-
-    dev, _ = asked.places()
-    base_weight, _ = choose_weight(judge, base, dev)
-    tuned_weight, curve = choose_weight(judge, tuned, dev)
-    choices.append(f"BM25 weight {base_weight} with the base, {tuned_weight} with the tuned model: best on dev")
-    if (fixed := workspace.search.lexical_weight) is not None:
-        base_weight = tuned_weight = fixed
-        choices.append(f"but search.lexical_weight is set to {fixed}, so that is what is served and judged")
+    asked = mined.questions
+    tuned = bench.judge.dense(candidate.encode_queries([question.text for question in asked.all]), vectors)
+    fusion = _choose_fusion(bench, tuned, choices)
 
     earlier = earlier_versions(workspace, asked.test)
     anchors = [pair.anchor for pair in fit.pairs]
-    outcome, runs = score_test(judge, asked, base, tuned, base_weight, tuned_weight, anchors)
+    outcome, runs = score_test(bench.judge, asked, bench.base, tuned, fusion.base, fusion.tuned, anchors)
     forgetting = general.compare(elsewhere, general.score(candidate)) if general else None
     signs = bench.signs(fit.pairs)
     moved = 1 - float((bench.vectors * vectors).sum(axis=1).mean())
@@ -142,33 +135,20 @@ def tune(
         "earlier_versions": earlier,
     }
     yields = counted(mined.yields, fit.pairs)
-    record: dict[str, Any] = {
-        "recipe": asdict(fit.recipe),
-        "corpus": corpus,
-        "seed": seed,
-        "base": embedder.reference,
-        "base_fingerprint": embedder.fingerprint,
-        "base_licence": base_licence(model_folder(resolve(workspace, embedder.reference))),
+    record = _training_record(bench, fit, fusion, yields) | {
         "base_dev": base_dev,
-        "prompts": {side: embedder.model.prompts.get(side, "") for side in ("query", "document")},
         "split": SPLITS[real is None],
-        "leaks": mined.leaks,
         "data": {
             "documents": len(mined.material.documents),
             "passages": len(mined.material.passages),
             "sha256": data,
         },
-        "share_of_tuned_weights": fit.share,
-        "lexical_weight": tuned_weight,
-        "fusion_curve": curve,
         "choices": choices,
-        "pairs": [asdict(item) for item in yields],
-        "log": asdict(fit.log),
         "trials": trials,
     }
     version = register(workspace, embedder.model, record, judged, asked.test, runs)
     unfinished.finish()
-    remember_base_fusion(workspace, embedder.reference, base_weight)
+    remember_base_fusion(workspace, embedder.reference, fusion.base)
     promoted = promote and outcome.verdict == "WIN" and _put_to_use(workspace, version, choices, progress)
     return TuneReport(
         recipe=recipe.name,
@@ -205,6 +185,47 @@ def _choose(
     chosen, tried = before
     choices.append(f"{len(tried)} trainings on samples tried; best on dev: {chosen.description}")
     return chosen, tried
+
+
+@dataclass(frozen=True)
+class _Fusion:
+    """BM25's weight beside the base and beside the tuned model, and dev NDCG@10 of the latter by weight."""
+
+    base: float
+    tuned: float
+    curve: dict[float, float]
+
+
+def _choose_fusion(bench: Workbench, tuned: Candidates, choices: list[str]) -> _Fusion:
+    """The weights that are best on dev, or the one that is set."""
+    dev, _ = bench.mined.questions.places()
+    base_weight, _ = choose_weight(bench.judge, bench.base, dev)
+    tuned_weight, curve = choose_weight(bench.judge, tuned, dev)
+    choices.append(f"BM25 weight {base_weight} with the base, {tuned_weight} with the tuned model: best on dev")
+    if (fixed := bench.workspace.search.lexical_weight) is not None:
+        base_weight = tuned_weight = fixed
+        choices.append(f"but search.lexical_weight is set to {fixed}, so that is what is served and judged")
+    return _Fusion(base_weight, tuned_weight, curve)
+
+
+def _training_record(bench: Workbench, fit: Fit, fusion: _Fusion, yields: list[Yield]) -> dict[str, Any]:
+    """What ``training.json`` says of the base, the pairs and the training."""
+    embedder = bench.embedder
+    return {
+        "recipe": asdict(fit.recipe),
+        "corpus": bench.corpus,
+        "seed": bench.seed,
+        "base": embedder.reference,
+        "base_fingerprint": embedder.fingerprint,
+        "base_licence": base_licence(model_folder(resolve(bench.workspace, embedder.reference))),
+        "prompts": {side: embedder.model.prompts.get(side, "") for side in ("query", "document")},
+        "leaks": bench.mined.leaks,
+        "share_of_tuned_weights": fit.share,
+        "lexical_weight": fusion.tuned,
+        "fusion_curve": fusion.curve,
+        "pairs": [asdict(item) for item in yields],
+        "log": asdict(fit.log),
+    }
 
 
 def _put_to_use(workspace: Workspace, version: ModelVersion, choices: list[str], progress: Progress) -> bool:

@@ -21,7 +21,7 @@ from trainer.evaluation import Candidates, Judge
 from trainer.leakage import refuse_leaks
 from trainer.lessons import fused_lessons
 from trainer.mined import Mined
-from trainer.negatives import add_hard_negatives, refresh_hard_negatives
+from trainer.negatives import add_hard_negatives, by_likeness, refresh_hard_negatives
 from trainer.pairs import Pair
 from trainer.probe import Probe
 from trainer.recipes import Recipe
@@ -82,8 +82,18 @@ class Workbench:
         return cls(workspace, corpus, embedder, mined, judge, vectors, base, probe, weights, seed, progress)
 
     def pairs(self, recipe: Recipe, notes: list[str]) -> list[Pair]:
-        """What ``recipe`` trains on: its share of the mined pairs, with hard negatives where it wants them."""
-        pairs = self.mined.take(recipe, self.workspace.trainer.max_pairs, self.seed)
+        """What ``recipe`` trains on: its share of the mined pairs, with hard negatives where it wants them.
+
+        Where it wants alike pairs in one batch, they follow each other.
+        """
+        taken = self.mined.take(recipe, self.workspace.trainer.max_pairs, self.seed)
+        pairs = self._with_negatives(recipe, taken, notes)
+        if recipe.alike == 1 or not pairs:
+            return pairs
+        anchors = self._anchor_vectors([pair.anchor for pair in pairs])
+        return [pairs[place] for place in by_likeness(anchors, recipe.alike)]
+
+    def _with_negatives(self, recipe: Recipe, pairs: list[Pair], notes: list[str]) -> list[Pair]:
         if not recipe.hard_negatives or not pairs:
             return pairs
         found = add_hard_negatives(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from retrieval.embedders import load_local
 from trainer import auto
 from trainer.auto import search
 from trainer.mined import mine_corpus
+from trainer.pairs import Pair
 from trainer.questions import load_questions
 from trainer.recipes import ARMS, AUTO, find_recipe
 from trainer.unfinished import Unfinished
@@ -137,3 +139,34 @@ def test_negatives_may_come_from_words(bench: Workbench) -> None:
     )
     shared = by_model.keys() & by_words.keys()
     assert sum(by_model[anchor] != by_words[anchor] for anchor in shared) > len(shared) // 4
+
+
+def test_pairs_that_ask_alike_follow_each_other(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), max_pairs=128)
+    by_chance, grouped = (bench.pairs(replace(recipe, alike=size), []) for size in (1, 8))
+    assert sorted(pair.anchor for pair in by_chance) == sorted(pair.anchor for pair in grouped)
+
+    def likeness(pairs: list[Pair]) -> float:
+        anchors = bench.embedder.encode_queries([pair.anchor for pair in pairs])
+        return float((anchors[1:] * anchors[:-1]).sum(axis=1).mean())
+
+    assert likeness(grouped) > likeness(by_chance) + 0.1
+
+
+def test_filler_rules_fill_up_a_small_dose_and_add_nothing_to_a_large_one(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), rules=("alias",), filler_rules=("heading",), max_pairs=1_000)
+    aliases = sum(pair.rule == "alias" for pair in bench.mined.kept)
+    counts = {
+        wanted: Counter(pair.rule for pair in bench.mined.take(replace(recipe, fill_up_to=wanted), 1_000, 13))
+        for wanted in (0, aliases - 1, aliases + 20)
+    }
+    assert counts[0] == counts[aliases - 1] == {"alias": aliases}
+    assert counts[aliases + 20] == {"alias": aliases, "heading": 20}
+
+
+def test_the_dose_is_bounded_by_the_time_that_is_left(bench: Workbench) -> None:
+    seconds = itertools.count(step=5.0)
+    chosen, _ = search(bench, find_recipe(AUTO), budget=1.0, clock=lambda: next(seconds))
+    assert chosen.max_pairs == auto.FIRST_DOSE
+    chosen, _ = search(bench, find_recipe(AUTO), budget=1e9, clock=lambda: next(seconds))
+    assert chosen.max_pairs > auto.FIRST_DOSE

@@ -11,7 +11,7 @@ from retrieval.lexical import Bm25Scorer
 from retrieval.passages import Passage
 from retrieval.structure import Block, Section
 from trainer.material import Material
-from trainer.negatives import MAX_SHARE_OF_POSITIVE, add_hard_negatives, refresh_hard_negatives
+from trainer.negatives import MAX_SHARE_OF_POSITIVE, add_hard_negatives, by_likeness, refresh_hard_negatives
 from trainer.pairs import Pair
 from trainer.recipes import NegativeSource
 
@@ -121,3 +121,24 @@ def test_a_refresh_follows_the_model_and_keeps_what_it_cannot_renew() -> None:
     similarity = embedder.encode_queries([hopeless.anchor]) @ passages.T
     limit = MAX_SHARE_OF_POSITIVE * similarity[0, 6]
     assert kept == hopeless or all(similarity[0, section] < limit for section in kept.negative_sections)
+
+
+def test_anchors_that_are_alike_follow_each_other_a_group_at_a_time() -> None:
+    # Two directions, taken in turns: 0, 2, 4 near one, 1, 3, 5 near the other.
+    anchors = vectors([1.0, 0.0, 0.99, 0.1, 0.98, 0.05])
+    assert by_likeness(anchors, 3) == [0, 2, 4, 1, 5, 3]
+    assert by_likeness(anchors, 2) == [0, 2, 1, 5, 3, 4]
+    assert by_likeness(anchors, 1) == [0, 1, 2, 3, 4, 5]
+    assert by_likeness(anchors, 100) == [0, 2, 4, 3, 5, 1]
+    assert by_likeness(anchors[:0], 3) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 50])
+def test_every_anchor_has_one_place_whatever_the_size_of_a_group(size: int) -> None:
+    generator = np.random.default_rng(3)
+    anchors = generator.normal(size=(41, 8)).astype(np.float32)
+    anchors /= np.linalg.norm(anchors, axis=1, keepdims=True)
+    anchors[20:25] = anchors[3]
+    order = by_likeness(anchors, size)
+    assert sorted(order) == list(range(41))
+    assert order == by_likeness(anchors, size)

@@ -138,6 +138,17 @@ def test_documents_that_answer_each_others_anchors_are_no_negatives(bert: Path) 
     ]
 
 
+def test_pairs_that_follow_each_other_share_a_batch_where_the_recipe_wants_alike_ones() -> None:
+    recipe = replace(RECIPE, epochs=1, batch_size=8, alike=4)
+    plan = Plan(PAIRS, (), recipe, tiny_material(), 3)
+    place = {pair.anchor: number for number, pair in enumerate(PAIRS)}
+    batches = [[place[anchor] for anchor in plan[step].anchors] for step in range(len(plan))]
+    assert sorted(number for batch in batches for number in batch) == list(range(len(PAIRS)))
+    groups = [batch[start : start + 4] for batch in batches for start in range(0, len(batch), 4)]
+    assert all(group == list(range(group[0], group[0] + len(group))) for group in groups)
+    assert [group[0] for group in groups] != sorted(group[0] for group in groups)
+
+
 def test_no_batch_holds_a_text_twice() -> None:
     pairs = [replace(pair, anchor=PAIRS[0].anchor) if place < 5 else pair for place, pair in enumerate(PAIRS)]
     plan = Plan(pairs, (), replace(RECIPE, epochs=1), tiny_material(), 3)
