@@ -52,14 +52,17 @@ def main() -> None:
             workspace = Workspace.open(root)
             bare = _bare_base(workspace, questions)
             for recipe in arguments.recipe or ["structure"]:
-                reports = [
-                    tune(workspace, "corpus", find_recipe(recipe), questions=questions, seed=seed, promote=False)
-                    for seed in range(13, 13 + arguments.seeds)
-                ]
+                reports = []
+                for seed in range(13, 13 + arguments.seeds):
+                    report = tune(
+                        workspace, "corpus", find_recipe(recipe), questions=questions, seed=seed, promote=False
+                    )
+                    reports.append(report)
+                    if not arguments.json:
+                        _print(f"{name}, recipe {recipe}, seed {seed}", report)
                 found = _figures(reports, bare)
                 figures |= {f"{name}.{recipe}.{figure}": value for figure, value in found.items()}
                 if not arguments.json:
-                    _print(name, recipe, reports)
                     print("\n".join(_summary(found, len(reports))), flush=True)
     if arguments.json:
         setup = {
@@ -163,14 +166,13 @@ def _summary(found: dict[str, float], seeds: int) -> list[str]:
     ]
 
 
-def _print(name: str, recipe: str, reports: list[TuneReport]) -> None:
-    for report in reports:
-        counts = ", ".join(f"{item.rule} {item.kept}" for item in report.yields if item.kept)
-        print(f"\n{name}, recipe {recipe}: {report.documents} documents, {report.passages} passages")
-        print(f"{report.log.pairs} pairs ({counts}), {report.log.steps} steps, {report.log.seconds:.0f} s of training")
-        print("\n".join(f"- {choice}" for choice in report.choices))
-        print(f"{report.outcome.test_questions} test questions ({report.outcome.evidence}), {report.outcome.verdict}:")
-        print("\n".join(result_lines([asdict(row) for row in report.outcome.rows])), flush=True)
+def _print(run: str, report: TuneReport) -> None:
+    counts = ", ".join(f"{item.rule} {item.kept}" for item in report.yields if item.kept)
+    print(f"\n{run}: {report.documents} documents, {report.passages} passages")
+    print(f"{report.log.pairs} pairs ({counts}), {report.log.steps} steps, {report.log.seconds:.0f} s of training")
+    print("\n".join(f"- {choice}" for choice in report.choices))
+    print(f"{report.outcome.test_questions} test questions ({report.outcome.evidence}), {report.outcome.verdict}:")
+    print("\n".join(result_lines([asdict(row) for row in report.outcome.rows])), flush=True)
 
 
 if __name__ == "__main__":
