@@ -17,12 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 from retrieval.embedders import load_local
 from retrieval.indexing import passage_limit
@@ -118,32 +117,28 @@ def _bare(passage: Passage) -> str:
 
 def _figures(reports: list[TuneReport], bare: float) -> dict[str, float]:
     outcomes = [report.outcome for report in reports]
-    base, tuned = outcomes[0].dense.before, _mean(outcome.dense.after for outcome in outcomes)
+    base, tuned = outcomes[0].dense.before, fmean(outcome.dense.after for outcome in outcomes)
     # What the gate lets through is served: the tuned model after a WIN, the base otherwise.
     won = [outcome.verdict == "WIN" for outcome in outcomes]
-    served = _mean(
+    served = fmean(
         outcome.product.after if win else outcome.product.before for outcome, win in zip(outcomes, won, strict=True)
     )
     return {
         "base_bare": bare,
         "base_dense": base,
         "base_lexical": outcomes[0].rows[0].means["ndcg@10"],
-        "base_hybrid": _mean(outcome.product.before for outcome in outcomes),
+        "base_hybrid": fmean(outcome.product.before for outcome in outcomes),
         "tuned_dense": tuned,
-        "tuned_hybrid": _mean(outcome.product.after for outcome in outcomes),
+        "tuned_hybrid": fmean(outcome.product.after for outcome in outcomes),
         "served": served,
         "dense_gain": tuned - base,
-        "ci_low": _mean(outcome.dense.low for outcome in outcomes),
-        "ci_high": _mean(outcome.dense.high for outcome in outcomes),
-        "product_gain": _mean(outcome.product.mean for outcome in outcomes),
-        "product_ci_low": _mean(outcome.product.low for outcome in outcomes),
-        "product_ci_high": _mean(outcome.product.high for outcome in outcomes),
+        "ci_low": fmean(outcome.dense.low for outcome in outcomes),
+        "ci_high": fmean(outcome.dense.high for outcome in outcomes),
+        "product_gain": fmean(outcome.product.mean for outcome in outcomes),
+        "product_ci_low": fmean(outcome.product.low for outcome in outcomes),
+        "product_ci_high": fmean(outcome.product.high for outcome in outcomes),
         "wins": float(sum(won)),
     }
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
 
 
 def _summary(found: dict[str, float], seeds: int) -> list[str]:

@@ -25,6 +25,7 @@ class Recipe:
     """Rules that only fill up what ``rules`` leave of ``fill_up_to``."""
     max_pairs: int = 20_000
     fill_up_to: int = 2_500
+    """Pairs in all that filler rules may bring a dose to."""
     epochs: int = 1
     batch_size: int = 64
     alike: int = 1
