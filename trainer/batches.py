@@ -123,8 +123,8 @@ class Plan:
     def _masked(self, pairs: list[Pair]) -> torch.Tensor:
         """(n, m): where a document of another row counts as no negative.
 
-        Its section is the positive's own, an ancestor, a descendant or a copy of it: the document says so, no
-        model has to guess.
+        Its section is the positive's own, an ancestor, a descendant or a copy of it, as the documents say; or the
+        model that chose the hard negatives took it for an answer.
         """
         import torch
 
@@ -134,7 +134,10 @@ class Plan:
         related = self._material.related
         return torch.tensor(
             [
-                [place != own and related(pair.section, section) for place, section in enumerate(sections)]
+                [
+                    place != own and (section in pair.likely_answers or related(pair.section, section))
+                    for place, section in enumerate(sections)
+                ]
                 for own, pair in enumerate(pairs)
             ]
         )

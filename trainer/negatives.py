@@ -45,7 +45,8 @@ def add_hard_negatives(
     """Give each pair ``count`` hard negatives (texts of passages, as the index embeds them).
 
     Whoever finds a passage, the model judges it: nearer to the anchor than .95 of the positive's similarity it is
-    left out. BM25 has no such margin of its own, as a positive that shares no word with its anchor scores 0.
+    left out, and its section noted, so that it is no negative of this pair in a batch either. BM25 has no such margin
+    of its own, as a positive that shares no word with its anchor scores 0.
 
     Args:
         material: what the pairs were mined from.
@@ -76,15 +77,18 @@ def add_hard_negatives(
         for row, pair in enumerate(pairs[start : start + BLOCK]):
             limit = MAX_SHARE_OF_POSITIVE * float(anchors[start + row] @ positives[start + row])
             anchor = f" {normalise(pair.anchor)} "
+            nearest = _best(similarity[row])
+            likely = frozenset(material.section_of[place] for place in nearest if similarity[row, place] >= limit)
             rankings = []
             if source != "lexical":
-                rankings.append(_best(similarity[row]))
+                rankings.append(nearest)
             if source != "model" and lexical is not None:
                 scores = lexical.scores(pair.anchor)
                 rankings.append([place for place in _best(scores) if scores[place] > 0])
             fitting: list[int] = []
             for place in _in_turns(rankings):
-                if similarity[row, place] >= limit or material.related(pair.section, material.section_of[place]):
+                section = material.section_of[place]
+                if similarity[row, place] >= limit or section in likely or material.related(pair.section, section):
                     continue
                 if anchor in f" {texts[place]} " or place in held:
                     continue
@@ -92,7 +96,8 @@ def add_hard_negatives(
                 if len(fitting) == SAMPLED_FROM:
                     break
             if len(fitting) >= count:
-                result.append(_with_negatives(pair, generator.sample(fitting, count), material))
+                chosen = generator.sample(fitting, count)
+                result.append(replace(_with_negatives(pair, chosen, material), likely_answers=likely))
     return result
 
 

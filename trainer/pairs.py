@@ -23,7 +23,8 @@ class Pair:
     """An anchor, its positive, and the rule that made it.
 
     ``section`` and ``passage`` are the positive's places in the material (the passage is what is
-    masked where pairs are used as questions); ``negatives`` are texts.
+    masked where pairs are used as questions); ``negatives`` are texts. ``likely_answers`` are the
+    sections that a model took for the answer as much as the positive's own.
     """
 
     anchor: str
@@ -34,6 +35,7 @@ class Pair:
     document_id: str
     negatives: tuple[str, ...] = ()
     negative_sections: tuple[int, ...] = ()
+    likely_answers: frozenset[int] = frozenset()
 
 
 Rule = Callable[[Material, int, Random], Iterable[Pair]]

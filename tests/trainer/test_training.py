@@ -138,6 +138,17 @@ def test_documents_that_answer_each_others_anchors_are_no_negatives(bert: Path) 
     ]
 
 
+def test_what_the_model_took_for_the_answer_is_no_negative_in_the_batch() -> None:
+    plan = Plan(PAIRS, (), RECIPE, tiny_material(), 3)
+    rows = [replace(PAIRS[0], likely_answers=frozenset({PAIRS[2].section, PAIRS[0].section})), PAIRS[2], PAIRS[4]]
+    plain, noted = plan._masked([PAIRS[0], *rows[1:]]), plan._masked(rows)
+    sections = [pair.section for pair in rows] + [pair.negative_sections[0] for pair in rows]
+    likely = [place for place, section in enumerate(sections) if section in rows[0].likely_answers and place]
+    assert not plain[0, 1] and 1 in likely
+    assert noted[0].tolist() == [bool(plain[0, place]) or place in likely for place in range(len(sections))]
+    assert noted[1:].equal(plain[1:])
+
+
 def test_pairs_that_follow_each_other_share_a_batch_where_the_recipe_wants_alike_ones() -> None:
     recipe = replace(RECIPE, epochs=1, batch_size=8, alike=4)
     plan = Plan(PAIRS, (), recipe, tiny_material(), 3)
