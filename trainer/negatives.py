@@ -78,7 +78,8 @@ def add_hard_negatives(
             limit = MAX_SHARE_OF_POSITIVE * float(anchors[start + row] @ positives[start + row])
             anchor = f" {normalise(pair.anchor)} "
             nearest = _best(similarity[row])
-            likely = frozenset(material.section_of[place] for place in nearest if similarity[row, place] >= limit)
+            # In order: what a run's checkpoint is known by is made of its pairs.
+            likely = tuple(sorted({material.section_of[place] for place in nearest if similarity[row, place] >= limit}))
             rankings = []
             if source != "lexical":
                 rankings.append(nearest)

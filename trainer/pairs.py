@@ -35,7 +35,7 @@ class Pair:
     document_id: str
     negatives: tuple[str, ...] = ()
     negative_sections: tuple[int, ...] = ()
-    likely_answers: frozenset[int] = frozenset()
+    likely_answers: tuple[int, ...] = ()
 
 
 Rule = Callable[[Material, int, Random], Iterable[Pair]]
