@@ -6,7 +6,8 @@
 FOLDER is a data set: either ``docs/`` with ``questions-docs/`` (or ``questions/``), or ``corpus.jsonl`` with
 ``queries.jsonl`` and ``qrels.tsv``; with both, ``--form docs|records`` chooses (default: docs). Pairs are mined from
 the documents alone; the questions' dev part makes every choice; their test part is scored once a run. ``--seeds 3``
-runs each recipe with several seeds and prints the means as well. ``--max-pairs`` bounds the dose on slow machines.
+runs each recipe with several seeds and prints the means as well. ``--max-pairs`` bounds the dose on slow machines,
+``--budget`` the seconds that the recipe auto may take for each seed.
 
 Gains are told against two bases. Both are the base's dense search; one reads passages as Shoptalk embeds them, with
 all headings they stand under, the other reads them as they are commonly cut, with their own heading alone, which costs
@@ -34,7 +35,7 @@ from trainer.material import gather
 from trainer.questions import load_questions
 from trainer.recipes import RECIPES, find_recipe
 from trainer.report import result_lines
-from trainer.tune import TuneReport, tune
+from trainer.tune import DEFAULT_BUDGET, TuneReport, tune
 
 
 def main() -> None:
@@ -55,7 +56,13 @@ def main() -> None:
                 reports = []
                 for seed in range(13, 13 + arguments.seeds):
                     report = tune(
-                        workspace, "corpus", find_recipe(recipe), questions=questions, seed=seed, promote=False
+                        workspace,
+                        "corpus",
+                        find_recipe(recipe),
+                        questions=questions,
+                        seed=seed,
+                        budget=arguments.budget,
+                        promote=False,
                     )
                     reports.append(report)
                     if not arguments.json:
@@ -83,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--base", default=BASE_MODEL, metavar="REF")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--max-pairs", type=int, default=0)
+    parser.add_argument("--budget", type=float, default=DEFAULT_BUDGET, metavar="SECONDS")
     parser.add_argument("--one-base", action="store_true")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
