@@ -15,14 +15,17 @@ __all__ = ["Probe"]
 
 PROBE_QUESTIONS = 100
 PROBE_DEPTH = 8
+# Ten places of documents may take more passages than ten.
+WIDENED_DEPTH = 16
 
 
 @dataclass(frozen=True)
 class Probe:
     """A small pool of passages and dev questions: a quick look at a model while it is trained.
 
-    The pool holds the answers and what the base and BM25 rank first. It flatters any tuned model against the
-    base, whose own mistakes it is made of, so it only ever compares tuned states with each other.
+    The pool holds the answers and what the base and BM25 rank first. It is made of the base's mistakes and lacks those
+    that tuning makes, so it flatters tuned states, and the more the further they are from the base. Shares of the
+    tuned weights are therefore compared over one that is `widened` by a tuned model's mistakes.
     """
 
     judge: Judge
@@ -40,16 +43,37 @@ class Probe:
             pool.update(judge.answers(place))
             pool.update(map(int, base[place][0][:PROBE_DEPTH]))
             pool.update(map(int, judge.lexical[place][0][:PROBE_DEPTH]))
-        passages = tuple(sorted(pool))
-        return cls(judge, chosen, passages, tuple(texts[place] for place in passages))
+        return cls._of(judge, chosen, pool, texts)
 
-    def score(self, embedder: LocalEmbedder, vectors: NDArray[np.float32] | None = None) -> float:
-        """Mean dense NDCG@10 of the probe's questions over its passages, encoded now unless ``vectors`` has them."""
-        questions = embedder.encode_queries([self.judge.questions[place].text for place in self.questions])
-        vectors = embedder.encode_documents(self.texts) if vectors is None else vectors
+    @classmethod
+    def _of(cls, judge: Judge, questions: tuple[int, ...], pool: set[int], texts: Sequence[str]) -> Probe:
+        passages = tuple(sorted(pool))
+        return cls(judge, questions, passages, tuple(texts[place] for place in passages))
+
+    def widened(self, embedder: LocalEmbedder, vectors: NDArray[np.float32], texts: Sequence[str]) -> Probe:
+        """Return the probe with what ``embedder`` ranks first among all passages in its pool as well.
+
+        Args:
+            embedder: a tuned state.
+            vectors: (p, d) of all passages under it.
+            texts: of all passages.
+        """
+        found = self.judge.dense(self._ask(embedder), vectors)
+        pool = {*self.passages, *(int(place) for places, _ in found for place in places[:WIDENED_DEPTH])}
+        return self._of(self.judge, self.questions, pool, texts)
+
+    def score(self, embedder: LocalEmbedder) -> float:
+        """Mean dense NDCG@10 of the probe's questions over its passages, both encoded now."""
+        return self.score_vectors(self._ask(embedder), embedder.encode_documents(self.texts))
+
+    def score_vectors(self, asked: NDArray[np.float32], vectors: NDArray[np.float32]) -> float:
+        """The same of the vectors of the probe's questions and of its passages."""
         numbers = np.array(self.passages, dtype=np.int64)
-        found = self.judge.dense(questions, vectors)
+        found = self.judge.dense(asked, vectors)
         dense: Candidates = [self.judge.lexical[0]] * len(self.judge.questions)
         for place, (places, scores) in zip(self.questions, found, strict=True):
             dense[place] = (numbers[places], scores)
         return float(np.mean(self.judge.score("dense", dense, only=self.questions).ndcg))
+
+    def _ask(self, embedder: LocalEmbedder) -> NDArray[np.float32]:
+        return embedder.encode_queries([self.judge.questions[place].text for place in self.questions])

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.console import Progress, silent
-from retrieval.embedders import LocalEmbedder, load_local
-from retrieval.embedding_cache import encode_cached
+from retrieval.embedders import load_local
 from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.model_identity import model_folder
 from retrieval.models import ModelVersion, find_version, remember_base_fusion, resolve
@@ -97,25 +96,17 @@ def tune(
     mined = mine_corpus(workspace, corpus, recipe.every_rule, embedder, questions=real, seed=seed, progress=progress)
     require_enough(workspace, mined, len(mined.take(recipe, workspace.trainer.max_pairs, seed)))
     bench = Workbench.of(workspace, corpus, embedder, mined, seed, progress)
-    base_dev = bench.base_score()
     general = general_set(workspace)
     elsewhere = general.score(embedder) if general else ()
     data = data_hash(mined.material.documents)
     unfinished = Unfinished(workspace, corpus, data, embedder.fingerprint, asdict(recipe), seed, mined.questions)
     chosen, trials = _choose(bench, recipe, budget, unfinished, choices)
-    fit = bench.fit(chosen, unfinished.folder)
+    fit = bench.fit(chosen, unfinished.folder, widen=True)
     if not is_main():
         raise Follower
     choices += fit.notes
 
-    candidate = LocalEmbedder(embedder.model, "candidate", embedder.compute, embedder.batch_size)
-    vectors = encode_cached(
-        workspace,
-        corpus,
-        candidate,
-        mined.texts,
-        lambda _, *counts: progress("encoding with the tuned", *counts),
-    )
+    candidate, vectors = bench.encode_tuned()
     asked = mined.questions
     tuned = bench.judge.dense(candidate.encode_queries([question.text for question in asked.all]), vectors)
     fusion = _choose_fusion(bench, tuned, choices)
@@ -136,7 +127,7 @@ def tune(
     }
     yields = counted(mined.yields, fit.pairs)
     record = _training_record(bench, fit, fusion, yields) | {
-        "base_dev": base_dev,
+        "base_dev": bench.base_score(),
         "split": SPLITS[real is None],
         "data": {
             "documents": len(mined.material.documents),

@@ -55,6 +55,8 @@ class Workbench:
     judge: Judge
     vectors: NDArray[np.float32]
     """(passages, d) under the base."""
+    asked: NDArray[np.float32]
+    """(questions, d) under the base."""
     base: Candidates
     probe: Probe
     base_weights: Weights
@@ -75,11 +77,12 @@ class Workbench:
             mined.texts,
             lambda _, done, total: progress("encoding with the base", done, total),
         )
-        base = judge.dense(embedder.encode_queries([question.text for question in mined.questions.all]), vectors)
+        asked = embedder.encode_queries([question.text for question in mined.questions.all])
+        base = judge.dense(asked, vectors)
         dev, _ = mined.questions.places()
         probe = Probe.choose(judge, base, dev, mined.texts)
         weights = copy_weights(embedder.model)
-        return cls(workspace, corpus, embedder, mined, judge, vectors, base, probe, weights, seed, progress)
+        return cls(workspace, corpus, embedder, mined, judge, vectors, asked, base, probe, weights, seed, progress)
 
     def pairs(self, recipe: Recipe, notes: list[str]) -> list[Pair]:
         """What ``recipe`` trains on: its share of the mined pairs, with hard negatives where it wants them.
@@ -131,10 +134,11 @@ class Workbench:
             seed=self.seed,
         )
 
-    def fit(self, recipe: Recipe, folder: Path | None = None) -> Fit:
+    def fit(self, recipe: Recipe, folder: Path | None = None, *, widen: bool = False) -> Fit:
         """Train the base by ``recipe``; the best mix of tuned and base weights is left in the model.
 
-        With a ``folder`` the training goes on from the checkpoint of the same training that was killed.
+        With a ``folder`` the training goes on from the checkpoint of the same training that was killed. With ``widen``
+        the mix is chosen over a pool that has the tuned model's mistakes too; all passages are encoded to find them.
 
         Raises:
             ShoptalkError: the loss was not finite, or memory does not suffice; the model is as it was before.
@@ -153,9 +157,26 @@ class Workbench:
         else:
             log = self._train(recipe, pairs, self.lessons(recipe), folder)
         notes += log.choices
+        widen = widen and len(recipe.averages) > 1
+        if widen:
+            self.probe = self.probe.widened(*self.encode_tuned(), self.mined.texts)
         share, score = self._mix(recipe.averages, notes)
-        log.dev.append((log.steps, score))
+        # Looks while training were over the pool as it was: no number over a wider one continues them.
+        if not (widen and log.dev):
+            log.dev.append((log.steps, score))
         return Fit(recipe, pairs, log, share, score, notes)
+
+    def encode_tuned(self) -> tuple[LocalEmbedder, NDArray[np.float32]]:
+        """The model as it now is, and (passages, d) under it."""
+        tuned = LocalEmbedder(self.embedder.model, "candidate", self.embedder.compute, self.embedder.batch_size)
+        vectors = encode_cached(
+            self.workspace,
+            self.corpus,
+            tuned,
+            self.mined.texts,
+            lambda _, done, total: self.progress("encoding with the tuned", done, total),
+        )
+        return tuned, vectors
 
     def _train(
         self, recipe: Recipe, pairs: Sequence[Pair], lessons: Sequence[Lesson], folder: Path | None
@@ -192,8 +213,8 @@ class Workbench:
 
     def base_score(self) -> float:
         """What the base itself scores where trained states are looked at."""
-        load_weights(self.embedder.model, self.base_weights)
-        return self.probe.score(self.embedder, self.vectors[list(self.probe.passages)])
+        probe = self.probe
+        return probe.score_vectors(self.asked[list(probe.questions)], self.vectors[list(probe.passages)])
 
     def signs(self, pairs: Sequence[Pair]) -> PairSigns:
         """How sound the pairs look to the base; what is in the model stays there."""

@@ -16,7 +16,7 @@ from trainer.pairs import Pair
 from trainer.questions import load_questions
 from trainer.recipes import ARMS, AUTO, find_recipe
 from trainer.unfinished import Unfinished
-from trainer.weights import copy_weights
+from trainer.weights import copy_weights, load_weights
 from trainer.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -68,6 +68,25 @@ def test_every_training_starts_from_the_base(bench: Workbench) -> None:
     bench.fit(recipe)
     again = copy_weights(bench.embedder.model)
     assert all(np.array_equal(first[name].numpy(), again[name].numpy()) for name in first)
+
+
+def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_too(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), max_pairs=512, averages=(1.0,))
+    own = replace(bench)
+    flattered = own.fit(recipe, widen=True).probe
+    assert own.probe is bench.probe  # one share: nothing to choose
+    tuned, vectors = own.encode_tuned()
+    judge, chosen = own.judge, list(own.probe.questions)
+    everywhere = judge.dense(tuned.encode_queries([question.text for question in judge.questions]), vectors)
+    honest = float(np.mean(judge.score("dense", everywhere, only=chosen).ndcg))
+
+    shares = own.fit(replace(recipe, averages=(1.0, 0.0)), widen=True)
+    assert set(own.probe.passages) > set(bench.probe.passages)
+    load_weights(tuned.model, own.base_weights)
+    assert own.base_score() == pytest.approx(own.probe.score(own.embedder), abs=1e-6)
+    own.fit(recipe)
+    assert abs(own.probe.score(own.embedder) - honest) < abs(flattered - honest) / 2
+    assert shares.log.dev == [(shares.log.steps, shares.probe)]
 
 
 def test_a_search_that_was_killed_after_it_chose_is_not_run_again(bench: Workbench) -> None:
