@@ -97,8 +97,7 @@ def add_hard_negatives(
                 if len(fitting) == SAMPLED_FROM:
                     break
             if len(fitting) >= count:
-                chosen = generator.sample(fitting, count)
-                result.append(replace(_with_negatives(pair, chosen, material), likely_answers=likely))
+                result.append(_with_negatives(pair, generator.sample(fitting, count), likely, material))
     return result
 
 
@@ -191,9 +190,10 @@ def _in_turns(rankings: Sequence[Sequence[int]]) -> Iterator[int]:
                 yield ranking[rank]
 
 
-def _with_negatives(pair: Pair, chosen: Sequence[int], material: Material) -> Pair:
+def _with_negatives(pair: Pair, chosen: Sequence[int], likely: tuple[int, ...], material: Material) -> Pair:
     return replace(
         pair,
         negatives=tuple(material.passages[place].embedded_text for place in chosen),
         negative_sections=tuple(material.section_of[place] for place in chosen),
+        likely_answers=likely,
     )

@@ -101,7 +101,8 @@ def tune(
     data = data_hash(mined.material.documents)
     unfinished = Unfinished(workspace, corpus, data, embedder.fingerprint, asdict(recipe), seed, mined.questions)
     chosen, trials = _choose(bench, recipe, budget, unfinished, choices)
-    fit = bench.fit(chosen, unfinished.folder, widen=True)
+    # The other processes' models are not kept: they need not encode the corpus to choose a mix.
+    fit = bench.fit(chosen, unfinished.folder, widen=is_main())
     if not is_main():
         raise Follower
     choices += fit.notes
