@@ -26,8 +26,10 @@ class Reranker:
     Weights come from safetensors files only, and code that a model brings along is never run.
     """
 
-    def __init__(self, workspace: Workspace, reference: str) -> None:
+    def __init__(self, workspace: Workspace, reference: str, *, setting: str = "search.rerank") -> None:
+        """``setting`` is where the reference was named, for messages."""
         self._workspace = workspace
+        self._setting = setting
         self._reference = reference
         self._model: CrossEncoder | None = None
         self._failure: ModelError | None = None
@@ -66,14 +68,14 @@ class Reranker:
             raise self._failure  # loading takes seconds: not at each search again
         if self._model is None:
             try:
-                self._model = _load(self._workspace, self._reference)
+                self._model = _load(self._workspace, self._reference, self._setting)
             except ModelError as error:
                 self._failure = error
                 raise
         return self._model
 
 
-def _load(workspace: Workspace, reference: str) -> CrossEncoder:
+def _load(workspace: Workspace, reference: str, setting: str) -> CrossEncoder:
     resolved = resolve(workspace, reference)
     try:
         from sentence_transformers import CrossEncoder
@@ -96,21 +98,21 @@ def _load(workspace: Workspace, reference: str) -> CrossEncoder:
         except Exception as error:  # transformers, huggingface_hub and safetensors raise without a common base
             reason = first_line(error)
             raise ModelError(f"reranker {resolved.reference} could not be loaded: {reason}") from error
-    _check(model, resolved.reference)
+    _check(model, resolved.reference, setting)
     model.eval()
     log.info("reranker %s on %s: %s", resolved.reference, compute.device, compute.reason)
     return model
 
 
-def _check(model: Any, reference: str) -> None:
+def _check(model: Any, reference: str, setting: str) -> None:
     """Refuse what loads without complaint but does not score pairs."""
     network = model[0].model
     made = getattr(network.config, "architectures", None) or []
     # An embedder loads too, with a new head of random weights.
     if made and type(network).__name__ not in made:
         raise ModelError(
-            f"search.rerank = {reference!r} is no cross-encoder ({made[0]}); "
+            f"{setting} = {reference!r} is no cross-encoder ({made[0]}); "
             "name one, such as cross-encoder/ms-marco-MiniLM-L6-v2"
         )
     if model.num_labels != 1:
-        raise ModelError(f"search.rerank = {reference!r} gives {model.num_labels} scores a pair; a reranker gives one")
+        raise ModelError(f"{setting} = {reference!r} gives {model.num_labels} scores a pair; a reranker gives one")

@@ -34,6 +34,7 @@ __all__ = [
     "CorpusSettings",
     "ModelSettings",
     "PassageSettings",
+    "RecipeSettings",
     "SearchSettings",
     "ServerSettings",
     "SettingOrigin",
@@ -181,11 +182,44 @@ class StoreSettings(_Frozen):
         return value.rstrip("/")
 
 
+class RecipeSettings(_Frozen):
+    """``[trainer.recipes.NAME]``: a recipe of one's own; what is unset here is as in the one it is ``based_on``.
+
+    ``rules``: the mining rules, by name. ``learning_rate`` holds for static models too. ``teacher``: the cross-encoder
+    that scores the ``lessons``, "" for hybrid search itself. The rest is what docs/training.md says of it.
+    """
+
+    based_on: Literal["structure", "seed"] = "structure"
+    rules: _Names | None = Field(None, min_length=1)
+    max_pairs: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1, le=100)
+    batch_size: int | None = Field(None, ge=2, le=65_536)
+    mini_batch: int | None = Field(None, ge=1)
+    alike: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=8)
+    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
+    warmup: float | None = Field(None, ge=0, le=1)
+    loss: Literal["ranking", "triplet"] | None = None
+    false_negative_mask: bool | None = None
+    hard_negatives: int | None = Field(None, ge=0, le=15)
+    negatives_from: Literal["model", "lexical", "both"] | None = None
+    refresh_negatives: bool | None = None
+    matryoshka: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    lora_rank: int | None = Field(None, ge=0, le=1024)
+    lessons: int | None = Field(None, ge=0)
+    teacher: str | None = None
+    teacher_temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
+    averages: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(None, min_length=1)
+    evaluate_every: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1)
+    checkpoint_every: int | None = Field(None, ge=1)
+
+
 class TrainerSettings(_Frozen):
     """``[trainer]``: how a model is tuned and judged. ``budget_minutes``: how long the recipe auto may take.
 
     ``general_questions``: a folder in BEIR's layout, with corpus.jsonl, to tell what tuning costs elsewhere; "" for
-    Python's own docstrings.
+    Python's own docstrings. ``recipes``: see RecipeSettings.
     """
 
     recipe: str = "structure"
@@ -194,6 +228,7 @@ class TrainerSettings(_Frozen):
     max_pairs: int = Field(20_000, ge=1)
     min_pairs: int = Field(64, ge=1)
     general_questions: str = ""
+    recipes: Mapping[str, RecipeSettings] = {}
 
 
 class SynthesisSettings(_Frozen):
@@ -324,6 +359,11 @@ SECTIONS: dict[str, type[_Frozen]] = {
     "server": ServerSettings,
     "agent": AgentSettings,
 }
+NAMED: dict[type[_Frozen], tuple[str, type[_Frozen]]] = {
+    AgentSettings: ("servers", AgentServerSettings),
+    TrainerSettings: ("recipes", RecipeSettings),
+}
+"""Sections that hold sections of names that users give: under which key, and of what kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +406,9 @@ class Workspace:
         environment = os.environ if environ is None else environ
         origins: list[SettingOrigin] = []
         corpora = _read_corpora(file, text, table.pop("corpus", {}), origins)
-        _read_agent_servers(file, text, table.get("agent"), origins)
+        for name, model in SECTIONS.items():
+            if model in NAMED:
+                _check_named(file, text, name, *NAMED[model], table.get(name), origins)
         sections = {
             name: _read_section(file, text, name, table.pop(name, {}), environment, origins) for name in SECTIONS
         }
@@ -463,15 +505,18 @@ def _read_corpora(file: Path, text: str, table: Any, origins: list[SettingOrigin
     return corpora
 
 
-def _read_agent_servers(file: Path, text: str, agent: Any, origins: list[SettingOrigin]) -> None:
-    """Check each [agent.servers.NAME] by itself, so that what is wrong is named by its own key and line."""
-    servers = agent.get("servers", {}) if isinstance(agent, dict) else {}
-    for name, values in servers.items() if isinstance(servers, dict) else ():
-        section = f"agent.servers.{name}"
+def _check_named(
+    file: Path, text: str, section: str, key: str, model: type[_Frozen], table: Any, origins: list[SettingOrigin]
+) -> None:
+    """Check each [section.key.NAME] by itself, so that what is wrong is named by its own key and line."""
+    named = table.get(key, {}) if isinstance(table, dict) else {}
+    for name, values in named.items() if isinstance(named, dict) else ():
+        inner = f"{section}.{key}.{name}"
         if not CORPUS_NAME.fullmatch(name):
-            place = _where(file, text, section, None)
-            raise SettingsError(f"{place}: server name {name!r} must be lower-case letters, digits, - and _")
-        _validate(file, text, section, AgentServerSettings, values, {}, origins)
+            place = _where(file, text, inner, None)
+            what = key.removesuffix("s")
+            raise SettingsError(f"{place}: {what} name {name!r} must be lower-case letters, digits, - and _")
+        _validate(file, text, inner, model, values, {}, origins)
 
 
 def _read_section(
@@ -513,8 +558,10 @@ def _validate(
         wanted = 'wants a list, ["…"]' if problem["type"] == "tuple_type" else told[:1].lower() + told[1:]
         raise SettingsError(f"{place}: {section}.{key}: {wanted}") from None
     for field in model.model_fields:
-        if model is AgentSettings and field == "servers":
-            continue  # told key by key, under agent.servers.NAME
+        if model in NAMED and field == NAMED[model][0]:
+            continue  # told key by key, under its own name
+        if model is RecipeSettings and field not in values:
+            continue  # as in the recipe it is based on, which is the trainer's to tell
         variable = f"SHOPTALK_{section}_{field}".upper()
         origin = f"${variable}" if field in overrides else FILE_NAME if field in values else "default"
         origins.append(SettingOrigin(f"{section}.{field}", getattr(settings, field), origin))

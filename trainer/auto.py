@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from trainer.recipes import ARMS, Recipe
+from trainer.recipes import ARMS, Recipe, own_recipes
 from trainer.workbench import Workbench
 
 __all__ = ["Trial", "search"]
@@ -69,7 +69,8 @@ class _Search:
 
     def run(self, recipe: Recipe) -> tuple[Recipe, list[Trial]]:
         dose = FIRST_DOSE
-        arms = [arm for arm in ARMS if self._has(arm)]
+        tried = [*ARMS, *own_recipes(self._bench.workspace.trainer.recipes)]
+        arms = [arm for arm in tried if self._has(arm)]
         arms = self._round(arms, dose, max(1, len(arms) // FACTOR))
         # A round of a third of the arms at three times the dose costs what the one before it cost.
         while len(arms) > 1 and self._affords(len(arms), dose * FACTOR):

@@ -77,7 +77,7 @@ def run_tune(
 
     workspace = invocation.workspace()
     name = workspace.corpus_name(corpus)
-    chosen = find_recipe(recipe or workspace.trainer.recipe)
+    chosen = find_recipe(recipe or workspace.trainer.recipe, workspace.trainer.recipes)
     try:
         with invocation.progress() as progress:
             return tune_model(

@@ -8,6 +8,7 @@ and others, Improving efficient neural ranking models with cross-architecture kn
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from trainer.pseudo_queries import key_phrases
 if TYPE_CHECKING:
     from retrieval.embedders import LocalEmbedder
 
-__all__ = ["fused_lessons"]
+__all__ = ["fused_lessons", "rescored"]
 
 CANDIDATES = 8
 DEPTH = 50
@@ -69,3 +70,25 @@ def fused_lessons(
         if len(chosen) == CANDIDATES:
             lessons.append(Lesson(query, chosen, tuple(scores[:CANDIDATES].tolist())))
     return lessons
+
+
+def rescored(lessons: Sequence[Lesson], scores: Sequence[Sequence[float]]) -> list[Lesson]:
+    """The lessons by another teacher, best candidate first.
+
+    Teachers score on scales of their own, a cross-encoder between 0 and 1 or without bounds, so the scores of all
+    lessons together are brought to a mean of 0 and a deviation of 1.
+
+    Args:
+        lessons: what the teacher was asked about.
+        scores: of each lesson's candidates, by the teacher; more is better.
+    """
+    if not lessons:
+        return []
+    everything = np.concatenate([np.asarray(row, dtype=np.float64) for row in scores])
+    mean, deviation = everything.mean(), everything.std() or 1.0
+    told = []
+    for lesson, row in zip(lessons, scores, strict=True):
+        ranked = sorted(zip(row, lesson.candidates, strict=True), key=lambda scored: -scored[0])
+        candidates = tuple(text for _, text in ranked)
+        told.append(replace(lesson, candidates=candidates, scores=tuple((s - mean) / deviation for s, _ in ranked)))
+    return told

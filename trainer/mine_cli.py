@@ -49,7 +49,7 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
     from trainer.recipes import find_recipe
 
     workspace = invocation.workspace()
-    chosen = find_recipe(recipe or workspace.trainer.recipe)
+    chosen = find_recipe(recipe or workspace.trainer.recipe, workspace.trainer.recipes)
     if out and not out.parent.is_dir():
         raise click.UsageError(f"--out: {out.parent} is no folder")
     asked = load_questions(questions) if questions else None

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder
-from retrieval.errors import QuestionsError
+from retrieval.errors import QuestionsError, SettingsError
 from retrieval.indexing import passage_limit
 from retrieval.workspace import Workspace
 from trainer.material import Material, gather
@@ -84,7 +84,11 @@ def mine_corpus(
 
     Raises:
         QuestionsError: ``questions`` are not about this corpus, or none were given and too few could be mined.
+        SettingsError: there is no such rule.
     """
+    known = (*RULES, *SEED_RULES, SYNTHETIC_RULE)
+    if unknown := [rule for rule in rules if rule not in known]:
+        raise SettingsError(f"unknown mining rule {unknown[0]!r} in a recipe; known: {', '.join(known)}")
     material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
     missing = check_answers(questions, material.passages) if questions else []
     found = mine(material, [rule for rule in rules if rule in RULES], seed)

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from trainer.recipes import RECIPES
-
 __all__ = ["corpus_option", "questions_option", "recipe_option"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -17,8 +15,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 corpus_option = click.option("--corpus", default="", help="The corpus, where the workspace has several.")
 recipe_option = click.option(
     "--recipe",
-    type=click.Choice(list(reversed(RECIPES))),
-    help="How to mine and to train (default: trainer.recipe).",
+    metavar="NAME",
+    help="How to mine and to train: structure, auto, seed, or one of trainer.recipes (default: trainer.recipe).",
 )
 
 

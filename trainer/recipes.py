@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from retrieval.errors import SettingsError
+from retrieval.workspace import RecipeSettings
 
-__all__ = ["ARMS", "AUTO", "RECIPES", "NegativeSource", "Recipe", "find_recipe"]
+__all__ = ["ARMS", "AUTO", "RECIPES", "NegativeSource", "Recipe", "find_recipe", "own_recipes"]
 
 NegativeSource = Literal["model", "lexical", "both"]
 """Whose best passages may be hard negatives: the base's, BM25's, or both in turns."""
@@ -54,7 +56,9 @@ class Recipe:
     lora_rank: int = 0
     """Train adapters of this rank and merge them at the end; 0 trains the weights themselves."""
     lessons: int = 0
-    """How many rankings of hybrid search for made-up queries are learned beside the pairs."""
+    """How many rankings of what hybrid search finds for made-up queries are learned beside the pairs."""
+    teacher: str = ""
+    """The cross-encoder that ranks them; "" leaves them as hybrid search ranks them."""
     teacher_temperature: float = 1.0
     """Divides a teacher's scores before they are made shares; lower follows its first places more closely."""
     patience: int | None = None
@@ -79,7 +83,11 @@ class Recipe:
         if self.loss != "ranking":
             parts.append(f"{self.loss} loss")
         if self.lessons:
-            parts.append(f"{self.lessons} lessons")
+            parts.append(f"{self.lessons} lessons{self.teacher and f' by {self.teacher}'}")
+        if self.lora_rank:
+            parts.append(f"adapters of rank {self.lora_rank}")
+        if self.matryoshka:
+            parts.append(f"also at {', '.join(map(str, self.matryoshka))} dimensions")
         return ", ".join(parts)
 
 
@@ -147,12 +155,39 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def find_recipe(name: str) -> Recipe:
-    """Return the recipe called ``name``.
+def find_recipe(name: str, own: Mapping[str, RecipeSettings] | None = None) -> Recipe:
+    """Return the recipe called ``name``; ``own`` are the workspace's, which ``auto`` tries too.
 
     Raises:
-        SettingsError: there is none; the message lists those there are.
+        SettingsError: there is none, and the message lists those there are; or one of the workspace's own has the
+            name of another.
     """
-    if name not in RECIPES:
-        raise SettingsError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
-    return RECIPES[name]
+    mine = own_recipes(own or {})
+    known = {**RECIPES, **{recipe.name: recipe for recipe in mine}}
+    if name not in known:
+        raise SettingsError(f"unknown recipe {name!r}; known: {', '.join(known)}")
+    found = known[name]
+    if name == AUTO:
+        rules = dict.fromkeys([*found.rules, *(rule for recipe in mine for rule in recipe.every_rule)])
+        found = replace(found, rules=tuple(rules))
+    return found
+
+
+def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
+    """The workspace's own recipes, in the order of its settings.
+
+    Raises:
+        SettingsError: one has the name of a recipe that there is already.
+    """
+    recipes = []
+    for name, own in settings.items():
+        if name in RECIPES:
+            raise SettingsError(f"trainer.recipes.{name}: there is a recipe of that name; choose another")
+        changes = own.model_dump(exclude_none=True, exclude={"based_on"})
+        if own.rules is not None:
+            changes["filler_rules"] = ()
+        if own.learning_rate is not None:
+            changes["static_learning_rate"] = own.learning_rate
+        based_on = RECIPES[own.based_on]
+        recipes.append(replace(based_on, name=name, description=f"{own.based_on} with settings of yours", **changes))
+    return tuple(recipes)

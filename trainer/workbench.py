@@ -14,12 +14,13 @@ from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder
 from retrieval.embedding_cache import encode_cached
 from retrieval.lexical import Bm25Scorer
+from retrieval.reranking import Reranker
 from retrieval.workspace import Workspace
 from trainer.diagnosis import PairSigns, measure_pairs
 from trainer.distillation import Lesson
 from trainer.evaluation import Candidates, Judge
 from trainer.leakage import refuse_leaks
-from trainer.lessons import fused_lessons
+from trainer.lessons import fused_lessons, rescored
 from trainer.mined import Mined
 from trainer.negatives import add_hard_negatives, by_likeness, refresh_hard_negatives
 from trainer.pairs import Pair
@@ -63,6 +64,7 @@ class Workbench:
     seed: int
     progress: Progress = silent
     _anchors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    _taught: dict[tuple[str, Lesson], list[float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -120,10 +122,14 @@ class Workbench:
         return found if used else pairs
 
     def lessons(self, recipe: Recipe) -> list[Lesson]:
-        """The rankings that ``recipe`` has the base learn."""
+        """The rankings that ``recipe`` has the base learn.
+
+        Raises:
+            ModelError: its teacher cannot be loaded, or is no cross-encoder.
+        """
         if not recipe.lessons:
             return []
-        return fused_lessons(
+        lessons = fused_lessons(
             self.mined.material,
             self.mined.texts,
             self.vectors,
@@ -133,6 +139,16 @@ class Workbench:
             language=self.workspace.passages.language,
             seed=self.seed,
         )
+        return self._by_teacher(recipe.teacher, lessons) if recipe.teacher else lessons
+
+    def _by_teacher(self, reference: str, lessons: Sequence[Lesson]) -> list[Lesson]:
+        """What a cross-encoder makes of the lessons; it is asked about each once a run."""
+        missing = [lesson for lesson in lessons if (reference, lesson) not in self._taught]
+        teacher = Reranker(self.workspace, reference, setting="teacher")
+        for done, lesson in enumerate(missing):
+            self.progress("asking the teacher", done, len(missing))
+            self._taught[reference, lesson] = teacher.scores(lesson.anchor, lesson.candidates)
+        return rescored(lessons, [self._taught[reference, lesson] for lesson in lessons])
 
     def fit(self, recipe: Recipe, folder: Path | None = None, *, widen: bool = False) -> Fit:
         """Train the base by ``recipe``; the best mix of tuned and base weights is left in the model.
