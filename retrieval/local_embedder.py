@@ -37,6 +37,7 @@ UNLIMITED_TOKENS = 512
 # Small batches of alike lengths waste the least on padding; measured on CPU, benchmarks/encode.py.
 CPU_BATCH = 16
 MOST_IN_BATCH = 1024
+SPECIAL_TOKENS = 8
 
 
 def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransformer, str, Compute]:
@@ -70,6 +71,11 @@ def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransforme
             )
         except Exception as error:  # transformers, huggingface_hub and safetensors raise without a common base
             raise ModelError(f"model {resolved.reference} could not be loaded: {_why(resolved, error)}") from error
+    if _knows_no_word(model.tokenizer):
+        raise ModelError(
+            f"model {resolved.reference} has no tokenizer, or an empty one: it would read every word alike; "
+            "put tokenizer.json beside its weights, or name a model that has one"
+        )
     model.eval()
     prompts = choose_prompts(workspace.model, resolved.reference, model.prompts)
     model.prompts = {**model.prompts, "query": prompts.query, "document": prompts.document}
@@ -266,6 +272,11 @@ def quiet_loading() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+
+
+def _knows_no_word(tokenizer: Any) -> bool:
+    """Whether it has no more than such as start, end, padding and unknown, which is what missing files leave."""
+    return len(tokenizer.get_vocab()) <= SPECIAL_TOKENS
 
 
 def _why(resolved: ResolvedModel, error: Exception) -> str:

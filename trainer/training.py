@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import Compute
-from retrieval.errors import ModelError, SettingsError, ShoptalkError
+from retrieval.errors import SettingsError, ShoptalkError
 from trainer.adapters import adapted
 from trainer.batches import Plan
 from trainer.checkpoints import Checkpoints, digest
@@ -43,10 +43,6 @@ __all__ = ["train"]
 log = logging.getLogger(__name__)
 
 MAX_GRADIENT_NORM = 1.0
-# So many texts of the first batch show whether the tokenizer tells words apart, and not only such as start, end,
-# padding and unknown.
-SAMPLE = 16
-SPECIAL_TOKENS = 4
 
 DevScore = Callable[[], float]
 
@@ -90,7 +86,7 @@ def train(
             # Which pairs, negatives and batches there are hangs on vectors, which two GPUs may round differently.
             pairs, lessons = ranks.same((pairs, lessons))
             plan = Plan(pairs, lessons, recipe, material, seed)
-            _check(model, plan, recipe)
+            _check(model, recipe)
             model.to(ranks.device)
             model.eval()
             name = digest(recipe, seed, list(pairs), list(lessons), ranks.size, _fingerprint(model))
@@ -285,20 +281,11 @@ def _share_of_rate(step: int, steps: int, warmup: float) -> float:
     return (steps - step) / (steps - rising)
 
 
-def _check(model: SentenceTransformer, plan: Plan, recipe: Recipe) -> None:
+def _check(model: SentenceTransformer, recipe: Recipe) -> None:
     dimension = int(model.get_embedding_dimension() or 0)
     if too_long := [size for size in recipe.matryoshka if not 0 < size <= dimension]:
         raise SettingsError(
             f"recipe {recipe.name}: matryoshka = {too_long[0]} does not fit vectors of {dimension} numbers"
-        )
-    texts = [*plan[0].anchors[:SAMPLE], *plan[0].documents[:SAMPLE]]
-    words = {word for text in texts for word in text.split()}
-    tokens = set(model.preprocess(texts)["input_ids"].flatten().tolist())
-    # Where its files are missing, a tokenizer may come up empty: it knows no word, and says so of each.
-    if len(tokens) <= SPECIAL_TOKENS and len(tokens) < len(words):
-        raise ModelError(
-            "the base model has no tokenizer, or an empty one: it reads every word alike; "
-            "put tokenizer.json beside its weights, or set model.base to a model that has one"
         )
 
 

@@ -120,6 +120,15 @@ def test_pickled_weights_are_refused_with_the_way_out(tmp_path: Path) -> None:
         load_local("pickled", workspace_with(tmp_path, "acme/base"))
 
 
+def test_a_model_whose_tokenizer_is_missing_is_refused_though_it_loads(tmp_path: Path) -> None:
+    folder = tmp_path / "wordless"
+    shutil.copytree(resolve(workspace_with(tmp_path / "w", MINILM), "base").location, folder)
+    for file in ("tokenizer.json", "vocab.txt"):
+        (folder / file).unlink()
+    with pytest.raises(ModelError, match=r"^model wordless has no tokenizer, or an empty one: .*put tokenizer\.json"):
+        load_local("wordless", workspace_with(tmp_path, "acme/base"))
+
+
 @pytest.mark.parametrize("place", ["config.json", "modules.json"])
 def test_code_that_a_model_brings_along_is_not_run(static_model: Path, tmp_path: Path, place: str) -> None:
     folder = tmp_path / "bringing"

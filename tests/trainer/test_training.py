@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import resource
-import shutil
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -492,14 +491,6 @@ def test_what_cannot_be_trained_says_why(bert: Path) -> None:
         tune(model, replace(RECIPE, loss="triplet"), pairs=tiny_pairs(negatives=0))
     with pytest.raises(QuestionsError, match="nothing to train on"):
         tune(model, pairs=[])
-
-
-def test_a_base_without_its_tokenizer_is_refused_though_it_loads(bert: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(bert, tmp_path / "model")
-    for file in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
-        file.unlink()
-    with pytest.raises(ModelError, match=r"the base model has no tokenizer, or an empty one.*put tokenizer\.json"):
-        tune(load_tiny(folder))
 
 
 def test_each_model_and_device_gets_its_precision_with_the_reason(bert: Path, static_model: Path) -> None:
