@@ -18,10 +18,11 @@ ALLOWED = {
     "trainer": {"trainer", "retrieval"},
     "server": {"server", "retrieval"},
     # The price table is one for all who pay Claude, and as light as the settings.
-    # There is one way to write a file that a kill leaves whole, and it needs the standard library only.
+    # There is one way to write a file that a kill leaves whole, and one to read questions with their labels; both need
+    # the standard library only.
     "agent": {
         "agent",
-        *(f"retrieval.{name}" for name in ("console", "durable", "errors", "prices", "workspace")),
+        *(f"retrieval.{name}" for name in ("console", "durable", "errors", "labels", "prices", "workspace")),
     },
 }
 HEAVY = {

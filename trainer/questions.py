@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 from retrieval.errors import QuestionsError
+from retrieval.labels import read_qrels, read_queries
 from retrieval.passages import Passage
 
 __all__ = [
@@ -70,7 +69,7 @@ def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
     """
     if not folder.is_dir():
         raise QuestionsError(f"questions folder {folder} does not exist")
-    texts = _read_queries(folder / "queries.jsonl")
+    texts = {query: record["text"] for query, record in read_queries(folder / "queries.jsonl").items()}
     single, test_file, dev_file = folder / "qrels.tsv", folder / "qrels" / "test.tsv", folder / "qrels" / "dev.tsv"
     if single.is_file():
         return split_questions(_join(texts, single), seed)
@@ -143,54 +142,11 @@ def unit_of(passage: Passage, relevant: Mapping[Unit, int], by_section: bool) ->
     return passage.document_id
 
 
-def _read_queries(file: Path) -> dict[str, str]:
-    if not file.is_file():
-        raise QuestionsError(f"{file} is missing; questions need queries.jsonl with _id and text on each line")
-    texts: dict[str, str] = {}
-    for number, line in enumerate(_lines(file), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            identifier, text = str(record["_id"]), str(record["text"]).strip()
-        except (ValueError, KeyError, TypeError):
-            raise QuestionsError(f"{file}:{number}: not a JSON object with _id and text") from None
-        if not text:
-            raise QuestionsError(f"{file}:{number}: question {identifier!r} has no text")
-        if identifier in texts:
-            raise QuestionsError(f"{file}:{number}: question {identifier!r} appears twice")
-        texts[identifier] = text
-    return texts
-
-
 def _join(texts: Mapping[str, str], file: Path) -> list[Question]:
-    relevant: dict[str, dict[Unit, int]] = {}
-    for number, row in enumerate(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-        if not row or (number == 1 and row[0] == "query-id"):
-            continue
-        try:
-            query, unit, score = row[0], row[1], int(row[2])
-        except (IndexError, ValueError):
-            raise QuestionsError(
-                f"{file}:{number}: wanted query-id, corpus-id and a whole score, tab-separated"
-            ) from None
-        if query not in texts:
-            raise QuestionsError(f"{file}:{number}: query-id {query!r} is not in queries.jsonl")
-        if score > 0:
-            relevant.setdefault(query, {})[unit] = score
-    if not relevant:
+    relevant = read_qrels(file, texts)
+    if not any(relevant.values()):
         raise QuestionsError(f"{file} has no relevant document for any question")
-    return [Question(query, texts[query], relevant[query]) for query in texts if query in relevant]
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        # Not splitlines(): a question may hold U+2028 and the like.
-        return file.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise QuestionsError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise QuestionsError(f"{file} cannot be read: {error.strerror}") from None
+    return [Question(query, text, relevant[query]) for query, text in texts.items() if relevant.get(query)]
 
 
 def _groups(questions: Sequence[Question], alike: Mapping[str, str]) -> list[list[str]]:

@@ -122,7 +122,9 @@ def test_questions_are_answerable_unless_marked_or_without_relevant_documents(tm
     [
         ("nonsense\n", "", r"queries.jsonl:1: not a JSON object"),
         ("[]\n", "", r"queries.jsonl:1: not a JSON object"),
-        ('{"_id": "a", "text": " "}\n', "", "wanted a text that is not empty"),
+        ('{"_id": "a", "text": " "}\n', "", "queries.jsonl:1: question 'a' has no text"),
+        ('{"_id": "a", "text": "A"}\n' * 2, "a\tx.md\t1\n", "queries.jsonl:2: question 'a' appears twice"),
+        ('{"_id": "a", "text": "A", "answerable": 1}\n', "", "'a': answerable must be true or false"),
         ('{"_id": "a", "text": "A"}\n', "a\tx.md\n", r"test.tsv:2: wanted query-id"),
         ('{"_id": "a", "text": "A"}\n', "z\tx.md\t1\n", "'z' is not in queries.jsonl"),
         ("", "", "has no question"),
