@@ -3,7 +3,8 @@
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the
 better third goes on with three times as much, until one is left; then its learning rate and its
 negatives are varied. Everything is judged on dev questions over a pool of passages, so what is chosen
-is chosen before the test questions are looked at.
+is chosen before the test questions are looked at. Trials are looked at with all of their tuned weights: how many
+are kept is chosen after the training that counts.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ class _Search:
     """The rounds of one search, and what they cost."""
 
     def __init__(self, bench: Workbench, budget: float, clock: Callable[[], float]) -> None:
-        self._bench = bench
+        self._bench = bench.looking_deeper()
         self._clock = clock
         self._end = clock() + budget * SHARE_FOR_TRIALS
         self._deadline = clock() + budget
-        self._base = bench.base_score()
+        self._base = self._bench.base_score()
         self._trials: list[Trial] = []
 
     def run(self, recipe: Recipe) -> tuple[Recipe, list[Trial]]:
@@ -102,7 +103,7 @@ class _Search:
         for order, arm in enumerate(arms):
             self._bench.progress("trying recipes", order, len(arms))
             began = self._clock()
-            fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose)))
+            fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,)))
             seconds = self._clock() - began
             trial = Trial(
                 arm.name, arm.settings, len(fit.pairs), round(seconds, 1), fit.probe, fit.probe - self._base, False

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from retrieval.embedders import LocalEmbedder
 from trainer.evaluation import Candidates, Judge
 
-__all__ = ["Probe"]
+__all__ = ["DEEP", "Probe"]
 
 PROBE_QUESTIONS = 100
 PROBE_DEPTH = 8
+DEEP = 24
+"""For recipes that are compared: deep enough for most of what one of them newly mistakes (docs/experiments.md)."""
 # Ten places of documents may take more passages than ten.
 WIDENED_DEPTH = 16
 
@@ -25,7 +27,8 @@ class Probe:
 
     The pool holds the answers and what the base and BM25 rank first. It is made of the base's mistakes and lacks those
     that tuning makes, so it flatters tuned states, and the more the further they are from the base. Shares of the
-    tuned weights are therefore compared over one that is `widened` by a tuned model's mistakes.
+    tuned weights are therefore compared over one that is `widened` by a tuned model's mistakes, and recipes over a
+    deeper one, since the mistakes of one of them would be unfair to that one.
     """
 
     judge: Judge
@@ -34,15 +37,17 @@ class Probe:
     texts: tuple[str, ...]
 
     @classmethod
-    def choose(cls, judge: Judge, base: Candidates, dev: range, texts: Sequence[str]) -> Probe:
-        """Take up to 100 dev questions, evenly, and for each the first passages of either side beside its answers."""
+    def choose(
+        cls, judge: Judge, base: Candidates, dev: range, texts: Sequence[str], depth: int = PROBE_DEPTH
+    ) -> Probe:
+        """Take up to 100 dev questions, evenly, and for each beside its answers what either side ranks first."""
         evenly = np.linspace(0, len(dev) - 1, min(len(dev), PROBE_QUESTIONS)).round().astype(int)
         chosen = tuple(dev[place] for place in evenly.tolist())
         pool: set[int] = set()
         for place in chosen:
             pool.update(judge.answers(place))
-            pool.update(map(int, base[place][0][:PROBE_DEPTH]))
-            pool.update(map(int, judge.lexical[place][0][:PROBE_DEPTH]))
+            pool.update(map(int, base[place][0][:depth]))
+            pool.update(map(int, judge.lexical[place][0][:depth]))
         return cls._of(judge, chosen, pool, texts)
 
     @classmethod

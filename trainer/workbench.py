@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from trainer.lessons import fused_lessons, rescored
 from trainer.mined import Mined
 from trainer.negatives import add_hard_negatives, by_likeness, refresh_hard_negatives
 from trainer.pairs import Pair
-from trainer.probe import Probe
+from trainer.probe import DEEP, Probe
 from trainer.recipes import Recipe
 from trainer.training import train
 from trainer.training_log import TrainingLog
@@ -85,6 +85,11 @@ class Workbench:
         probe = Probe.choose(judge, base, dev, mined.texts)
         weights = copy_weights(embedder.model)
         return cls(workspace, corpus, embedder, mined, judge, vectors, asked, base, probe, weights, seed, progress)
+
+    def looking_deeper(self) -> Workbench:
+        """The same bench with a deeper pool to look at trained states over, to compare recipes by."""
+        dev, _ = self.mined.questions.places()
+        return replace(self, probe=Probe.choose(self.judge, self.base, dev, self.mined.texts, DEEP))
 
     def pairs(self, recipe: Recipe, notes: list[str]) -> list[Pair]:
         """What ``recipe`` trains on: its share of the mined pairs, with hard negatives where it wants them.

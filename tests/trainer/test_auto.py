@@ -47,10 +47,20 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(ben
     assert names[: len(FEW)] == [arm.name for arm in FEW]
     kept = next(trial for trial in reversed(trials) if trial.kept)
     assert kept.name in chosen.description
-    assert kept.change == pytest.approx(kept.dev - bench.base_score()) and kept.change > 0
+    assert kept.change == pytest.approx(kept.dev - bench.looking_deeper().base_score()) and kept.change > 0
     # The last round is the winner, its variations, and nothing else.
     last = [trial for trial in trials if trial.name.startswith(kept.name.split(",")[0])][-4:]
     assert kept.dev >= max(trial.dev for trial in last) - 0.01
+
+
+def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing(bench: Workbench) -> None:
+    before = bench.probe
+    chosen, trials = search(bench, find_recipe(AUTO), budget=0.0)
+    assert bench.probe is before and chosen.averages == FEW[0].averages
+    assert set(bench.looking_deeper().probe.passages) > set(before.passages)
+    # The first arm again, by itself, all of its tuned weights over the deeper pool.
+    again = bench.looking_deeper().fit(replace(FEW[0], max_pairs=96, averages=(1.0,)))
+    assert trials[0].dev == pytest.approx(again.probe, abs=1e-6)
 
 
 def test_with_no_time_left_only_the_first_round_is_run(bench: Workbench) -> None:
