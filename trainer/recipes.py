@@ -155,14 +155,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def find_recipe(name: str, own: Mapping[str, RecipeSettings] | None = None) -> Recipe:
+def find_recipe(name: str, own: Mapping[str, RecipeSettings] = {}) -> Recipe:
     """Return the recipe called ``name``; ``own`` are the workspace's, which ``auto`` tries too.
 
     Raises:
         SettingsError: there is none, and the message lists those there are; or one of the workspace's own has the
             name of another.
     """
-    mine = own_recipes(own or {})
+    mine = own_recipes(own)
     known = {**RECIPES, **{recipe.name: recipe for recipe in mine}}
     if name not in known:
         raise SettingsError(f"unknown recipe {name!r}; known: {', '.join(known)}")

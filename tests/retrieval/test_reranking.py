@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hash_embedder import HashEmbedder
+from tests_support import save_words, small_bert
 
 from retrieval.errors import ModelError
 from retrieval.indexing import build_index
@@ -15,39 +16,14 @@ from retrieval.search import SearchEngine, SearchResult
 from retrieval.workspace import Workspace
 
 ANIMALS = ["wombat", "emu", "koala", "platypus", "quokka", "dingo"]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *ANIMALS, "eats", "grass", "leaves", "the"]
-
-
-def save_tokenizer(folder: Path) -> None:
-    from transformers import BertTokenizerFast
-
-    BertTokenizerFast(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(folder)
-
-
-def tiny_bert(kind: str, **settings: Any) -> Any:
-    """A BERT of one layer with random weights."""
-    import torch
-    import transformers
-
-    torch.manual_seed(5)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-        **settings,
-    )
-    return getattr(transformers, kind)(config)
+WORDS = [*ANIMALS, "eats", "grass", "leaves", "the"]
 
 
 @pytest.fixture(scope="session")
 def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cross-encoder")
-    tiny_bert("BertForSequenceClassification", num_labels=1).save_pretrained(folder)
-    save_tokenizer(folder)
+    small_bert("BertForSequenceClassification", WORDS, num_labels=1).save_pretrained(folder)
+    save_words(folder, WORDS)
     return folder
 
 
@@ -118,15 +94,15 @@ def test_a_reranker_that_is_not_there_leaves_the_order_and_says_so(workspace: Wo
 
 
 def test_an_embedder_is_refused(workspace: Workspace, tmp_path: Path) -> None:
-    tiny_bert("BertModel").save_pretrained(tmp_path / "embedder")
-    save_tokenizer(tmp_path / "embedder")
+    small_bert("BertModel", WORDS).save_pretrained(tmp_path / "embedder")
+    save_words(tmp_path / "embedder", WORDS)
     with pytest.raises(ModelError, match=r"search.rerank = 'embedder' is no cross-encoder \(BertModel\); name one"):
         Reranker(workspace, "embedder").load()
 
 
 def test_a_classifier_of_several_labels_is_refused(workspace: Workspace, tmp_path: Path) -> None:
-    tiny_bert("BertForSequenceClassification", num_labels=3).save_pretrained(tmp_path / "labels")
-    save_tokenizer(tmp_path / "labels")
+    small_bert("BertForSequenceClassification", WORDS, num_labels=3).save_pretrained(tmp_path / "labels")
+    save_words(tmp_path / "labels", WORDS)
     with pytest.raises(ModelError, match="gives 3 scores a pair; a reranker gives one"):
         Reranker(workspace, "labels").load()
 
@@ -134,9 +110,9 @@ def test_a_classifier_of_several_labels_is_refused(workspace: Workspace, tmp_pat
 def test_pickled_weights_are_refused(workspace: Workspace, tmp_path: Path) -> None:
     import torch
 
-    model = tiny_bert("BertForSequenceClassification", num_labels=1)
+    model = small_bert("BertForSequenceClassification", WORDS, num_labels=1)
     model.config.save_pretrained(tmp_path / "pickled")
-    save_tokenizer(tmp_path / "pickled")
+    save_words(tmp_path / "pickled", WORDS)
     torch.save(model.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
     with pytest.raises(ModelError, match="reranker pickled could not be loaded: .*safetensors"):
         Reranker(workspace, "pickled").load()
@@ -145,11 +121,11 @@ def test_pickled_weights_are_refused(workspace: Workspace, tmp_path: Path) -> No
 def test_broken_weights_leave_the_order(workspace: Workspace, tmp_path: Path) -> None:
     import torch
 
-    model = tiny_bert("BertForSequenceClassification", num_labels=1)
+    model = small_bert("BertForSequenceClassification", WORDS, num_labels=1)
     with torch.no_grad():
         model.classifier.bias.fill_(float("nan"))
     model.save_pretrained(tmp_path / "broken")
-    save_tokenizer(tmp_path / "broken")
+    save_words(tmp_path / "broken", WORDS)
     result = ask(engine(workspace, rerank="broken"))
     assert result.hits == ask(engine(workspace)).hits
     assert "scores that are not finite" in result.degraded

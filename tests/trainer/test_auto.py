@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from benches import bench_of
 
-from retrieval.embedders import load_local
 from trainer import auto
 from trainer.auto import search
-from trainer.mined import mine_corpus
 from trainer.pairs import Pair
-from trainer.questions import load_questions
 from trainer.recipes import ARMS, AUTO, find_recipe
 from trainer.unfinished import Unfinished
 from trainer.weights import copy_weights, load_weights
@@ -27,11 +25,7 @@ FEW = tuple(arm for arm in ARMS if arm.name in ("structure", "structure and titl
 
 @pytest.fixture(scope="module")
 def bench(tuned: Tuned) -> Workbench:
-    embedder = load_local("base", tuned.workspace)
-    asked = load_questions(tuned.corpus.questions)
-    rules = find_recipe(AUTO).every_rule
-    mined = mine_corpus(tuned.workspace, "icd", rules, embedder, questions=asked, seed=13)
-    return Workbench.of(tuned.workspace, "icd", embedder, mined, 13, lambda *_: None)
+    return bench_of(tuned.workspace, tuned.corpus.questions, find_recipe(AUTO).every_rule)
 
 
 @pytest.fixture(autouse=True)

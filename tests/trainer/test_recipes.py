@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from benches import bench_of
+from tests_support import SMALL_BERT_TOKENS, save_words, small_bert
 
-from retrieval.embedders import load_local
 from retrieval.errors import ModelError, SettingsError
 from retrieval.workspace import Workspace
 from trainer import auto
 from trainer.auto import search
 from trainer.distillation import Lesson
 from trainer.lessons import rescored
-from trainer.mined import mine_corpus
-from trainer.questions import load_questions
 from trainer.recipes import AUTO, RECIPES, Recipe, find_recipe
-from trainer.workbench import Workbench
 
 if TYPE_CHECKING:
     from conftest import Tuned
@@ -32,12 +30,6 @@ if TYPE_CHECKING:
 def recipe_of(root: Path, toml: str, name: str = "mine") -> Recipe:
     (root / "shoptalk.toml").write_text(toml, encoding="utf-8")
     return find_recipe(name, Workspace.open(root, {}).trainer.recipes)
-
-
-def bench_of(workspace: Workspace, questions: Path, rules: tuple[str, ...]) -> Workbench:
-    embedder = load_local("base", workspace)
-    mined = mine_corpus(workspace, "icd", rules, embedder, questions=load_questions(questions), seed=13)
-    return Workbench.of(workspace, "icd", embedder, mined, 13, lambda *_: None)
 
 
 def test_a_recipe_of_ones_own_differs_from_what_it_is_based_on_by_what_it_sets(tmp_path: Path) -> None:
@@ -142,60 +134,27 @@ def test_lessons_by_another_teacher_follow_its_order_on_one_scale() -> None:
     assert [lesson.scores for lesson in rescored(lessons, [[2, 2, 2], [2, 2]])] == [(0, 0, 0), (0, 0)]
 
 
-def save_cross_encoder(folder: Path, texts: list[str]) -> Path:
-    """A BERT of one layer with random weights that knows the words of ``texts``, and scores pairs."""
-    import torch
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    counts = Counter(word for text in texts for word in text.split())
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(word for word, _ in counts.most_common(500))]
-    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names)
-    torch.manual_seed(5)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-        num_labels=1,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
-
-
 def test_a_cross_encoder_teaches_the_embedder_what_it_would_rank_first(tuned: Tuned, tmp_path: Path) -> None:
     from sentence_transformers import CrossEncoder
 
     bench = bench_of(tuned.workspace, tuned.corpus.questions, ("alias",))
-    folder = save_cross_encoder(tmp_path / "teacher", list(bench.mined.texts))
+    counts = Counter(word for text in bench.mined.texts for word in text.lower().split() if word.isalpha())
+    words = [word for word, _ in counts.most_common(500)]
+    teaching, embedding = tmp_path / "teacher", tmp_path / "embedder"
+    small_bert("BertForSequenceClassification", words, num_labels=1).save_pretrained(teaching)
+    small_bert("BertModel", words).save_pretrained(embedding)
+    for folder in (teaching, embedding):
+        save_words(folder, words, model_max_length=SMALL_BERT_TOKENS)
     plain = replace(find_recipe("structure"), rules=("alias",), filler_rules=(), max_pairs=64, lessons=40)
-    recipe = replace(plain, teacher=str(folder), averages=(1.0,))
+    recipe = replace(plain, teacher=str(teaching), averages=(1.0,))
     before, after = bench.lessons(plain), bench.lessons(recipe)
     assert [lesson.anchor for lesson in after] == [lesson.anchor for lesson in before] and len(after) >= 20
-    teacher = CrossEncoder(str(folder), device="cpu")
+    teacher = CrossEncoder(str(teaching), device="cpu")
     for lesson in after[:5]:
         scores = teacher.predict([(lesson.anchor, text) for text in lesson.candidates])
         assert list(scores) == sorted(scores, reverse=True)
     assert [set(lesson.candidates) for lesson in after] == [set(lesson.candidates) for lesson in before]
     assert [lesson.candidates for lesson in after] != [lesson.candidates for lesson in before]
     assert bench.fit(recipe).log.lessons == len(after)
-    embedder = no_cross_encoder(tmp_path / "embedder", folder)
     with pytest.raises(ModelError, match="teacher = .* is no cross-encoder"):
-        bench.lessons(replace(recipe, teacher=str(embedder)))
-
-
-def no_cross_encoder(folder: Path, like: Path) -> Path:
-    from transformers import AutoTokenizer, BertConfig, BertModel
-
-    BertModel(BertConfig.from_pretrained(like)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(like).save_pretrained(folder)
-    return folder
+        bench.lessons(replace(recipe, teacher=str(embedding)))
