@@ -177,7 +177,7 @@ def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
     """The workspace's own recipes, in the order of its settings.
 
     Raises:
-        SettingsError: one has the name of a recipe that there is already.
+        SettingsError: one has the name of a recipe that there is already, or a teacher and nothing for it to teach.
     """
     recipes = []
     for name, own in settings.items():
@@ -189,5 +189,10 @@ def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
         if own.learning_rate is not None:
             changes["static_learning_rate"] = own.learning_rate
         based_on = RECIPES[own.based_on]
-        recipes.append(replace(based_on, name=name, description=f"{own.based_on} with settings of yours", **changes))
+        recipe = replace(based_on, name=name, description=f"{own.based_on} with settings of yours", **changes)
+        if recipe.teacher and not recipe.lessons:
+            raise SettingsError(
+                f"trainer.recipes.{name}: a teacher scores lessons, and there are none; set lessons too, say to 1000"
+            )
+        recipes.append(recipe)
     return tuple(recipes)
