@@ -115,7 +115,7 @@ _STRUCTURE = Recipe(
         "synthetic",
     ),
     filler_rules=("cloze",),
-    max_pairs=5_000,
+    max_pairs=10_000,
     batch_size=32,
     alike=16,
     learning_rate=1e-4,
