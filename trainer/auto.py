@@ -67,6 +67,9 @@ class _Search:
         self._deadline = clock() + budget
         self._base = self._bench.base_score()
         self._trials: list[Trial] = []
+        # Looking costs the same whatever the dose, so the two are told apart.
+        self._training = 0.0
+        self._looking = 0.0
 
     def run(self, recipe: Recipe) -> tuple[Recipe, list[Trial]]:
         dose = FIRST_DOSE
@@ -81,7 +84,7 @@ class _Search:
         variations = [best, *_variations(best)]
         if self._affords(len(variations), dose):
             best = self._round(variations, dose, 1)[0]
-        affordable = max(dose, int((self._deadline - self._clock()) / self._pace()))
+        affordable = max(dose, int((self._deadline - self._clock() - self._judging()) / self._pace()))
         chosen = replace(
             best,
             name=recipe.name,
@@ -105,6 +108,8 @@ class _Search:
             began = self._clock()
             fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,)))
             seconds = self._clock() - began
+            self._training += fit.log.seconds
+            self._looking += max(0.0, seconds - fit.log.seconds)
             trial = Trial(
                 arm.name, arm.settings, len(fit.pairs), round(seconds, 1), fit.probe, fit.probe - self._base, False
             )
@@ -114,13 +119,20 @@ class _Search:
         return [arm for _, arm, _ in best]
 
     def _affords(self, arms: int, dose: int) -> bool:
-        """Whether the time left is enough for a round, at the pace of the trials so far."""
-        return self._clock() + self._pace() * arms * dose <= self._end
+        """Whether the time left is enough for a round, by what the trials so far took."""
+        return self._clock() + arms * (self._look() + self._pace() * dose) <= self._end
 
     def _pace(self) -> float:
-        """Seconds a pair, in the trials so far; looking at dev is in them."""
-        pairs = sum(trial.pairs for trial in self._trials)
-        return max(1e-6, sum(trial.seconds for trial in self._trials) / max(1, pairs))
+        """Seconds of training a pair, in the trials so far."""
+        return max(1e-6, self._training / max(1, sum(trial.pairs for trial in self._trials)))
+
+    def _look(self) -> float:
+        """Seconds that choosing negatives and looking at dev took in a trial."""
+        return self._looking / len(self._trials)
+
+    def _judging(self) -> float:
+        """Seconds until all passages are encoded by what the chosen arm made, and once more by its mix with the base."""
+        return 2 * self._look() * len(self._bench.mined.texts) / len(self._bench.probe.passages)
 
 
 def _variations(best: Recipe) -> list[Recipe]:

@@ -12,10 +12,10 @@ from benches import bench_of
 from trainer import auto
 from trainer.auto import search
 from trainer.pairs import Pair
-from trainer.recipes import ARMS, AUTO, find_recipe
+from trainer.recipes import ARMS, AUTO, Recipe, find_recipe
 from trainer.unfinished import Unfinished
 from trainer.weights import copy_weights, load_weights
-from trainer.workbench import Workbench
+from trainer.workbench import Fit, Workbench
 
 if TYPE_CHECKING:
     from conftest import Tuned
@@ -193,3 +193,25 @@ def test_the_dose_is_bounded_by_the_time_that_is_left(bench: Workbench) -> None:
     assert chosen.max_pairs == auto.FIRST_DOSE
     chosen, _ = search(bench, find_recipe(AUTO), budget=1e9, clock=lambda: next(seconds))
     assert chosen.max_pairs > auto.FIRST_DOSE
+
+
+def test_the_time_that_judging_will_take_is_kept_from_the_dose(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Workbench.fit
+
+    def paced(self: Workbench, recipe: Recipe) -> Fit:
+        """Trains a pair a second, whatever the machine."""
+        fitted = fit(self, recipe)
+        fitted.log.seconds = float(len(fitted.pairs))
+        now[0] += fitted.log.seconds + 100
+        return fitted
+
+    monkeypatch.setattr(Workbench, "fit", paced)
+    now = [0.0]
+    budget = 700.0 * len(FEW)
+    chosen, trials = search(bench, find_recipe(AUTO), budget, clock=lambda: now[0])
+    spent = sum(trial.pairs + 100 for trial in trials)
+    judging = 200 * len(bench.mined.texts) / len(bench.looking_deeper().probe.passages)
+    assert spent == now[0] <= budget / 2 and judging > 200
+    assert chosen.max_pairs == int(budget - spent - judging)
