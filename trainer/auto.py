@@ -131,7 +131,7 @@ class _Search:
         return self._looking / len(self._trials)
 
     def _judging(self) -> float:
-        """Seconds until all passages are encoded by what the chosen arm made, and once more by its mix with the base."""
+        """Seconds until all passages are encoded by what the chosen arm made, and once more by the mix."""
         return 2 * self._look() * len(self._bench.mined.texts) / len(self._bench.probe.passages)
 
 
