@@ -67,9 +67,8 @@ class _Search:
         self._deadline = clock() + budget
         self._base = self._bench.base_score()
         self._trials: list[Trial] = []
-        # Looking costs the same whatever the dose, so the two are told apart.
+        # Of the trials' seconds. The rest is looking, which costs the same whatever the dose.
         self._training = 0.0
-        self._looking = 0.0
 
     def run(self, recipe: Recipe) -> tuple[Recipe, list[Trial]]:
         dose = FIRST_DOSE
@@ -109,7 +108,6 @@ class _Search:
             fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,)))
             seconds = self._clock() - began
             self._training += fit.log.seconds
-            self._looking += max(0.0, seconds - fit.log.seconds)
             trial = Trial(
                 arm.name, arm.settings, len(fit.pairs), round(seconds, 1), fit.probe, fit.probe - self._base, False
             )
@@ -128,10 +126,10 @@ class _Search:
 
     def _look(self) -> float:
         """Seconds that choosing negatives and looking at dev took in a trial."""
-        return self._looking / len(self._trials)
+        return max(0.0, sum(trial.seconds for trial in self._trials) - self._training) / len(self._trials)
 
     def _judging(self) -> float:
-        """Seconds until all passages are encoded by what the chosen arm made, and once more by the mix."""
+        """Seconds that encoding all passages will take, by the tuned weights and by their mix with the base's."""
         return 2 * self._look() * len(self._bench.mined.texts) / len(self._bench.probe.passages)
 
 
