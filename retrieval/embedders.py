@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from retrieval.compute import Compute, choose_compute
 from retrieval.console import Progress, silent
@@ -28,9 +28,12 @@ __all__ = [
     "Embedder",
     "LazyEmbedder",
     "LocalEmbedder",
+    "TokenEmbedder",
     "choose_compute",
+    "compares_tokens",
     "device_in_use",
     "fingerprint",
+    "gives_tokens",
     "load_embedder",
     "load_local",
     "load_model",
@@ -57,6 +60,10 @@ class Embedder(Protocol):
     def max_tokens(self) -> int:
         """How many tokens of a text it reads, special tokens included."""
 
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether it is a `TokenEmbedder`."""
+
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return an array (len(texts), dimension), rows of length 1."""
 
@@ -65,6 +72,28 @@ class Embedder(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens of the embedder each text has, special tokens left out."""
+
+
+class TokenEmbedder(Embedder, Protocol):
+    """An embedder whose vectors are means of its tokens' vectors, and which tells these too (`late_interaction`)."""
+
+    def encode_queries_and_tokens(self, texts: Sequence[str]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Return for each text its vector (dimension,), and one a token (tokens, dimension), all of length 1."""
+
+    def encode_documents_and_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
+        """Return what ``encode_documents`` returns, and for each text its tokens' signs, packed."""
+
+
+def gives_tokens(embedder: Embedder) -> TypeGuard[TokenEmbedder]:
+    """Whether ``embedder`` is one that tells the vectors of tokens."""
+    return embedder.gives_tokens
+
+
+def compares_tokens(workspace: Workspace, embedder: Embedder) -> TypeGuard[TokenEmbedder]:
+    """Whether hybrid searches by ``embedder`` compare tokens too, as the settings and the embedder have it."""
+    # A database holds no codes, and only torch tells tokens: what is judged by torch may be served by another backend.
+    here = workspace.store.kind == "local" and workspace.model.backend == "torch" and not workspace.model.endpoint
+    return here and workspace.search.late_interaction and gives_tokens(embedder)
 
 
 def load_embedder(reference: str, workspace: Workspace) -> Embedder:
@@ -85,7 +114,7 @@ def load_embedder(reference: str, workspace: Workspace) -> Embedder:
 
     embedder = load_onnx(reference, workspace)
     # It counts by the tokenizer of its export, and loads quickly.
-    remember(workspace, resolved, Identity(embedder.fingerprint, embedder.dimension, embedder.max_tokens, False))
+    remember(workspace, resolved, Identity(embedder.fingerprint, embedder.dimension, embedder.max_tokens, False, False))
     return embedder
 
 
@@ -120,6 +149,7 @@ class LazyEmbedder:
         self.fingerprint = identity.fingerprint
         self.dimension = identity.dimension
         self.max_tokens = identity.max_tokens
+        self.gives_tokens = identity.gives_tokens
         self._workspace = workspace
         self._countable = identity.countable
         self._lock = threading.Lock()
@@ -142,6 +172,22 @@ class LazyEmbedder:
         """
         return self._loaded().encode_documents(texts, progress)
 
+    def encode_queries_and_tokens(self, texts: Sequence[str]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """See `TokenEmbedder`; only where ``gives_tokens``.
+
+        Raises:
+            ModelError: as for queries.
+        """
+        return self._with_tokens().encode_queries_and_tokens(texts)
+
+    def encode_documents_and_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
+        """See `TokenEmbedder`; only where ``gives_tokens``.
+
+        Raises:
+            ModelError: as for queries.
+        """
+        return self._with_tokens().encode_documents_and_tokens(texts)
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens of the embedder each text has, special tokens left out."""
         if self._counter is None:
@@ -149,6 +195,11 @@ class LazyEmbedder:
             file = tokenizer_file(folder) if folder else None
             self._counter = TokenizerFile(file) if file else self._loaded().count_tokens
         return self._counter(texts)
+
+    def _with_tokens(self) -> LocalEmbedder:
+        embedder = self._loaded()
+        assert isinstance(embedder, LocalEmbedder), "only models that run here through torch give tokens"
+        return embedder
 
     def _loaded(self) -> Embedder:
         with self._lock:

@@ -8,10 +8,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrieval.console import Progress, silent
-from retrieval.embedders import Embedder
+from retrieval.embedders import Embedder, compares_tokens, gives_tokens
 from retrieval.errors import IndexingError
 from retrieval.workspace import Workspace
 
@@ -57,6 +57,7 @@ class EmbeddingCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._bytes = 4 * dimension
+        self._code_bytes = -(-dimension // 8)
         try:
             self._connection = self._connect(path)
         except sqlite3.DatabaseError as error:
@@ -79,6 +80,7 @@ class EmbeddingCache:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("CREATE TABLE IF NOT EXISTS vectors (hash BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+            connection.execute("CREATE TABLE IF NOT EXISTS tokens (hash BLOB PRIMARY KEY, codes BLOB NOT NULL)")
         except sqlite3.DatabaseError:
             connection.close()
             raise
@@ -94,30 +96,45 @@ class EmbeddingCache:
 
     def find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors there are for ``hashes``."""
+        import numpy as np
+
+        rows = self._rows("SELECT hash, vector FROM vectors", hashes)
+        return {digest: np.frombuffer(vector, dtype="<f4") for digest, vector in rows if len(vector) == self._bytes}
+
+    def find_tokens(self, hashes: Collection[str]) -> dict[str, NDArray[np.uint8]]:
+        """Return the codes of tokens there are for ``hashes``, each an array (tokens, bytes)."""
+        import numpy as np
+
+        rows = self._rows("SELECT hash, codes FROM tokens", hashes)
+        return {digest: np.frombuffer(codes, np.uint8).reshape(-1, self._code_bytes) for digest, codes in rows}
+
+    def with_tokens(self, hashes: Collection[str]) -> set[str]:
+        """Those of ``hashes`` that codes of tokens are there for."""
+        return {digest for digest, _ in self._rows("SELECT hash, 0 FROM tokens", hashes)}
+
+    def _rows(self, select: str, hashes: Collection[str]) -> list[tuple[str, Any]]:
+        """What ``select`` finds of ``hashes``, by hash; nothing where the file proves to be damaged."""
+        found = []
         try:
-            return self._find(hashes)
+            for some in portions(hashes):
+                query = f"{select} WHERE hash IN ({','.join('?' * len(some))})"
+                rows = self._connection.execute(query, [bytes.fromhex(item) for item in some])
+                found += [(digest.hex(), value) for digest, value in rows]
         except sqlite3.DatabaseError as error:
             self._connection.close()
             self._connection = self._anew(error)
-            return {}
-
-    def _find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
-        import numpy as np
-
-        found = {}
-        for some in portions(hashes):
-            marks = ",".join("?" * len(some))
-            query = f"SELECT hash, vector FROM vectors WHERE hash IN ({marks})"
-            for digest, vector in self._connection.execute(query, [bytes.fromhex(item) for item in some]):
-                if len(vector) == self._bytes:
-                    found[digest.hex()] = np.frombuffer(vector, dtype="<f4")
+            return []
         return found
 
-    def keep(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Store vectors by hash; they are on disk when this returns."""
+    def keep(
+        self, vectors: Mapping[str, NDArray[np.float32]], tokens: Mapping[str, NDArray[np.uint8]] | None = None
+    ) -> None:
+        """Store vectors by hash, and the codes of tokens; they are on disk when this returns."""
         rows = [(bytes.fromhex(digest), vector.astype("<f4").tobytes()) for digest, vector in vectors.items()]
+        codes = [(bytes.fromhex(digest), some.tobytes()) for digest, some in (tokens or {}).items()]
         self._connection.execute("BEGIN")
         self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        self._connection.executemany("INSERT OR REPLACE INTO tokens VALUES (?, ?)", codes)
         self._connection.execute("COMMIT")
 
 
@@ -126,10 +143,12 @@ def encode_cached(
 ) -> NDArray[np.float32]:
     """Return the vectors of ``texts`` (len(texts), dimension), encoding only what the corpus's cache lacks.
 
-    What is encoded is kept as it goes, so an interrupted run goes on where it stopped.
+    What is encoded is kept as it goes, so an interrupted run goes on where it stopped; with it the codes of tokens,
+    where searches compare them.
     """
+    tokens = compares_tokens(workspace, embedder)
     with open_cache(workspace, corpus, embedder) as cache:
-        return encode_missing(cache, embedder, texts, lambda done: progress("encoding", done, len(texts)))[0]
+        return encode_missing(cache, embedder, texts, lambda done: progress("encoding", done, len(texts)), tokens)[0]
 
 
 def open_cache(workspace: Workspace, corpus: str, embedder: Embedder) -> EmbeddingCache:
@@ -164,30 +183,47 @@ def _remove(path: Path) -> None:
 
 
 def encode_missing(
-    cache: EmbeddingCache, embedder: Embedder, texts: Sequence[str], report: Callable[[int], None]
+    cache: EmbeddingCache,
+    embedder: Embedder,
+    texts: Sequence[str],
+    report: Callable[[int], None],
+    tokens: bool = False,
 ) -> tuple[NDArray[np.float32], int]:
     """Return the vectors of ``texts``, and how many were not in ``cache`` and had to be encoded.
 
-    ``report`` hears how many texts are done after each batch, which is then on disk; it may raise to stop.
+    ``report`` hears how many texts are done after each batch, which is then on disk; it may raise to stop. With
+    ``tokens`` the codes of all texts' tokens are in the cache afterwards too.
     """
     import numpy as np
 
     digests = [text_hash(text) for text in texts]
     found = cache.find(set(digests))
-    missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in found}
+    known = cache.with_tokens(found.keys()) if tokens else found.keys()
+    missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
     pending = encoding_order(missing)
     report(len(texts) - len(pending))
     for start in range(0, len(pending), ENCODE_BATCH):
         some = pending[start : start + ENCODE_BATCH]
-        encoded = embedder.encode_documents([missing[digest] for digest in some])
-        fresh = dict(zip(some, encoded, strict=True))
-        cache.keep(fresh)
-        found |= fresh
+        found |= _encode(cache, embedder, {digest: missing[digest] for digest in some}, tokens)
         report(len(texts) - len(pending) + start + len(some))
     vectors = np.empty((len(texts), embedder.dimension), dtype=np.float32)
     for row, digest in enumerate(digests):
         vectors[row] = found[digest]
     return vectors, len(missing)
+
+
+def _encode(
+    cache: EmbeddingCache, embedder: Embedder, texts: Mapping[str, str], tokens: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Encode ``texts``, by hash, and keep what comes out."""
+    if tokens and gives_tokens(embedder):
+        vectors, codes = embedder.encode_documents_and_tokens(list(texts.values()))
+        fresh = dict(zip(texts, vectors, strict=True))
+        cache.keep(fresh, dict(zip(texts, codes, strict=True)))
+    else:
+        fresh = dict(zip(texts, embedder.encode_documents(list(texts.values())), strict=True))
+        cache.keep(fresh)
+    return fresh
 
 
 def encoding_order(texts: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Two rankings made one: a z-score-normalised weighted sum, or reciprocal rank fusion.
 
-Pure functions. The search engine and the trainer's evaluation both call :func:`fuse`, so what is
-measured is what is served.
+The first places of what comes out can be ordered anew by :func:`refine`. Pure functions. The search engine and
+the trainer's evaluation both call them, so what is measured is what is served.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RRF_K", "Method", "fuse"]
+__all__ = ["RRF_K", "Method", "fuse", "refine"]
 
 Method = Literal["zscore", "rrf"]
 
@@ -64,6 +64,30 @@ def fuse(
     totals = (1 - lexical_weight) * dense_part + lexical_weight * lexical_part
     order = np.lexsort((ids, -totals))
     return ids[order], totals[order]
+
+
+def refine(
+    ids: NDArray[np.int64], scores: NDArray[np.float64], finer: NDArray[np.float64], share: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Order the first places of a ranking anew by a second score.
+
+    Args:
+        ids: a ranking, best first.
+        scores: its scores, falling.
+        finer: the second score of its first ``len(finer)`` places.
+        share: s, from 0 (nothing changes) to 1: what counts is ``(1 - s) * score + s * finer``, both as
+            z-scores over these places.
+
+    Returns:
+        The ranking, and scores that fall as before: the rest keeps its order and its distances, below the first.
+    """
+    first = len(finer)
+    totals = (1 - share) * _zscores(scores[:first]) + share * _zscores(finer)
+    order = np.lexsort((np.arange(first), -totals))
+    rest = scores[first:]
+    if first and len(rest):
+        rest = rest + min(0.0, float(totals.min()) - float(rest[0]))
+    return np.concatenate((ids[:first][order], ids[first:])), np.concatenate((totals[order], rest))
 
 
 def _arrays(ranking: tuple[ArrayLike, ArrayLike]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

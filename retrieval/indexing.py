@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,8 +22,8 @@ from retrieval.catalog import CatalogReader
 from retrieval.catalog_writing import Catalog
 from retrieval.console import Progress, silent
 from retrieval.documents import Skipped, SourceFile, reading, require_documents, walk
-from retrieval.embedders import Embedder, open_embedder
-from retrieval.embedding_cache import encode_missing, open_cache, prune_caches
+from retrieval.embedders import Embedder, compares_tokens, open_embedder
+from retrieval.embedding_cache import EmbeddingCache, encode_missing, open_cache, prune_caches, text_hash
 from retrieval.errors import IndexingCancelled, IndexingError, NewerFormat
 from retrieval.full_disk import full_disk_told
 from retrieval.generation import (
@@ -39,6 +39,7 @@ from retrieval.generation import (
     verify,
     writing,
 )
+from retrieval.late_interaction import TOKEN_FILES, Codes, TokenFile, write_tokens
 from retrieval.lexical import TOKENIZER_VERSION
 from retrieval.models import current_reference, tuned_lexical_weight, verify_version
 from retrieval.passages import cut_all
@@ -60,6 +61,7 @@ Stop = Callable[[], bool]
 RESERVED_TOKENS = 8
 """Tokens of a model's limit that are left for its special tokens and its document prompt."""
 ENCODE_BLOCK = 16_384
+CODES_BLOCK = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,10 @@ def passage_limit(workspace: Workspace, embedder: Embedder) -> int:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a run starts from. ``base``: the live generation, if the new one can grow from it."""
+    """What a run starts from.
+
+    ``base``: the live generation, if the new one can grow from it; ``tokens``: whether it has codes of tokens.
+    """
 
     workspace: Workspace
     corpus: str
@@ -181,6 +186,7 @@ class _Plan:
     live: Generation | None
     base: Generation | None
     embedder: Embedder
+    tokens: bool
     made_by: Manifest
     progress: Progress
     stop: Stop
@@ -262,9 +268,12 @@ def _plan(
         heading_context=workspace.passages.heading_context,
     )
     store = open_store(workspace, corpus)
+    tokens = compares_tokens(workspace, embedder)
     grows = live and not full and _same_making(live.manifest, made_by) and store.can_grow(live)
-    base = live if grows else None
-    return _Plan(workspace, corpus, store, files, left_out, live, base, embedder, made_by, progress, stop, started)
+    base = live if live and grows and tokens == (TOKEN_FILES[0] in live.manifest.files) else None
+    return _Plan(
+        workspace, corpus, store, files, left_out, live, base, embedder, tokens, made_by, progress, stop, started
+    )
 
 
 def _fingerprints(index_dir: Path) -> set[str]:
@@ -373,12 +382,32 @@ def _write_index(folder: Path, catalog: Catalog, plan: _Plan) -> tuple[Written, 
                     plan.check_stop()
                     plan.progress("encoding", start + done, len(numbers))
 
-                vectors, encoded = encode_missing(kept, plan.embedder, catalog.texts(some), report)
+                texts = catalog.texts(some)
+                vectors, encoded = encode_missing(kept, plan.embedder, texts, report, plan.tokens)
                 embedded += encoded
                 yield some, vectors
 
         draft = Draft(folder, catalog, plan.made_by, plan.base, encode, plan.check_stop)
-        return plan.store.write(draft), embedded
+        written = plan.store.write(draft)
+        if plan.tokens:
+            write_tokens(folder, _codes(catalog, kept, plan))
+        return written, embedded
+
+
+def _codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator[tuple[int, Codes]]:
+    """Yield each passage's number and the codes of its tokens, from the base where they are there, else as kept."""
+    old = TokenFile(plan.base.folder, plan.made_by.dimension) if plan.base else None
+    numbers = catalog.numbers()
+    for start in range(0, len(numbers), CODES_BLOCK):
+        plan.check_stop()
+        some = numbers[start : start + CODES_BLOCK].tolist()
+        found = dict(zip(some, old.codes(some), strict=True)) if old else {}
+        fresh = [number for number in some if number not in found or not len(found[number])]
+        hashes = dict(zip(fresh, map(text_hash, catalog.texts(fresh)), strict=True))
+        codes = kept.find_tokens(set(hashes.values()))
+        if missing := set(hashes.values()) - codes.keys():
+            raise IndexingError(f"{len(missing)} of the passages just encoded are gone from the cache; index again")
+        yield from ((number, found[number] if number not in hashes else codes[hashes[number]]) for number in some)
 
 
 def _sorted(skipped: list[Skipped]) -> tuple[Skipped, ...]:

@@ -6,16 +6,17 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrieval.compute import Compute, choose_compute
 from retrieval.console import Progress, silent
 from retrieval.errors import ModelError, first_line
+from retrieval.late_interaction import pack_signs
 from retrieval.model_identity import Identity, model_folder, remember, tokenizer_file
 from retrieval.models import ResolvedModel, resolve
 from retrieval.prompts import choose_prompts
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalEmbedder", "fingerprint", "load_local", "load_model", "quiet_loading", "tokenizer_json"]
 
 log = logging.getLogger(__name__)
+
+_Kept = TypeVar("_Kept", bound="np.generic")
 
 # A static model has no limit of its own; passages still want one.
 UNLIMITED_TOKENS = 512
@@ -92,7 +95,7 @@ def load_local(reference: str, workspace: Workspace) -> LocalEmbedder:
     model, concrete, compute = load_model(workspace, reference)
     embedder = LocalEmbedder(model, concrete, compute, workspace.model.batch_size)
     as_torch = replace(workspace, model=workspace.model.model_copy(update={"backend": "torch"}))
-    identity = Identity(embedder.fingerprint, embedder.dimension, embedder.max_tokens, False)
+    identity = Identity(embedder.fingerprint, embedder.dimension, embedder.max_tokens, False, embedder.gives_tokens)
     resolved = resolve(as_torch, concrete)
     remember(as_torch, resolved, replace(identity, countable=_countable(embedder, resolved)))
     return embedder
@@ -135,6 +138,7 @@ class LocalEmbedder:
         self.dimension = int(model.get_embedding_dimension() or 0)
         limit = model.max_seq_length
         self.max_tokens = UNLIMITED_TOKENS if limit is None or limit == float("inf") else int(limit)
+        self.gives_tokens = _averages_tokens(model)
         # A tokenizer's truncation is set by whoever encodes; counting must not race with that.
         self._tokenizer_lock = threading.Lock()
 
@@ -142,9 +146,26 @@ class LocalEmbedder:
         """Return an array (len(texts), dimension), rows of length 1, with the model's query prompt."""
         return self._encode(texts, self._prompt("query"), silent)
 
+    def encode_queries_and_tokens(self, texts: Sequence[str]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Return for each text its vector (dimension,), and one a token (tokens, dimension), all of length 1."""
+        import numpy as np
+
+        def unit(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+            lengths = np.linalg.norm(tokens, axis=1, keepdims=True)
+            scaled: NDArray[np.float32] = tokens / np.maximum(lengths, np.float32(1e-12))
+            return scaled
+
+        vectors, tokens = self._encode_with_tokens(texts, self._prompt("query"), unit)
+        # Copies: a row of the batch's array would keep all of it.
+        return [(vector.copy(), some) for vector, some in zip(vectors, tokens, strict=True)]
+
     def encode_documents(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """Return an array (len(texts), dimension), rows of length 1, in the order given."""
         return self._encode(texts, self._prompt("document", "passage"), progress)
+
+    def encode_documents_and_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
+        """Return what ``encode_documents`` returns, and for each text its tokens' signs, packed."""
+        return self._encode_with_tokens(texts, self._prompt("document", "passage"), pack_signs)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens of the embedder each text has, special tokens left out."""
@@ -163,11 +184,22 @@ class LocalEmbedder:
         return ""
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: Progress) -> NDArray[np.float32]:
+        return self._encode_with_tokens(texts, prompt, None, progress)[0]
+
+    def _encode_with_tokens(
+        self,
+        texts: Sequence[str],
+        prompt: str,
+        kept: Callable[[NDArray[np.float32]], NDArray[_Kept]] | None,
+        progress: Progress = silent,
+    ) -> tuple[NDArray[np.float32], list[NDArray[_Kept]]]:
+        """The vectors of ``texts``, and what ``kept`` makes of the token vectors (tokens, dimension) of each."""
         import numpy as np
 
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        tokens: dict[int, NDArray[_Kept]] = {}
         if not texts:
-            return vectors
+            return vectors, []
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         if self.compute.device == "cpu":
             workers = cores()
@@ -175,17 +207,26 @@ class LocalEmbedder:
         else:
             workers = 1
             batches = full_batches(order, [len(text.encode("utf-8", "replace")) for text in texts], self)
+
+        def encode(rows: list[int]) -> NDArray[np.float32]:
+            encoded, of_tokens = self._forward([texts[row] for row in rows], prompt, kept is not None)
+            if kept is not None:
+                tokens.update(zip(rows, map(kept, of_tokens), strict=True))
+            return encoded
+
         done = 0
         with _workers(min(workers, len(batches))) as run:
-            for rows, encoded in run(lambda rows: self._forward([texts[row] for row in rows], prompt), batches):
+            for rows, encoded in run(encode, batches):
                 vectors[rows] = encoded
                 done += len(rows)
                 progress("encoding", done, len(texts))
         if not np.isfinite(vectors).all():
             raise ModelError(f"model {self.reference} gave vectors that are not finite; its weights are damaged")
-        return vectors
+        return vectors, [tokens[row] for row in range(len(texts))] if kept else []
 
-    def _forward(self, texts: list[str], prompt: str) -> NDArray[np.float32]:
+    def _forward(
+        self, texts: list[str], prompt: str, with_tokens: bool
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
         import torch
 
         with torch.inference_mode(), self._autocast(torch):
@@ -193,14 +234,29 @@ class LocalEmbedder:
                 # The model puts the prompt first itself, as some leave it out of their pooling again.
                 features = self.model.preprocess(texts, prompt=prompt or None)
             features = {key: _to(value, self.compute.device) for key, value in features.items()}
-            embedding: torch.Tensor = self.model.forward(features)["sentence_embedding"]
-        unit = torch.nn.functional.normalize(embedding.float(), dim=1)
-        return unit.cpu().numpy()
+            made = self.model.forward(features)
+        embedding: torch.Tensor = made["sentence_embedding"]
+        unit = torch.nn.functional.normalize(embedding.float(), dim=1).cpu().numpy()
+        if not with_tokens:
+            return unit, []
+        # As the model's pooling sees them: padding is left out, and a prompt where it leaves that out.
+        masks, of_tokens = made["attention_mask"].bool().cpu(), made["token_embeddings"].cpu()
+        return unit, [some[mask].float().numpy() for some, mask in zip(of_tokens, masks, strict=True)]
 
     def _autocast(self, torch: Any) -> Any:
         if not self.compute.bfloat16:
             return nullcontext()
         return torch.autocast(self.compute.device.partition(":")[0], dtype=torch.bfloat16)
+
+
+def _averages_tokens(model: SentenceTransformer) -> bool:
+    """Whether a text's vector is the mean of its tokens' vectors, which can then be compared one by one."""
+    modules = [*model]
+    if [type(module).__name__ for module in modules[:2]] != ["Transformer", "Pooling"]:
+        return False
+    plain = all(type(module).__name__ == "Normalize" for module in modules[2:])
+    mode = modules[1].get_config_dict().get("pooling_mode")
+    return plain and mode in ("mean", ["mean"], ("mean",)) and model.truncate_dim is None
 
 
 def full_batches(order: Sequence[int], sizes: Sequence[int], embedder: LocalEmbedder) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from retrieval.generation import (
     open_current,
     switch,
 )
+from retrieval.late_interaction import TOKEN_FILES, Codes, TokenFile
 from retrieval.lexical import LexicalIndex
 from retrieval.lexical_writing import write_lexical
 from retrieval.stages import stage
@@ -119,6 +120,13 @@ class _LocalGeneration:
     @cached_property
     def _vectors(self) -> VectorIndex:
         return VectorIndex.read(self._generation.vectors_file)
+
+    @cached_property
+    def _tokens(self) -> TokenFile:
+        return TokenFile(self._generation.folder, self._manifest.dimension)
+
+    def tokens(self, numbers: Sequence[int]) -> list[Codes] | None:
+        return list(self._tokens.codes(numbers)) if TOKEN_FILES[0] in self._manifest.files else None
 
     def rank(
         self, query: str, vector: NDArray[np.float32] | None, limit: int, prefix: str = ""

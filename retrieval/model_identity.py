@@ -36,12 +36,16 @@ _LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "onnxruntim
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an embedder is to an index. ``countable``: its tokenizer.json alone counts as the model does."""
+    """What an embedder is to an index.
+
+    ``countable``: its tokenizer.json alone counts as the model does; ``gives_tokens``: see `embedders.Embedder`.
+    """
 
     fingerprint: str
     dimension: int
     max_tokens: int
     countable: bool
+    gives_tokens: bool
 
 
 def recall(workspace: Workspace, resolved: ResolvedModel) -> Identity | None:

@@ -61,6 +61,8 @@ def load_onnx(reference: str, workspace: Workspace) -> OnnxEmbedder:
 class OnnxEmbedder:
     """A folder of `onnx_export.export`, ready to encode. Thread-safe."""
 
+    gives_tokens = False
+
     def __init__(self, folder: Path, reference: str) -> None:
         record = _read_record(folder)
         self.reference = reference

@@ -90,6 +90,8 @@ def served_before(workspace: Workspace) -> Served | None:
 class RemoteEmbedder:
     """The model behind an endpoint. Thread-safe."""
 
+    gives_tokens = False
+
     def __init__(self, workspace: Workspace, endpoint: Endpoint) -> None:
         self._workspace = workspace
         self._settings = workspace.model

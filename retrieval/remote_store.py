@@ -246,6 +246,9 @@ class _RemoteGeneration:
             asked = None if vector is None else vector.tolist()
             return self._database.rank(self._build, self._live, asked, terms, limit, prefix)
 
+    def tokens(self, numbers: Sequence[int]) -> None:
+        """A database holds none."""
+
     def passages(self, numbers: Sequence[int]) -> dict[int, PassageRow]:
         found = self._database.fetch(self._build, list(numbers)) if numbers else {}
         if missing := [number for number in numbers if number not in found]:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from retrieval.embedders import Embedder, load_embedder
+from retrieval.embedders import Embedder, gives_tokens, load_embedder
 from retrieval.errors import EndpointError, GenerationGone, IndexingError, ModelError, ShoptalkError
 from retrieval.fallback import stand_in
-from retrieval.fusion import fuse
+from retrieval.fusion import fuse, refine
 from retrieval.hits import Hit, Source, choose, make_hits
+from retrieval.late_interaction import DEPTH, SHARE, similarity
 from retrieval.models import current_reference
 from retrieval.passages import Passage
 from retrieval.reranking import Reranker
@@ -30,6 +31,7 @@ __all__ = ["EngineInfo", "Hit", "Mode", "SearchEngine", "SearchResult", "Source"
 log = logging.getLogger(__name__)
 
 Mode = Literal["hybrid", "dense", "lexical"]
+_Tokens: TypeAlias = "NDArray[np.float32] | None"
 DEFAULT_LEXICAL_WEIGHT = 0.5
 
 
@@ -140,7 +142,8 @@ class SearchEngine:
             mode: hybrid, dense or lexical; by default as ``search.mode`` is set.
             path_prefix: only documents whose id, or whose file's path, starts so.
             vector: what the index's embedder (``info().fingerprint``) makes of the query, an array
-                (dimension,) of length 1, where the caller has it; no embedder is loaded then.
+                (dimension,) of length 1, where the caller has it; no embedder is loaded then, and no tokens
+                are compared.
 
         Raises:
             ShoptalkError: the query is empty, or ``top_k`` is less than 1.
@@ -230,11 +233,11 @@ class SearchEngine:
         snapshot: _Snapshot,
         vector: NDArray[np.float32] | None,
     ) -> SearchResult:
-        degraded = ""
+        degraded, tokens = "", None
         if mode != "lexical" and vector is None:
             try:
                 with stage("encode"):
-                    vector, degraded = self._query_vector(snapshot, query)
+                    vector, tokens, degraded = self._query_vector(snapshot, query)
             except IndexingError:
                 raise
             except ShoptalkError as error:
@@ -247,7 +250,9 @@ class SearchEngine:
             max(top_k, self._workspace.search.candidates),
             path_prefix,
         )
-        hits, not_reranked = self._hits(snapshot, query, mode, dense, lexical, top_k)
+        with stage("fuse"):
+            ranking = self._ranked(snapshot, mode, dense, lexical, tokens)
+        hits, not_reranked = self._hits(snapshot, query, ranking, dense, lexical, top_k)
         return SearchResult(
             query=query,
             mode=mode,
@@ -291,11 +296,11 @@ class SearchEngine:
             self._embedder = snapshot.embedder = embedder
             return embedder
 
-    def _query_vector(self, snapshot: _Snapshot, query: str) -> tuple[NDArray[np.float32], str]:
-        """The query's vector, and "" or why another model than is set made it."""
+    def _query_vector(self, snapshot: _Snapshot, query: str) -> tuple[NDArray[np.float32], _Tokens, str]:
+        """The query's vector, those of its tokens if there are any, and "" or why another model than is set made them."""
         reference, endpoint = snapshot.facts.reference, self._workspace.model.endpoint
         try:
-            vector = self._embedder_of(snapshot).encode_queries([query])[0]
+            vector, tokens = _encoded(self._embedder_of(snapshot), query)
             degraded = ""
             if endpoint and reference != endpoint:
                 degraded = f"by {reference}, which made the index, not by {endpoint}; run `shoptalk index`"
@@ -303,9 +308,9 @@ class SearchEngine:
             local = self._stand_in_of(snapshot)
             if local is None:
                 raise
-            vector = local.encode_queries([query])[0]
+            vector, tokens = _encoded(local, query)
             degraded = f"by {local.reference}, a local model that gives the same vectors: {error}"
-        return vector, degraded
+        return vector, tokens, degraded
 
     def _stand_in_of(self, snapshot: _Snapshot) -> Embedder | None:
         """A local model for an endpoint that is down; looked for once a generation."""
@@ -316,18 +321,16 @@ class SearchEngine:
             return self._stand_in[1]
 
     def _hits(
-        self, snapshot: _Snapshot, query: str, mode: Mode, dense: Ranking, lexical: Ranking, top_k: int
+        self, snapshot: _Snapshot, query: str, ranking: Ranking, dense: Ranking, lexical: Ranking, top_k: int
     ) -> tuple[tuple[Hit, ...], str]:
         settings, reranker = self._workspace.search, self._reranker
-        with stage("fuse"):
-            numbers, scores = self._ranked(snapshot, mode, dense, lexical)
         judge = None if reranker is None else partial(reranker.scores, query)
         with stage("hits"):
-            choices, degraded = choose(snapshot.generation, numbers, scores, top_k, settings, judge)
+            choices, degraded = choose(snapshot.generation, *ranking, top_k, settings, judge)
             ranks = _ranks(dense), _ranks(lexical)
             return make_hits(snapshot.generation, choices, *ranks, settings.neighbours), degraded
 
-    def _ranked(self, snapshot: _Snapshot, mode: Mode, dense: Ranking, lexical: Ranking) -> Ranking:
+    def _ranked(self, snapshot: _Snapshot, mode: Mode, dense: Ranking, lexical: Ranking, tokens: _Tokens) -> Ranking:
         if mode == "dense":
             return dense
         if mode == "lexical" or not dense[0]:
@@ -338,7 +341,19 @@ class SearchEngine:
             weight = snapshot.facts.lexical_weight
         if weight is None:
             weight = DEFAULT_LEXICAL_WEIGHT
-        return _lists(*fuse(dense, lexical, method=settings.fusion, lexical_weight=weight))
+        ids, scores = fuse(dense, lexical, method=settings.fusion, lexical_weight=weight)
+        if tokens is not None and settings.late_interaction:
+            codes = snapshot.generation.tokens(ids[:DEPTH].tolist())
+            if codes is not None:
+                ids, scores = refine(ids, scores, similarity(tokens, codes), SHARE)
+        return _lists(ids, scores)
+
+
+def _encoded(embedder: Embedder, query: str) -> tuple[NDArray[np.float32], _Tokens]:
+    """The vector of a query, and those of its tokens where the embedder tells them."""
+    if gives_tokens(embedder):
+        return embedder.encode_queries_and_tokens([query])[0]
+    return embedder.encode_queries([query])[0], None
 
 
 def _lists(ids: NDArray[np.int64], scores: NDArray[np.floating]) -> Ranking:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from retrieval.catalog import PassageRow
     from retrieval.catalog_writing import Catalog
     from retrieval.generation import Generation, Manifest
+    from retrieval.late_interaction import Codes
     from retrieval.vector_writing import Blocks, VectorFacts
 
 __all__ = ["Draft", "Facts", "OpenGeneration", "Passages", "Ranking", "Store", "Written", "open_store"]
@@ -92,6 +93,13 @@ class OpenGeneration(Passages, Protocol):
 
         Raises:
             IndexingError: the index is damaged, or the store does not answer.
+        """
+
+    def tokens(self, numbers: Sequence[int]) -> list[Codes] | None:
+        """Return the codes of the tokens of the passages ``numbers``; None where the index has none.
+
+        Raises:
+            IndexingError: the index is damaged.
         """
 
     def document(self, document_id: str, limit: int) -> list[PassageRow]:

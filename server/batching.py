@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from retrieval.console import Progress, silent
+from retrieval.embedders import gives_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from retrieval.embedders import Embedder
 
     _Vector = NDArray[np.float32]
+    _Query = tuple[_Vector, _Vector | None]
+    """Its vector, and those of its tokens."""
 
 __all__ = ["SharedEmbedder"]
 
@@ -26,6 +29,7 @@ _MOST_TOGETHER = 16
 """Queries in one batch: what a CPU encodes in one go. Others are searched for while the next batch is encoded."""
 
 _REMEMBERED = 1024
+_REMEMBERED_WITH_TOKENS = 256
 _MOST_CORES = 4
 
 
@@ -43,10 +47,11 @@ class SharedEmbedder:
         self.fingerprint = embedder.fingerprint
         self.dimension = embedder.dimension
         self.max_tokens = embedder.max_tokens
+        self.gives_tokens = embedder.gives_tokens
         self._embedder = embedder
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Future[_Vector]] = OrderedDict()
-        self._queue: deque[tuple[str, Future[_Vector]]] = deque()
+        self._known: OrderedDict[str, Future[_Query]] = OrderedDict()
+        self._queue: deque[tuple[str, Future[_Query]]] = deque()
         self._busy = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder", initializer=_take_few_cores)
 
@@ -60,25 +65,41 @@ class SharedEmbedder:
 
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
-        return np.stack([future.result() for future in [self._vector(text) for text in texts]])
+        return np.stack([vector for vector, _ in self._results(texts)])
+
+    def encode_queries_and_tokens(self, texts: Sequence[str]) -> list[tuple[_Vector, _Vector]]:
+        """Return for each text its vector and those of its tokens; only where ``gives_tokens``.
+
+        Raises:
+            ShoptalkError: as for vectors alone.
+        """
+        return [(vector, tokens) for vector, tokens in self._results(texts) if tokens is not None]
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """Return an array (len(texts), dimension), rows of length 1, in the order given."""
         return self._embedder.encode_documents(texts, progress)
 
+    def encode_documents_and_tokens(self, texts: Sequence[str]) -> tuple[_Vector, list[NDArray[np.uint8]]]:
+        """Return what ``encode_documents`` returns, and the codes of tokens; only where ``gives_tokens``."""
+        assert gives_tokens(self._embedder), "this embedder tells no tokens"
+        return self._embedder.encode_documents_and_tokens(texts)
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens of the embedder each text has, special tokens left out."""
         return self._embedder.count_tokens(texts)
 
-    def _vector(self, text: str) -> Future[_Vector]:
-        """The vector of ``text``, known, on its way, or ordered now."""
+    def _results(self, texts: Sequence[str]) -> list[_Query]:
+        return [future.result() for future in [self._ordered(text) for text in texts]]
+
+    def _ordered(self, text: str) -> Future[_Query]:
+        """The vectors of ``text``, known, on its way, or ordered now."""
         with self._lock:
             future = self._known.get(text)
             if future is not None:
                 self._known.move_to_end(text)
                 return future
             future = self._known[text] = Future()
-            if len(self._known) > _REMEMBERED:
+            if len(self._known) > (_REMEMBERED_WITH_TOKENS if self.gives_tokens else _REMEMBERED):
                 self._known.popitem(last=False)
             self._queue.append((text, future))
             if not self._busy:
@@ -96,10 +117,9 @@ class SharedEmbedder:
                 return
             self._encode(batch)
 
-    def _encode(self, batch: list[tuple[str, Future[_Vector]]]) -> None:
+    def _encode(self, batch: list[tuple[str, Future[_Query]]]) -> None:
         try:
-            # Copies: a row of the batch's array would keep all of it.
-            vectors = [row.copy() for row in self._embedder.encode_queries([text for text, _ in batch])]
+            encoded = self._encoded([text for text, _ in batch])
         except BaseException as error:  # whoever waits must hear of it, whatever it is
             with self._lock:
                 for text, future in batch:
@@ -108,8 +128,14 @@ class SharedEmbedder:
             for _, future in batch:
                 future.set_exception(error)
             return
-        for (_, future), vector in zip(batch, vectors, strict=True):
-            future.set_result(vector)
+        for (_, future), query in zip(batch, encoded, strict=True):
+            future.set_result(query)
+
+    def _encoded(self, texts: list[str]) -> list[_Query]:
+        if gives_tokens(self._embedder):
+            return [*self._embedder.encode_queries_and_tokens(texts)]
+        # Copies: a row of the batch's array would keep all of it.
+        return [(row.copy(), None) for row in self._embedder.encode_queries(texts)]
 
 
 def _take_few_cores() -> None:

@@ -18,6 +18,7 @@ from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
 from trainer.questions import MINED_EVIDENCE, check_answers, load_questions
+from trainer.ranking import rank
 from trainer.runs import Rankings, write_runs
 from trainer.statistics import Change, compare, verdict
 
@@ -84,7 +85,7 @@ def compare_models(
         dense = None
         if modes != ("lexical",):
             vectors = encode_cached(workspace, corpus, embedder, texts, progress)
-            dense = judge.dense(embedder.encode_queries([question.text for question in asked]), vectors)
+            _, dense = rank(judge, workspace, corpus, embedder, texts, vectors)
         for name in modes:
             scores = judge.score(name, dense, weight)
             change = None if first is None else compare(first.ndcg, scores.ndcg)

@@ -1,7 +1,7 @@
 """NDCG@10 and its kin for a model, a mode, a split.
 
-What is judged is what is served: the same candidates of the same lexical index, fused by the same
-function, over the same passages. A unit (a document, or a section of one) ranks where its best passage
+What is judged is what is served: the same candidates of the same lexical index, fused and compared by the same
+functions, over the same passages. A unit (a document, or a section of one) ranks where its best passage
 does. Below what is served a ranking goes on to 100 units, for the measures that look so deep.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.fusion import Method, fuse
+from retrieval.fusion import Method, fuse, refine
+from retrieval.late_interaction import DEPTH, SHARE
 from retrieval.lexical import LexicalIndex
 from retrieval.passages import Passage
 from retrieval.workspace import Workspace
@@ -30,7 +31,9 @@ __all__ = [
     "RANKED",
     "WEIGHTS",
     "Candidates",
+    "Finer",
     "Judge",
+    "Ranking",
     "Scores",
     "choose_weight",
     "dense_candidates",
@@ -49,8 +52,22 @@ REACH = 300
 WEIGHTS = tuple(step / 10 for step in range(11))
 UNTUNED_WEIGHT = 0.5
 
-Candidates = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
-"""For each question, passage numbers and scores, best first."""
+Ranking = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Passage numbers and scores, best first."""
+Finer = Callable[[int, Sequence[int]], NDArray[np.float64]]
+"""Given the place of a question and passage numbers: how like each the question is, token by token."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A model's dense candidates of each question, and its finer look at any of them, where searches take that."""
+
+    found: Sequence[Ranking]
+    finer: Finer | None = None
+
+    def __getitem__(self, place: int) -> Ranking:
+        """Those of the question at ``place``."""
+        return self.found[place]
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,7 @@ def score_ranking(ranking: Sequence[Unit], relevant: Mapping[Unit, int]) -> dict
     }
 
 
-def dense_candidates(questions: NDArray[np.float32], passages: NDArray[np.float32], depth: int) -> Candidates:
+def dense_candidates(questions: NDArray[np.float32], passages: NDArray[np.float32], depth: int) -> list[Ranking]:
     """The ``depth`` nearest passages of each question by exact inner product; equal scores by number.
 
     Args:
@@ -100,7 +117,7 @@ def dense_candidates(questions: NDArray[np.float32], passages: NDArray[np.float3
         depth: candidates a question.
     """
     depth = min(depth, len(passages))
-    found: Candidates = []
+    found: list[Ranking] = []
     for start in range(0, len(questions), 256):
         similarity = questions[start : start + 256] @ passages.T
         nearest = np.argpartition(-similarity, depth - 1, axis=1)[:, :depth]
@@ -113,7 +130,7 @@ def dense_candidates(questions: NDArray[np.float32], passages: NDArray[np.float3
 
 def lexical_candidates(
     questions: Iterable[str], passages: Iterable[str], language: str, depth: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+) -> Iterator[Ranking]:
     """Yield each question's ``depth`` best passages by BM25, as `dense_candidates` gives them, while it searches."""
     with tempfile.TemporaryDirectory(prefix="shoptalk-candidates-") as folder:
         index = LexicalIndex.create(Path(folder) / "lexical", language)
@@ -176,9 +193,11 @@ class Judge:
         """The passage of that number."""
         return self._passages[number]
 
-    def dense(self, questions: NDArray[np.float32], passages: NDArray[np.float32]) -> Candidates:
-        """Dense candidates of every question under one model."""
-        return dense_candidates(questions, passages, self.reach)
+    def dense(
+        self, questions: NDArray[np.float32], passages: NDArray[np.float32], finer: Finer | None = None
+    ) -> Candidates:
+        """Dense candidates of every question under one model, and its finer look at them."""
+        return Candidates(dense_candidates(questions, passages, self.reach), finer)
 
     def score(
         self,
@@ -210,7 +229,9 @@ class Judge:
             if mode == "hybrid":
                 top, rest = slice(None, self.depth), slice(self.depth, None)
                 ours, theirs = ((side[0][top], side[1][top]) for side in (dense[place], lexical))
-                fused, _ = fuse(ours, theirs, method=self.method, lexical_weight=lexical_weight)
+                fused, scores = fuse(ours, theirs, method=self.method, lexical_weight=lexical_weight)
+                if dense.finer is not None:
+                    fused, _ = refine(fused, scores, dense.finer(place, fused[:DEPTH].tolist()), SHARE)
                 # What is served ends here; a tail of both sides in turns keeps MAP and Recall@50 from ending too.
                 tail = zip_longest(dense[place][0][rest].tolist(), lexical[0][rest].tolist())
                 numbers = [*fused.tolist(), *(number for turn in tail for number in turn if number is not None)]

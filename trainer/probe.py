@@ -63,7 +63,7 @@ class Probe:
             vectors: (p, d) of all passages under it.
             texts: of all passages.
         """
-        found = self.judge.dense(self._ask(embedder), vectors)
+        found = self.judge.dense(self._ask(embedder), vectors).found
         pool = {*self.passages, *(int(place) for places, _ in found for place in places[:WIDENED_DEPTH])}
         return self._of(self.judge, self.questions, pool, texts)
 
@@ -74,11 +74,10 @@ class Probe:
     def score_vectors(self, asked: NDArray[np.float32], vectors: NDArray[np.float32]) -> float:
         """The same of the vectors of the probe's questions and of its passages."""
         numbers = np.array(self.passages, dtype=np.int64)
-        found = self.judge.dense(asked, vectors)
-        dense: Candidates = [self.judge.lexical[0]] * len(self.judge.questions)
-        for place, (places, scores) in zip(self.questions, found, strict=True):
-            dense[place] = (numbers[places], scores)
-        return float(np.mean(self.judge.score("dense", dense, only=self.questions).ndcg))
+        found = [self.judge.lexical[0]] * len(self.judge.questions)
+        for place, (places, scores) in zip(self.questions, self.judge.dense(asked, vectors).found, strict=True):
+            found[place] = (numbers[places], scores)
+        return float(np.mean(self.judge.score("dense", Candidates(found), only=self.questions).ndcg))
 
     def _ask(self, embedder: LocalEmbedder) -> NDArray[np.float32]:
         return embedder.encode_queries([self.judge.questions[place].text for place in self.questions])

@@ -28,6 +28,7 @@ from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
 from trainer.publishing import register
 from trainer.questions import load_questions
+from trainer.ranking import rank
 from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
@@ -109,7 +110,7 @@ def tune(
 
     candidate, vectors = bench.encode_tuned()
     asked = mined.questions
-    tuned = bench.judge.dense(candidate.encode_queries([question.text for question in asked.all]), vectors)
+    _, tuned = rank(bench.judge, workspace, corpus, candidate, mined.texts, vectors)
     fusion = _choose_fusion(bench, tuned, choices)
 
     earlier = earlier_versions(workspace, asked.test)

@@ -25,6 +25,7 @@ from trainer.mined import Mined
 from trainer.negatives import add_hard_negatives, by_likeness, refresh_hard_negatives
 from trainer.pairs import Pair
 from trainer.probe import DEEP, Probe
+from trainer.ranking import rank
 from trainer.recipes import Recipe
 from trainer.training import train
 from trainer.training_log import TrainingLog
@@ -79,8 +80,7 @@ class Workbench:
             mined.texts,
             lambda _, done, total: progress("encoding with the base", done, total),
         )
-        asked = embedder.encode_queries([question.text for question in mined.questions.all])
-        base = judge.dense(asked, vectors)
+        asked, base = rank(judge, workspace, corpus, embedder, mined.texts, vectors)
         dev, _ = mined.questions.places()
         probe = Probe.choose(judge, base, dev, mined.texts)
         weights = copy_weights(embedder.model)

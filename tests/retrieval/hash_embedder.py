@@ -12,6 +12,8 @@ from retrieval.console import Progress, silent
 
 
 class HashEmbedder:
+    gives_tokens = False
+
     def __init__(self, name: str = "hash", dimension: int = 32, max_tokens: int = 256) -> None:
         self.name = name
         self.reference = f"test/{name}"

@@ -1,0 +1,128 @@
+"""Late interaction: each token of a question looks for its own best match in a passage.
+
+One vector for a whole passage tells what it is about and blurs what it says. The vectors that a model
+averages into it are still there when it is made, so the first candidates of a search are compared by
+them too: the mean, over the question's tokens, of the cosine to the nearest token of the passage (Khattab and
+Zaharia, ColBERT, SIGIR 2020). No other model is needed, and no other pass through this one.
+
+Of a passage's token vectors only the signs are kept, a bit a number, against the question's in full: on
+four corpora that cost nothing that could be told from noise (docs/experiments.md). A code depends on its
+text and the model alone, so an index that grew has the same codes as one built anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from retrieval.errors import IndexingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+Codes: TypeAlias = "NDArray[np.uint8]"
+"""The signs of a text's token vectors, packed: an array (tokens, ⌈dimension / 8⌉)."""
+
+__all__ = [
+    "DEPTH",
+    "SHARE",
+    "TOKEN_FILES",
+    "TokenFile",
+    "pack_signs",
+    "similarity",
+    "write_tokens",
+]
+
+DEPTH = 30
+"""How many of the fused ranking's first places are ordered anew; twenty gave as much as a hundred did."""
+SHARE = 0.5
+"""What the tokens' similarity counts for among them, beside the fused score."""
+
+CODES, PLACES = "tokens.codes", "tokens.npy"
+TOKEN_FILES = (CODES, PLACES)
+"""All codes after one another, and an array (passages, 3): number, first byte, bytes; by number."""
+
+
+def pack_signs(tokens: NDArray[np.floating]) -> Codes:
+    """A bit for each number of ``tokens`` (t, d), set where it is above 0: an array (t, ⌈d / 8⌉)."""
+    import numpy as np
+
+    return np.packbits(tokens > 0, axis=1)
+
+
+def similarity(question: NDArray[np.float32], passages: Sequence[Codes]) -> NDArray[np.float64]:
+    """How well the tokens of a question (q, d) are matched in each passage: an array (len(passages),).
+
+    It is the mean over the question's tokens of the largest inner product with a passage token's signs, which are
+    taken as a vector of length 1. A passage without tokens is as far away as can be, -1.
+    """
+    import numpy as np
+
+    found = np.full(len(passages), -1.0)
+    some = [place for place, codes in enumerate(passages) if len(codes)]
+    if not some:
+        return found
+    dimension = question.shape[1]
+    bits = np.unpackbits(np.concatenate([passages[place] for place in some]), axis=1, count=dimension)
+    # A sign is twice its bit less 1, so one product with the bits serves.
+    products = bits.astype(np.float32) @ question.T
+    starts = np.cumsum([0, *(len(passages[place]) for place in some[:-1])])
+    best = np.maximum.reduceat(products, starts, axis=0)
+    found[some] = (2 * best - question.sum(axis=1)).mean(axis=1) / np.sqrt(dimension)
+    return found
+
+
+class TokenFile:
+    """The codes of a generation's passages, mapped. Thread-safe.
+
+    Raises:
+        IndexingError: the files do not fit each other.
+    """
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        import numpy as np
+
+        self._width = -(-dimension // 8)
+        try:
+            places = np.load(folder / PLACES)
+            size = (folder / CODES).stat().st_size
+            if places.ndim != 2 or places.shape[1] != 3 or int(places[:, 2].sum()) != size:
+                raise ValueError("it is not what was written")
+            # An empty file cannot be mapped.
+            self._codes = np.memmap(folder / CODES, np.uint8, "r") if size else np.empty(0, np.uint8)
+        except (OSError, ValueError) as error:
+            raise IndexingError(
+                f"{folder / PLACES} is damaged ({error}); rebuild it with `shoptalk index --full`"
+            ) from None
+        self.numbers: NDArray[np.int64] = places[:, 0]
+        self._first, self._bytes = places[:, 1], places[:, 2]
+
+    def codes(self, numbers: Iterable[int]) -> Iterator[Codes]:
+        """Yield the codes of each passage, an array (tokens, width); a number that is not there has none."""
+        import numpy as np
+
+        wanted = np.fromiter(numbers, dtype=np.int64)
+        places = np.searchsorted(self.numbers, wanted)
+        for number, place in zip(wanted.tolist(), places.tolist(), strict=True):
+            if place == len(self.numbers) or self.numbers[place] != number:
+                yield np.empty((0, self._width), np.uint8)
+            else:
+                first = int(self._first[place])
+                yield self._codes[first : first + int(self._bytes[place])].reshape(-1, self._width)
+
+
+def write_tokens(folder: Path, codes: Iterable[tuple[int, Codes]]) -> None:
+    """Write the `TOKEN_FILES` of a generation: passage numbers, rising, and their codes; nothing is held in memory."""
+    import numpy as np
+
+    places: list[tuple[int, int, int]] = []
+    first = 0
+    with (folder / CODES).open("wb") as file:
+        for number, some in codes:
+            written = file.write(some.tobytes())
+            places.append((number, first, written))
+            first += written
+    np.save(folder / PLACES, np.array(places, dtype=np.int64).reshape(-1, 3))

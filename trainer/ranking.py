@@ -1,0 +1,76 @@
+"""What a model finds for the questions of a judge, as searches by it would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.embedders import Embedder, compares_tokens
+from retrieval.embedding_cache import encode_cached, open_cache, text_hash
+from retrieval.errors import IndexingError
+from retrieval.late_interaction import Codes, similarity
+from retrieval.workspace import Workspace
+from trainer.evaluation import Candidates, Judge
+
+__all__ = ["rank"]
+
+
+def rank(
+    judge: Judge,
+    workspace: Workspace,
+    corpus: str,
+    embedder: Embedder,
+    texts: Sequence[str],
+    vectors: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], Candidates]:
+    """Encode the judge's questions, and find what ``embedder`` ranks first for them.
+
+    Args:
+        judge: whose questions.
+        workspace: its settings say whether tokens are compared.
+        corpus: whose cache has the codes of the passages' tokens.
+        embedder: the model.
+        texts: of the passages, as they are embedded.
+        vectors: (passages, d) under the model, by `encode_cached`.
+
+    Returns:
+        (questions, d) under the model, and its candidates.
+
+    Raises:
+        IndexingError: by the candidates, when they are looked at closer and the cache is gone.
+    """
+    questions = [question.text for question in judge.questions]
+    if not compares_tokens(workspace, embedder):
+        asked = embedder.encode_queries(questions)
+        return asked, judge.dense(asked, vectors)
+    encoded = embedder.encode_queries_and_tokens(questions)
+    asked = np.stack([vector for vector, _ in encoded])
+
+    def codes(numbers: Sequence[int]) -> list[Codes]:
+        hashes = [text_hash(texts[number]) for number in numbers]
+        with open_cache(workspace, corpus, embedder) as cache:
+            found = cache.find_tokens(set(hashes))
+        # The model may hold other weights by now, so nothing can be encoded again here.
+        if len(found) < len(set(hashes)):
+            raise IndexingError(f"vectors of corpus {corpus!r} were deleted while it was judged; run the command again")
+        return [found[digest] for digest in hashes]
+
+    return asked, judge.dense(asked, vectors, _Likeness([tokens for _, tokens in encoded], codes))
+
+
+class _Likeness:
+    """How like a passage a question is, token by token: looked at once, though BM25's weights are tried by the dozen."""
+
+    def __init__(self, questions: Sequence[NDArray[np.float32]], codes: Callable[[Sequence[int]], list[Codes]]) -> None:
+        self._questions = questions
+        self._codes = codes
+        self._known: dict[tuple[int, int], float] = {}
+
+    def __call__(self, place: int, numbers: Sequence[int]) -> NDArray[np.float64]:
+        new = [number for number in numbers if (place, number) not in self._known]
+        if new:
+            likenesses = similarity(self._questions[place], self._codes(new))
+            self._known |= {(place, number): float(value) for number, value in zip(new, likenesses, strict=True)}
+        return np.array([self._known[place, number] for number in numbers])
