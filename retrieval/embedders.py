@@ -89,7 +89,7 @@ def gives_tokens(embedder: Embedder) -> TypeGuard[TokenEmbedder]:
     return embedder.gives_tokens
 
 
-def compares_tokens(workspace: Workspace, embedder: Embedder) -> TypeGuard[TokenEmbedder]:
+def compares_tokens(embedder: Embedder, workspace: Workspace) -> TypeGuard[TokenEmbedder]:
     """Whether hybrid searches by ``embedder`` compare tokens too, as the settings and the embedder have it."""
     # A database holds no codes, and only torch tells tokens: what is judged by torch may be served by another backend.
     here = workspace.store.kind == "local" and workspace.model.backend == "torch" and not workspace.model.endpoint

@@ -146,7 +146,7 @@ def encode_cached(
     What is encoded is kept as it goes, so an interrupted run goes on where it stopped; with it the codes of tokens,
     where searches compare them.
     """
-    tokens = compares_tokens(workspace, embedder)
+    tokens = compares_tokens(embedder, workspace)
     with open_cache(workspace, corpus, embedder) as cache:
         return encode_missing(cache, embedder, texts, lambda done: progress("encoding", done, len(texts)), tokens)[0]
 

@@ -268,7 +268,7 @@ def _plan(
         heading_context=workspace.passages.heading_context,
     )
     store = open_store(workspace, corpus)
-    tokens = compares_tokens(workspace, embedder)
+    tokens = compares_tokens(embedder, workspace)
     grows = live and not full and _same_making(live.manifest, made_by) and store.can_grow(live)
     base = live if live and grows and tokens == (TOKEN_FILES[0] in live.manifest.files) else None
     return _Plan(

@@ -297,7 +297,7 @@ class SearchEngine:
             return embedder
 
     def _query_vector(self, snapshot: _Snapshot, query: str) -> tuple[NDArray[np.float32], _Tokens, str]:
-        """The query's vector, those of its tokens if there are any, and "" or why another model than is set made them."""
+        """The query's vector, those of its tokens if there are any, "" or why another model made them."""
         reference, endpoint = snapshot.facts.reference, self._workspace.model.endpoint
         try:
             vector, tokens = _encoded(self._embedder_of(snapshot), query)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.embedders import Embedder, compares_tokens
-from retrieval.embedding_cache import encode_cached, open_cache, text_hash
+from retrieval.embedding_cache import open_cache, text_hash
 from retrieval.errors import IndexingError
 from retrieval.late_interaction import Codes, similarity
 from retrieval.workspace import Workspace
@@ -42,7 +42,7 @@ def rank(
         IndexingError: by the candidates, when they are looked at closer and the cache is gone.
     """
     questions = [question.text for question in judge.questions]
-    if not compares_tokens(workspace, embedder):
+    if not compares_tokens(embedder, workspace):
         asked = embedder.encode_queries(questions)
         return asked, judge.dense(asked, vectors)
     encoded = embedder.encode_queries_and_tokens(questions)
@@ -61,7 +61,7 @@ def rank(
 
 
 class _Likeness:
-    """How like a passage a question is, token by token: looked at once, though BM25's weights are tried by the dozen."""
+    """How like a passage a question is, token by token: looked at once, though many weights of BM25 are tried."""
 
     def __init__(self, questions: Sequence[NDArray[np.float32]], codes: Callable[[Sequence[int]], list[Codes]]) -> None:
         self._questions = questions
