@@ -108,9 +108,10 @@ class EmbeddingCache:
         rows = self._rows("SELECT hash, codes FROM tokens", hashes)
         return {digest: np.frombuffer(codes, np.uint8).reshape(-1, self._code_bytes) for digest, codes in rows}
 
-    def with_tokens(self, hashes: Collection[str]) -> set[str]:
-        """Those of ``hashes`` that codes of tokens are there for."""
-        return {digest for digest, _ in self._rows("SELECT hash, 0 FROM tokens", hashes)}
+    def known(self, hashes: Collection[str], tokens: bool) -> set[str]:
+        """Those of ``hashes`` that need not be encoded: their vectors are there and, if ``tokens``, codes of tokens."""
+        known = {digest for digest, _ in self._rows("SELECT hash, 0 FROM vectors", hashes)}
+        return known & {digest for digest, _ in self._rows("SELECT hash, 0 FROM tokens", known)} if tokens else known
 
     def _rows(self, select: str, hashes: Collection[str]) -> list[tuple[str, Any]]:
         """What ``select`` finds of ``hashes``, by hash; nothing where the file proves to be damaged."""
@@ -198,7 +199,7 @@ def encode_missing(
 
     digests = [text_hash(text) for text in texts]
     found = cache.find(set(digests))
-    known = cache.with_tokens(found.keys()) if tokens else found.keys()
+    known = cache.known(found.keys(), tokens)
     missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
     pending = encoding_order(missing)
     report(len(texts) - len(pending))

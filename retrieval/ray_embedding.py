@@ -5,7 +5,8 @@ path makes every generation. Meanwhile, in ``indexes/<corpus>/ray/``, which all 
 
     passages/KEY.parquet      what some files give to be embedded; KEY: these files as they are, cut as it is cut now
     KEY/00000.parquet         up to 16,384 texts that no cache has, longest first, a row group a batch
-    KEY/00000-0008.parquet    the vectors of its row groups from the 8th on; KEY: all that decides what is in which
+    KEY/00000-0008.parquet    the vectors of its row groups from the 8th on, and the codes of their tokens where
+                              searches compare them; KEY: all that decides what is in which
 
 A file is there whole or not at all, and the same work gives the same file. So what a lost node did not finish is done
 by another, and a run that was stopped goes on where it stopped, with the batches it had: the last bits of a vector
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 from retrieval.console import Progress, silent
 from retrieval.documents import SourceFile, read_or_skip, reading
 from retrieval.durable import sync
-from retrieval.embedders import Embedder, open_embedder
+from retrieval.embedders import Embedder, compares_tokens, gives_tokens, open_embedder
 from retrieval.embedding_cache import ENCODE_BATCH, EmbeddingCache, encoding_order, open_cache, text_hash
 from retrieval.errors import ModelError
 from retrieval.full_disk import full_disk_told
@@ -63,6 +64,7 @@ class _Making:
     max_tokens: int
     heading_context: bool
     reading: str
+    tokens: bool
 
     def embedder(self) -> Embedder:
         """Open it on a worker.
@@ -111,6 +113,7 @@ def index_on_ray(
         passage_limit(workspace, embedder),
         workspace.passages.heading_context,
         reading(workspace, corpus),
+        compares_tokens(embedder, workspace),
     )
     encoded = 0
     if files:
@@ -157,7 +160,7 @@ def _portions(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
 
 
 def _key(making: _Making, what: object) -> str:
-    decides = [making.fingerprint, making.max_tokens, making.heading_context, making.reading, what]
+    decides = [making.fingerprint, making.max_tokens, making.heading_context, making.reading, making.tokens, what]
     return sha256(repr(decides).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -184,13 +187,13 @@ def _planned(making: _Making, cut: Sequence[Path], cache: EmbeddingCache) -> lis
     if not folder.exists():
         unfinished = folder.with_name(f"{folder.name}.part")
         unfinished.mkdir()
-        for number, texts in enumerate(_blocks(cut, cache)):
+        for number, texts in enumerate(_blocks(cut, cache, making.tokens)):
             _write_texts(unfinished / f"{number:05}.parquet", [texts[digest] for digest in encoding_order(texts)])
         unfinished.rename(folder)
     return sorted(folder.glob("?????.parquet"))
 
 
-def _blocks(cut: Sequence[Path], cache: EmbeddingCache) -> Iterator[dict[str, str]]:
+def _blocks(cut: Sequence[Path], cache: EmbeddingCache, tokens: bool) -> Iterator[dict[str, str]]:
     """Yield the texts that are not in ``cache``, by hash, in the blocks that `build_index` would take them in."""
     import pyarrow.parquet as pq
 
@@ -200,7 +203,7 @@ def _blocks(cut: Sequence[Path], cache: EmbeddingCache) -> Iterator[dict[str, st
     for path in cut:
         texts = _texts_of(pq.read_table(path))
         digests = [text_hash(text) for text in texts]
-        known = cache.find(set(digests)).keys()
+        known = cache.known(set(digests), tokens)
         for digest, text in zip(digests, texts, strict=True):
             if digest in known:
                 continue
@@ -235,13 +238,13 @@ def _encode_all(
     earlier = done
     progress("encoding on Ray", done, total)
     left = {path: what for path, what in work.items() if path not in there}
-    for path, _ in write_files(_encode_batches, making.embedder, left, actors):
+    for path, _ in write_files(partial(_encode_batches, making.tokens), making.embedder, left, actors):
         done += _keep(path, cache)
         progress("encoding on Ray", done, total)
     return done - earlier
 
 
-def _encode_batches(embedder: Embedder, what: tuple[Path, range], target: Path) -> list[str]:
+def _encode_batches(tokens: bool, embedder: Embedder, what: tuple[Path, range], target: Path) -> list[str]:
     """Write the vectors of some row groups of a block."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -250,11 +253,18 @@ def _encode_batches(embedder: Embedder, what: tuple[Path, range], target: Path) 
     file = pq.ParquetFile(block)
     digests: list[str] = []
     vectors: list[bytes] = []
+    codes: list[bytes] = []
     for group in groups:
         texts = _texts_of(file.read_row_group(group))
         digests += map(text_hash, texts)
-        vectors += [vector.astype("<f4").tobytes() for vector in embedder.encode_documents(texts)]
-    _write(target, pa.table({"hash": digests, "vector": vectors}))
+        if tokens and gives_tokens(embedder):
+            encoded, of_tokens = embedder.encode_documents_and_tokens(texts)
+            codes += [some.tobytes() for some in of_tokens]
+        else:
+            encoded = embedder.encode_documents(texts)
+        vectors += [vector.astype("<f4").tobytes() for vector in encoded]
+    columns = {"hash": digests, "vector": vectors}
+    _write(target, pa.table({**columns, "codes": codes} if codes else columns))
     return []
 
 
@@ -264,7 +274,11 @@ def _keep(path: Path, cache: EmbeddingCache) -> int:
 
     table = pq.read_table(path)
     vectors = [np.frombuffer(vector, dtype="<f4") for vector in table["vector"].to_pylist()]
-    cache.keep(dict(zip(table["hash"].to_pylist(), vectors, strict=True)))
+    hashes = table["hash"].to_pylist()
+    codes = (
+        [np.frombuffer(some, np.uint8) for some in table["codes"].to_pylist()] if "codes" in table.schema.names else []
+    )
+    cache.keep(dict(zip(hashes, vectors, strict=True)), dict(zip(hashes, codes, strict=True)) if codes else None)
     return len(vectors)
 
 
