@@ -199,7 +199,7 @@ def encode_missing(
 
     digests = [text_hash(text) for text in texts]
     found = cache.find(set(digests))
-    known = cache.known(found.keys(), tokens)
+    known = cache.known(found.keys(), tokens) if tokens else found.keys()
     missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
     pending = encoding_order(missing)
     report(len(texts) - len(pending))

@@ -275,9 +275,8 @@ def _keep(path: Path, cache: EmbeddingCache) -> int:
     table = pq.read_table(path)
     vectors = [np.frombuffer(vector, dtype="<f4") for vector in table["vector"].to_pylist()]
     hashes = table["hash"].to_pylist()
-    codes = (
-        [np.frombuffer(some, np.uint8) for some in table["codes"].to_pylist()] if "codes" in table.schema.names else []
-    )
+    packed = table["codes"].to_pylist() if "codes" in table.schema.names else []
+    codes = [np.frombuffer(some, dtype=np.uint8) for some in packed]
     cache.keep(dict(zip(hashes, vectors, strict=True)), dict(zip(hashes, codes, strict=True)) if codes else None)
     return len(vectors)
 
