@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.fusion import Method, fuse
+from retrieval.fusion import Method, fuse, refine
 
 Ranking = tuple[list[int], list[float]]
 
@@ -116,3 +116,29 @@ def rounded(ranking: Ranking) -> Ranking:
 @given(rankings.map(rounded), rankings.map(rounded), st.floats(0, 1))
 def test_the_fused_scores_are_those_of_the_rule(dense: Ranking, lexical: Ranking, weight: float) -> None:
     assert fused(dense, lexical, weight) == pytest.approx(plainly_fused(dense, lexical, weight), rel=1e-6, abs=1e-6)
+
+
+def test_the_first_places_are_ordered_anew_and_the_rest_stays_below_them() -> None:
+    ids, scores = refine(
+        np.array([4, 8, 6, 1, 2]), np.array([9.0, 8.0, 7.0, 6.5, 1.0]), np.array([1.0, 2.0, 3.0]), 0.75
+    )
+    high = np.sqrt(1.5)
+    assert ids.tolist() == [6, 8, 4, 1, 2]
+    assert scores[:3] == pytest.approx([high / 2, 0, -high / 2])
+    assert scores.tolist() == sorted(scores, reverse=True)
+    assert scores[3] - scores[4] == pytest.approx(5.5)
+
+
+@given(st.lists(st.floats(-5, 5), max_size=12), st.lists(st.floats(-1, 1), max_size=12), st.floats(0, 1))
+def test_a_refined_ranking_holds_the_same_ids_and_its_scores_fall(
+    scores: list[float], finer: list[float], share: float
+) -> None:
+    ranking = np.arange(len(scores)), np.array(sorted(scores, reverse=True))
+    ids, refined = refine(*ranking, np.array(finer[: len(scores)]), share)
+    assert sorted(ids.tolist()) == list(range(len(scores)))
+    assert np.all(np.diff(refined) <= 1e-9)
+
+
+def test_a_share_of_nothing_changes_no_order() -> None:
+    ids, _ = refine(np.array([4, 8, 6]), np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0]), 0.0)
+    assert ids.tolist() == [4, 8, 6]
