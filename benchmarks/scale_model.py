@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from retrieval.catalog import CatalogReader
 from retrieval.generation import CATALOG, LEXICAL, open_current
+from retrieval.late_interaction import CODES
 from retrieval.tokens import tokenize
 from retrieval.workspace import Workspace
 
@@ -129,9 +130,13 @@ class Cluster:
 
 
 def local(measured: Measured, dimension: int) -> Need:
-    """The index in the workspace, beyond 100,000 passages; the vectors kept for the next run lie beside it."""
+    """The index in the workspace, beyond 100,000 passages; what was encoded lies beside it for the next run.
+
+    Both have a bit for each number of each token's vector, of which a search reads thirty passages' from the disk.
+    """
     searched = 2 * dimension + 8 + measured.lexical
-    return Need(searched, searched + measured.catalog + 4 * dimension + measured.kept_beside_vector)
+    kept = 4 * dimension + measured.kept_beside_vector
+    return Need(searched, searched + measured.catalog + kept + 2 * measured.tokens * dimension / 8)
 
 
 def qdrant(measured: Measured, dimension: int, *, quantize: bool = True) -> Need:
@@ -192,6 +197,7 @@ class MadeUp:
     fingerprint = "0" * 64
     dimension = 64
     max_tokens = 512
+    gives_tokens = False
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return an array (len(texts), 64), rows of length 1."""
@@ -237,6 +243,7 @@ def measure(workspace: Workspace, corpus: str = "") -> Measured:
     texts = [row.passage.embedded_text for row in rows]
     caches = list((workspace.index_dir(name) / "embeddings").glob("*.sqlite"))
     kept = max((file.stat().st_size for file in caches), default=0)
+    codes = generation.manifest.files.get(CODES, (0, ""))[0]
     return Measured(
         passages=count,
         tokens=sum(len(text.split()) for text in texts) * 4 / 3 / len(rows),
@@ -244,7 +251,7 @@ def measure(workspace: Workspace, corpus: str = "") -> Measured:
         payload=sum(len(json.dumps(asdict(row)).encode()) for row in rows) / len(rows),
         catalog=(folder / CATALOG).stat().st_size / count,
         lexical=sum(file.stat().st_size for file in (folder / LEXICAL).rglob("*") if file.is_file()) / count,
-        kept_beside_vector=max(0.0, kept / count - 4 * generation.manifest.dimension),
+        kept_beside_vector=max(0.0, (kept - codes) / count - 4 * generation.manifest.dimension),
     )
 
 

@@ -91,6 +91,7 @@ class GivenVectors:
         self.fingerprint = "given"
         self.dimension = DIMENSION
         self.max_tokens = 10_000
+        self.gives_tokens = False
         self._centres = np.random.default_rng(7).standard_normal((CLUSTERS, DIMENSION))
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

@@ -45,10 +45,10 @@ def test_a_word_more_is_a_posting_more_and_a_number_more_is_its_bytes_more(store
     assert more_numbers == pytest.approx(1.25 * (1 if store is qdrant else 4))
 
 
-def test_the_local_store_maps_two_bytes_a_number_and_its_words() -> None:
+def test_the_local_store_maps_two_bytes_a_number_and_its_words_and_keeps_signs_of_tokens_twice() -> None:
     need = local(MEASURED, 384)
     assert need.memory == 2 * 384 + 8 + 250
-    assert need.disk == need.memory + 1500 + 4 * 384 + 60
+    assert need.disk == need.memory + 1500 + 4 * 384 + 60 + 2 * 200 * 48
 
 
 def test_nodes_hold_all_copies_within_what_a_database_may_take() -> None:
