@@ -107,7 +107,7 @@ class Outcome:
         """Why the verdict is what it is, a sentence each, the decisive one first."""
         dense, product = verdict(self.dense), verdict(self.product)
         searched = f"Dense search: {_told(self.dense)}"
-        served = f"What is served (dense and BM25 fused): {_told(self.product)}"
+        served = f"What is served (hybrid search): {_told(self.product)}"
         if dense == "WIN" and product == "REGRESSION":
             return [
                 f"{served}, worse beyond doubt, so the gain of dense search alone does not count.",

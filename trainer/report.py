@@ -159,7 +159,7 @@ def _intervals(evaluation: Mapping[str, Any]) -> list[Interval]:
     from trainer.report_plots import Interval
     from trainer.statistics import Change
 
-    titles = {"dense": "Dense search, test", "hybrid": "As served (dense + BM25), test"}
+    titles = {"dense": "Dense search, test", "hybrid": "As served (hybrid), test"}
     rows = [
         Interval(titles[mode], METRIC_NAMES[metric], Change(**change))
         for mode, changes in evaluation.get("changes", {}).items()

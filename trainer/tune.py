@@ -14,6 +14,7 @@ from typing import Any
 from retrieval.console import Progress, silent
 from retrieval.embedders import load_local
 from retrieval.errors import SettingsError, ShoptalkError
+from retrieval.late_interaction import DEPTH
 from retrieval.model_identity import model_folder
 from retrieval.models import ModelVersion, find_version, remember_base_fusion, resolve
 from retrieval.promotion import put_to_use
@@ -195,6 +196,8 @@ def _choose_fusion(bench: Workbench, tuned: Candidates, choices: list[str]) -> _
     base_weight, _ = choose_weight(bench.judge, bench.base, dev)
     tuned_weight, curve = choose_weight(bench.judge, tuned, dev)
     choices.append(f"BM25 weight {base_weight} with the base, {tuned_weight} with the tuned model: best on dev")
+    if tuned.finer is not None:
+        choices.append(f"hybrid search compares its first {DEPTH} candidates token by token, and is judged so")
     if (fixed := bench.workspace.search.lexical_weight) is not None:
         base_weight = tuned_weight = fixed
         choices.append(f"but search.lexical_weight is set to {fixed}, so that is what is served and judged")

@@ -234,3 +234,17 @@ def test_what_other_backends_and_databases_serve_is_judged_without_tokens(
     elsewhere = replace(workspace, model=workspace.model.model_copy(update={"endpoint": "http://127.0.0.1:9"}))
     database = replace(workspace, store=workspace.store.model_copy(update={"kind": "qdrant"}))
     assert not any(compares_tokens(minilm, other) for other in (int8, elsewhere, database))
+
+
+def test_a_ray_worker_hands_over_codes_with_its_vectors(
+    workspace: Workspace, minilm: LocalEmbedder, tmp_path: Path
+) -> None:
+    from retrieval.ray_embedding import _encode_batches, _keep, _write_texts
+
+    _write_texts(tmp_path / "block.parquet", TEXTS)
+    _encode_batches(True, minilm, (tmp_path / "block.parquet", range(1)), tmp_path / "done.parquet")
+    with open_cache(workspace, "docs", minilm) as cache:
+        assert _keep(tmp_path / "done.parquet", cache) == len(TEXTS)
+        assert cache.known([text_hash(text) for text in TEXTS], True) == {text_hash(text) for text in TEXTS}
+        codes = cache.find_tokens([text_hash(TEXTS[1])])[text_hash(TEXTS[1])]
+    np.testing.assert_array_equal(codes, minilm.encode_documents_and_tokens(TEXTS)[1][1])
