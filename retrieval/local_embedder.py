@@ -239,7 +239,6 @@ class LocalEmbedder:
         unit = torch.nn.functional.normalize(embedding.float(), dim=1).cpu().numpy()
         if not with_tokens:
             return unit, []
-        # As the model's pooling sees them: padding is left out, and a prompt where it leaves that out.
         masks, of_tokens = made["attention_mask"].bool().cpu(), made["token_embeddings"].cpu()
         return unit, [some[mask].float().numpy() for some, mask in zip(of_tokens, masks, strict=True)]
 
@@ -250,13 +249,14 @@ class LocalEmbedder:
 
 
 def _averages_tokens(model: SentenceTransformer) -> bool:
-    """Whether a text's vector is the mean of its tokens' vectors, which can then be compared one by one."""
+    """Whether a text's vector is the mean of its tokens' vectors, prompt included, which can then be compared."""
     modules = [*model]
     if [type(module).__name__ for module in modules[:2]] != ["Transformer", "Pooling"]:
         return False
     plain = all(type(module).__name__ == "Normalize" for module in modules[2:])
-    mode = modules[1].get_config_dict().get("pooling_mode")
-    return plain and mode in ("mean", ["mean"], ("mean",)) and model.truncate_dim is None
+    pooling = modules[1]
+    means = pooling.pooling_mode in ("mean", ["mean"], ("mean",)) and pooling.include_prompt
+    return plain and means and model.truncate_dim is None
 
 
 def full_batches(order: Sequence[int], sizes: Sequence[int], embedder: LocalEmbedder) -> list[list[int]]:
