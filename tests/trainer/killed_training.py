@@ -130,7 +130,10 @@ def together(model_folder: Path, scratch: Path) -> float:
         pairs = tiny_pairs()[:41]
         train(model, pairs if rank == 0 else pairs[::-1], recipe, tiny_material(), cpu, seed=3, folder=folder)
         assert folder.exists() == (rank == 0)
-        return [float(value) for tensor in copy_weights(model).values() for value in tensor.double().flatten()[:200]]
+        # The softmax of attention is the same whatever the keys' bias: its gradient is rounding, and differs by machine
+        # and by process, but Adam makes steps of full size of it.
+        telling = [weight for name, weight in copy_weights(model).items() if not name.endswith("key.bias")]
+        return [float(value) for weight in telling for value in weight.double().flatten()[:200]]
 
     import socket
 

@@ -45,4 +45,4 @@ def test_a_run_killed_at_random_steps_ends_with_the_weights_of_the_unbroken_one(
 
 
 def test_two_processes_train_the_model_that_one_would_and_one_of_them_writes(found: dict[str, Any]) -> None:
-    assert found["together"] < 1e-3
+    assert found["together"] < 1e-4
