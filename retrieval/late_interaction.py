@@ -6,7 +6,7 @@ them too: the mean, over the question's tokens, of the cosine to the nearest tok
 Zaharia, ColBERT, SIGIR 2020). No other model is needed, and no other pass through this one.
 
 Of a passage's token vectors only the signs are kept, a bit a number, against the question's in full: on
-four corpora that cost nothing that could be told from noise (docs/experiments.md). A code depends on its
+three corpora that cost nothing that could be told from noise (docs/experiments.md). A code depends on its
 text and the model alone, so an index that grew has the same codes as one built anew.
 """
 
