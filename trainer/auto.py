@@ -48,7 +48,7 @@ def search(
     Args:
         bench: the base and what was mined.
         recipe: ``auto`` itself, whose name and dose the chosen arm takes over.
-        budget: seconds for the whole run, half of them for trials. The first round is run whatever it takes.
+        budget: seconds for the whole run, half of them for trials. The first arm is tried whatever it takes.
         clock: tells the seconds.
 
     Raises:
@@ -74,7 +74,9 @@ class _Search:
         dose = FIRST_DOSE
         tried = [*ARMS, *own_recipes(self._bench.workspace.trainer.recipes)]
         arms = [arm for arm in tried if self._has(arm)]
-        arms = self._round(arms, dose, max(1, len(arms) // FACTOR))
+        wanted = len(arms)
+        arms = self._round(arms, dose, max(1, wanted // FACTOR))
+        timely = len(self._trials)
         # A round of a third of the arms at three times the dose costs what the one before it cost.
         while len(arms) > 1 and self._affords(len(arms), dose * FACTOR):
             dose *= FACTOR
@@ -83,11 +85,12 @@ class _Search:
         variations = [best, *_variations(best)]
         if self._affords(len(variations), dose):
             best = self._round(variations, dose, 1)[0]
+        of_all = "" if timely == wanted else f", the best of the {timely} of {wanted} set-ups there was time to try"
         affordable = max(dose, int((self._deadline - self._clock() - self._judging()) / self._pace()))
         chosen = replace(
             best,
             name=recipe.name,
-            description=f"{recipe.description}: {best.name}",
+            description=f"{recipe.description}: {best.name}{of_all}",
             max_pairs=min(best.max_pairs, affordable),
         )
         return chosen, self._trials
@@ -100,9 +103,11 @@ class _Search:
         return arm.loss == "ranking" or len(self._bench.pairs(sample, [])) >= FEWEST_PAIRS // 2
 
     def _round(self, arms: list[Recipe], dose: int, survivors: int) -> list[Recipe]:
-        """Train each arm on ``dose`` pairs; return the best ``survivors``, best first."""
+        """Train each arm on ``dose`` pairs while there is time; return the best ``survivors``, best first."""
         tried: list[tuple[float, Recipe, Trial]] = []
         for order, arm in enumerate(arms):
+            if tried and self._clock() > self._end:
+                break
             self._bench.progress("trying recipes", order, len(arms))
             began = self._clock()
             fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,)))

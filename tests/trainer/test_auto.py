@@ -10,7 +10,7 @@ import pytest
 from benches import bench_of
 
 from trainer import auto
-from trainer.auto import search
+from trainer.auto import Trial, search
 from trainer.pairs import Pair
 from trainer.recipes import ARMS, AUTO, Recipe, find_recipe
 from trainer.unfinished import Unfinished
@@ -34,6 +34,11 @@ def small_doses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "ARMS", FEW)
 
 
+def _one_round(bench: Workbench) -> tuple[Recipe, list[Trial]]:
+    """Search while time stands still at the end of the budget: all arms, once."""
+    return search(bench, find_recipe(AUTO), budget=0.0, clock=lambda: 0.0)
+
+
 def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(bench: Workbench) -> None:
     chosen, trials = search(bench, find_recipe(AUTO), budget=1e6)
     assert chosen.name == AUTO and chosen.rules
@@ -49,7 +54,7 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(ben
 
 def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing(bench: Workbench) -> None:
     before = bench.probe
-    chosen, trials = search(bench, find_recipe(AUTO), budget=0.0)
+    chosen, trials = _one_round(bench)
     assert bench.probe is before and chosen.averages == FEW[0].averages
     assert set(bench.looking_deeper().probe.passages) > set(before.passages)
     # The first arm again, by itself, all of its tuned weights over the deeper pool.
@@ -57,11 +62,18 @@ def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing
     assert trials[0].dev == pytest.approx(again.probe, abs=1e-6)
 
 
-def test_with_no_time_left_only_the_first_round_is_run(bench: Workbench) -> None:
-    hours = itertools.count(step=3600.0)
-    _, trials = search(bench, find_recipe(AUTO), budget=60.0, clock=lambda: next(hours))
-    assert len(trials) == len(FEW)
+def test_with_time_for_one_round_all_arms_are_tried_once_and_one_is_kept(bench: Workbench) -> None:
+    chosen, trials = _one_round(bench)
+    assert [trial.name for trial in trials] == [arm.name for arm in FEW]
     assert sum(trial.kept for trial in trials) == 1
+    assert "time" not in chosen.description
+
+
+def test_no_arm_but_the_first_is_tried_once_the_trials_time_is_over(bench: Workbench) -> None:
+    hours = itertools.count(step=3600.0)
+    chosen, trials = search(bench, find_recipe(AUTO), budget=60.0, clock=lambda: next(hours))
+    assert [(trial.name, trial.kept) for trial in trials] == [(FEW[0].name, True)]
+    assert f"1 of {len(FEW)} set-ups" in chosen.description
 
 
 def test_every_training_starts_from_the_base(bench: Workbench) -> None:
@@ -94,7 +106,7 @@ def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_t
 
 
 def test_a_search_that_was_killed_after_it_chose_is_not_run_again(bench: Workbench) -> None:
-    chosen, trials = search(bench, find_recipe(AUTO), budget=0.0)
+    chosen, trials = _one_round(bench)
     first = Unfinished(bench.workspace, "icd", 13)
     first.keep_chosen(chosen, [asdict(trial) for trial in trials])
     again = Unfinished(bench.workspace, "icd", 13).chosen()
@@ -133,7 +145,7 @@ def test_both_losses_are_tried_on_the_same_pairs_in_one_search(
 ) -> None:
     both = tuple(arm for arm in ARMS if arm.name in ("structure", "structure with triplet loss"))
     monkeypatch.setattr(auto, "ARMS", both)
-    _, trials = search(bench, find_recipe(AUTO), budget=0.0)
+    _, trials = _one_round(bench)
     assert [trial.name for trial in trials] == ["structure", "structure with triplet loss"]
     assert "triplet" in trials[1].settings
     recipes = [replace(arm, max_pairs=96) for arm in both]
