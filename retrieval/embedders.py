@@ -32,6 +32,7 @@ __all__ = [
     "choose_compute",
     "compares_tokens",
     "device_in_use",
+    "encode_documents",
     "fingerprint",
     "gives_tokens",
     "load_embedder",
@@ -94,6 +95,18 @@ def compares_tokens(embedder: Embedder, workspace: Workspace) -> TypeGuard[Token
     # A database holds no codes, and only torch tells tokens: what is judged by torch may be served by another backend.
     here = workspace.store.kind == "local" and workspace.model.backend == "torch" and not workspace.model.endpoint
     return here and workspace.search.late_interaction and gives_tokens(embedder)
+
+
+def encode_documents(
+    embedder: Embedder, texts: Sequence[str], tokens: bool
+) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]] | None]:
+    """Return the vectors of ``texts`` (len(texts), dimension) and, if ``tokens``, the signs of each text's tokens.
+
+    None stands for the latter where they are not wanted, or ``embedder`` does not tell them.
+    """
+    if tokens and gives_tokens(embedder):
+        return embedder.encode_documents_and_tokens(texts)
+    return embedder.encode_documents(texts), None
 
 
 def load_embedder(reference: str, workspace: Workspace) -> Embedder:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrieval.console import Progress, silent
-from retrieval.embedders import Embedder, compares_tokens, gives_tokens
+from retrieval.embedders import Embedder, compares_tokens, encode_documents
 from retrieval.errors import IndexingError
 from retrieval.workspace import Workspace
 
@@ -217,13 +217,9 @@ def _encode(
     cache: EmbeddingCache, embedder: Embedder, texts: Mapping[str, str], tokens: bool
 ) -> dict[str, NDArray[np.float32]]:
     """Encode ``texts``, by hash, and keep what comes out."""
-    if tokens and gives_tokens(embedder):
-        vectors, codes = embedder.encode_documents_and_tokens(list(texts.values()))
-        fresh = dict(zip(texts, vectors, strict=True))
-        cache.keep(fresh, dict(zip(texts, codes, strict=True)))
-    else:
-        fresh = dict(zip(texts, embedder.encode_documents(list(texts.values())), strict=True))
-        cache.keep(fresh)
+    vectors, codes = encode_documents(embedder, list(texts.values()), tokens)
+    fresh = dict(zip(texts, vectors, strict=True))
+    cache.keep(fresh, None if codes is None else dict(zip(texts, codes, strict=True)))
     return fresh
 
 

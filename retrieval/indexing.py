@@ -39,7 +39,7 @@ from retrieval.generation import (
     verify,
     writing,
 )
-from retrieval.late_interaction import TOKEN_FILES, Codes, TokenFile, write_tokens
+from retrieval.late_interaction import CODES, Codes, TokenFile, write_tokens
 from retrieval.lexical import TOKENIZER_VERSION
 from retrieval.models import current_reference, tuned_lexical_weight, verify_version
 from retrieval.passages import cut_all
@@ -270,7 +270,7 @@ def _plan(
     store = open_store(workspace, corpus)
     tokens = compares_tokens(embedder, workspace)
     grows = live and not full and _same_making(live.manifest, made_by) and store.can_grow(live)
-    base = live if live and grows and tokens == (TOKEN_FILES[0] in live.manifest.files) else None
+    base = live if live and grows and tokens == (CODES in live.manifest.files) else None
     return _Plan(
         workspace, corpus, store, files, left_out, live, base, embedder, tokens, made_by, progress, stop, started
     )

@@ -27,9 +27,9 @@ Codes: TypeAlias = "NDArray[np.uint8]"
 """The signs of a text's token vectors, packed: an array (tokens, ⌈dimension / 8⌉)."""
 
 __all__ = [
+    "CODES",
     "DEPTH",
     "SHARE",
-    "TOKEN_FILES",
     "TokenFile",
     "pack_signs",
     "similarity",
@@ -42,7 +42,6 @@ SHARE = 0.5
 """What the tokens' similarity counts for among them, beside the fused score."""
 
 CODES, PLACES = "tokens.codes", "tokens.npy"
-TOKEN_FILES = (CODES, PLACES)
 """All codes after one another, and an array (passages, 3): number, first byte, bytes; by number."""
 
 
@@ -115,7 +114,7 @@ class TokenFile:
 
 
 def write_tokens(folder: Path, codes: Iterable[tuple[int, Codes]]) -> None:
-    """Write the `TOKEN_FILES` of a generation: passage numbers, rising, and their codes; nothing is held in memory."""
+    """Write the two files of a generation: passage numbers, rising, and their codes; nothing is held in memory."""
     import numpy as np
 
     places: list[tuple[int, int, int]] = []

@@ -18,7 +18,7 @@ from retrieval.generation import (
     open_current,
     switch,
 )
-from retrieval.late_interaction import TOKEN_FILES, Codes, TokenFile
+from retrieval.late_interaction import CODES, Codes, TokenFile
 from retrieval.lexical import LexicalIndex
 from retrieval.lexical_writing import write_lexical
 from retrieval.stages import stage
@@ -126,7 +126,7 @@ class _LocalGeneration:
         return TokenFile(self._generation.folder, self._manifest.dimension)
 
     def tokens(self, numbers: Sequence[int]) -> list[Codes] | None:
-        return list(self._tokens.codes(numbers)) if TOKEN_FILES[0] in self._manifest.files else None
+        return list(self._tokens.codes(numbers)) if CODES in self._manifest.files else None
 
     def rank(
         self, query: str, vector: NDArray[np.float32] | None, limit: int, prefix: str = ""

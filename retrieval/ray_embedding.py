@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from retrieval.console import Progress, silent
 from retrieval.documents import SourceFile, read_or_skip, reading
 from retrieval.durable import sync
-from retrieval.embedders import Embedder, compares_tokens, gives_tokens, open_embedder
+from retrieval.embedders import Embedder, compares_tokens, encode_documents, open_embedder
 from retrieval.embedding_cache import ENCODE_BATCH, EmbeddingCache, encoding_order, open_cache, text_hash
 from retrieval.errors import ModelError
 from retrieval.full_disk import full_disk_told
@@ -257,11 +257,8 @@ def _encode_batches(tokens: bool, embedder: Embedder, what: tuple[Path, range], 
     for group in groups:
         texts = _texts_of(file.read_row_group(group))
         digests += map(text_hash, texts)
-        if tokens and gives_tokens(embedder):
-            encoded, of_tokens = embedder.encode_documents_and_tokens(texts)
-            codes += [some.tobytes() for some in of_tokens]
-        else:
-            encoded = embedder.encode_documents(texts)
+        encoded, of_tokens = encode_documents(embedder, texts, tokens)
+        codes += [some.tobytes() for some in of_tokens or ()]
         vectors += [vector.astype("<f4").tobytes() for vector in encoded]
     columns = {"hash": digests, "vector": vectors}
     _write(target, pa.table({**columns, "codes": codes} if codes else columns))
