@@ -51,7 +51,7 @@ CODE = (
     ".py .pyi .js .mjs .cjs .jsx .ts .mts .cts .tsx .go .java .kt .kts .scala .swift .c .h .cc .cpp .cxx .hh .hpp .hxx "
     ".cs .rs .rb .php .lua .sh .bash .sql"
 ).split()
-READING_VERSION = 1
+READING_VERSION = 2
 """Counted up where readers or ``structure`` find other documents or sections in the same files."""
 ID_LIMIT, TITLE_LIMIT = 1000, 2000
 """Characters: both are kept with each passage, and a title is embedded with it."""
@@ -274,10 +274,11 @@ def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
 
 def _title(file: SourceFile, text: str, format: Format) -> str:
     if format == "text":
+        from retrieval import structure_manual
         from retrieval.structure_text import subject
 
         line = next(line for line in text.split("\n") if line.strip()).strip()
-        title = subject(text) or (line if len(line) <= TITLE_LINE_LIMIT else "")
+        title = structure_manual.title(text) or subject(text) or (line if len(line) <= TITLE_LINE_LIMIT else "")
     else:
         from retrieval.structure import first_heading
 

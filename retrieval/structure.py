@@ -188,9 +188,9 @@ def _parsed(text: str, format: Format) -> Sequence[Heading | Block]:
         from retrieval import structure_html
 
         return structure_html.outline(text)
-    from retrieval import structure_text
+    from retrieval import structure_manual, structure_text
 
-    return structure_text.outline(text)
+    return structure_manual.outline(text) if structure_manual.is_manual_page(text) else structure_text.outline(text)
 
 
 def _assemble(document_id: str, items: Iterable[Heading | Block]) -> list[Section]:

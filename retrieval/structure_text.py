@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from retrieval.structure import Block, BlockKind, Heading
 
-__all__ = ["outline", "paragraphs", "subject"]
+__all__ = ["outline", "paragraph", "paragraphs", "subject"]
 
 HEADING_LIMIT = 80
 """Characters a heading may have."""
@@ -82,16 +82,16 @@ def outline(text: str) -> list[Heading | Block]:
     for index, (start, end) in enumerate(groups):
         found = clauses.get(index) or _heading(lines, start, end, index, len(groups))
         if not found:
-            items.append(_block(lines, start, end))
+            items.append(paragraph(lines, start, end))
             continue
         items.append(found.heading)
         if found.column:
-            block = _block(lines, start, end)
+            block = paragraph(lines, start, end)
             items.append(Block(block.kind, block.text[found.column :], block.first_line, block.last_line))
         elif found.heading.level == TITLE and _subject(lines, start, end):
-            items.append(_block(lines, start, end))
+            items.append(paragraph(lines, start, end))
         elif found.heading.last_line < end:
-            items.append(_block(lines, found.heading.last_line, end))
+            items.append(paragraph(lines, found.heading.last_line, end))
     return items
 
 
@@ -106,7 +106,7 @@ def subject(text: str) -> str:
 def paragraphs(text: str) -> list[Block]:
     """Return the paragraphs of ``text``, none of which is taken for a heading."""
     lines = text.split("\n")
-    return [_block(lines, start, end) for start, end in _groups(lines)]
+    return [paragraph(lines, start, end) for start, end in _groups(lines)]
 
 
 def _groups(lines: Sequence[str]) -> list[tuple[int, int]]:
@@ -122,7 +122,8 @@ def _groups(lines: Sequence[str]) -> list[tuple[int, int]]:
     return groups
 
 
-def _block(lines: Sequence[str], start: int, end: int) -> Block:
+def paragraph(lines: Sequence[str], start: int, end: int) -> Block:
+    """Return ``lines[start:end]`` (from 0) of a file, none of them blank, as a list or a paragraph."""
     kind: BlockKind = "list" if end - start > 1 and BULLET.match(lines[start]) else "paragraph"
     return Block(kind, "\n".join(line.rstrip() for line in lines[start:end]), start + 1, end)
 
@@ -191,7 +192,7 @@ def _is_capitals(line: str) -> bool:
 
 def _is_notice(line: str) -> bool:
     """A line that states an owner or points elsewhere, which no text stands under."""
-    return bool(re.match(r"(?:\W*copyright\b|\(c\)|©|\S+://)", line, re.IGNORECASE))
+    return bool(re.match(r"(?:\W*copyright\W+\w|\(c\)|©|\S+://)", line, re.IGNORECASE))
 
 
 def _is_sentence(line: str) -> bool:

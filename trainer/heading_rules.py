@@ -25,7 +25,7 @@ TITLE_WORDS = 2
 """A title of fewer words is a name that says little of what stands under it."""
 _QUESTION_START = re.compile(
     r"(?:how|what|when|where|which|who|whose|why|(?:can|could|do|does|did|is|are|was|were|will|would|should|may|must)\s+"
-    r"(?:i|we|you|they|he|she|it|there|this|my|our|the))\b",
+    r"(?:i|we|you|they|he|she|it|there|this|my|our|the))(?=[\s'’])",
     re.I,
 )
 _NUMBERED = re.compile(r"\d")

@@ -101,6 +101,13 @@ def test_words_in_capitals_head_what_hangs_from_them() -> None:
     ]
 
 
+def test_a_word_that_owners_are_stated_after_heads_a_section_where_it_stands_alone() -> None:
+    assert headings("NAME\n    tool\n\nCOPYRIGHT\n    Nobody's.\n\nCOPYRIGHT 2020 ACME\n\nAll of it.\n") == [
+        "NAME",
+        "COPYRIGHT",
+    ]
+
+
 MESSAGE = """\
 From: N <n@example.com>
 Subject: The printer jams

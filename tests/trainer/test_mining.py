@@ -7,6 +7,7 @@ import pytest
 from small_material import material_of, of_rule
 
 from retrieval.passages import Passage
+from trainer.heading_rules import is_question
 from trainer.material import (
     informative_heading,
     leading_identifier,
@@ -99,6 +100,20 @@ def test_a_heading_that_leads_a_trimmed_context_is_left_out_too() -> None:
 def test_a_question_heading_points_to_its_answer(pairs: list[Pair]) -> None:
     answer = of_rule(pairs, "question")["How do I prime the pump?"]
     assert "funnel" in answer and "How do I prime" not in answer
+
+
+@pytest.mark.parametrize(
+    ("heading", "asks"),
+    [
+        ("How do I prime the pump", True),
+        ("What's in the second box", True),
+        ("Pumps?", True),
+        ("WHO(1) User Commands WHO(1)", False),
+        ("What else", False),
+    ],
+)
+def test_a_heading_asks_if_it_begins_as_questions_do_or_ends_so(heading: str, asks: bool) -> None:
+    assert is_question(heading) is asks
 
 
 def test_a_question_column_points_to_its_answer(tmp_path: Path) -> None:
