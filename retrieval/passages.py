@@ -67,9 +67,16 @@ def cut_all(
 
     The limit is on ``embedded_text``, context included. ``count_tokens`` is called a few times in all,
     with the texts of all documents at once. Without ``heading_context`` a passage is embedded as its
-    text alone. Returns each document's passages, in the order given.
+    text alone. A title without text of its own is no passage where the document has other sections: each of them is
+    embedded with it, and it would take the first place from them. Returns each document's passages, in the order given.
     """
-    cuts = [[_Job.of(title, section, heading_context) for section in sections] for title, sections in documents]
+    cuts = [
+        [
+            _Job.of(title, section, heading_context)
+            for section in (_without_bare_title(title, sections) if heading_context else sections)
+        ]
+        for title, sections in documents
+    ]
     cutter = _Cutter(count_tokens, max_tokens)
     pending = cutter.too_long([job for jobs in cuts for job in jobs])
     cutter.trim_contexts(pending)
@@ -90,13 +97,31 @@ def passage_id(document_id: str, heading: Sequence[str], text: str, occurrence: 
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
+def _without_bare_title(title: str, sections: Sequence[Section]) -> Sequence[Section]:
+    """``sections`` less the title, or a heading above all others, that has no text of its own."""
+
+    def above_all(heading: tuple[str, ...]) -> bool:
+        return all(section.heading[: len(heading)] == heading for section in sections)
+
+    top = sections[0].heading if sections and above_all(sections[0].heading) else None
+    bare = [section for section in sections if not section.blocks]
+    dropped = {
+        id(section) for section in bare if section.heading == top or _folded(section.heading) == _folded((title,))
+    }
+    # Where nothing else is left the title is all that the document says.
+    return [section for section in sections if id(section) not in dropped] or sections
+
+
+def _folded(headings: Sequence[str]) -> list[str]:
+    return [" ".join(heading.split()).casefold() for heading in headings]
+
+
 def _context(title: str, heading: Sequence[str]) -> tuple[str, ...]:
     """What precedes a text in its embedding ("" for nothing), then what encloses it, outermost first.
 
     The document's title is the outermost where it is not one of the headings.
     """
-    known = {" ".join(part.split()).casefold() for part in heading}
-    outer = (title,) if title and " ".join(title.split()).casefold() not in known else ()
+    outer = (title,) if title and _folded((title,))[0] not in _folded(heading) else ()
     return (heading[-1] if heading else "", *outer, *heading[:-1])
 
 

@@ -105,7 +105,8 @@ def cross_reference(material: Material, place: int, generator: Random) -> Iterat
             term = _TERM_EDGE.split(block.text[: match.start()][-TERM_CHARS:])[-1].strip(" ,*_`\"'-")
             if target is None or target == place or len(term.split()) > MAX_TERM_WORDS:
                 continue
-            yield pair_of(material, term, material.passages_of[target][0], "cross_reference", remove=term)
+            for passage in material.passages_of[target][:1]:
+                yield pair_of(material, term, passage, "cross_reference", remove=term)
 
 
 def definition(material: Material, place: int, generator: Random) -> Iterator[Pair]:

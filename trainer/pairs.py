@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random
 
 from retrieval.passages import Passage
 from trainer.material import Material, normalise, strip_identifiers
 
-__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "pair_of"]
+__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "pair_of", "says"]
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
 
@@ -73,14 +74,10 @@ def pair_of(
     return Pair(" ".join(anchor.split()), positive, rule, material.section_of[place], place, passage.document_id)
 
 
-def masked_text(passage: Passage, remove: str, without_heading: bool) -> str:
-    """A passage's embedded text less ``remove`` (wherever it stands in the body).
-
-    If so asked also without the passage's own heading, and any other that says what is removed.
-    """
-    if without_heading:
-        for said in (*passage.heading[-1:], remove):
-            passage = _without_heading(passage, said)
+def masked_text(passage: Passage, remove: str, headings: Iterable[str] = ()) -> str:
+    """A passage's embedded text less ``remove``, wherever it stands in the body, and less what says ``headings``."""
+    for said in headings:
+        passage = _without_heading(passage, said)
     return replace(passage, text=_without(passage.text, remove)).embedded_text
 
 
@@ -105,21 +102,26 @@ def _without(text: str, words: str) -> str:
     return " ".join(part for part in (kept[0], *(_AFTER.sub("", part, count=1) for part in kept[1:])) if part).strip()
 
 
+def says(heading: str, said: str) -> bool:
+    """Whether a heading, or a title, says just ``said``, codes set aside."""
+    return not _forms(said).isdisjoint(_forms(heading))
+
+
+@lru_cache(maxsize=65_536)  # the same headings are compared with many anchors
+def _forms(heading: str) -> frozenset[str]:
+    return frozenset({normalise(heading), normalise(strip_identifiers(heading))} - {""})
+
+
 def _without_heading(passage: Passage, said: str) -> Passage:
-    """``passage`` without the headings and the title that say it, codes set aside."""
-    gone = {normalise(said), normalise(strip_identifiers(said))} - {""}
-
-    def says(part: str) -> bool:
-        return normalise(part) in gone or normalise(strip_identifiers(part)) in gone
-
+    """``passage`` without the headings and the title that say it."""
     context = passage.context
     if context is not None:
         # The first of a trimmed context leads the text; it may be the leaf cut short.
-        lead = "" if passage.heading and says(passage.heading[-1]) else context[0]
-        context = (lead, *(part for part in context[1:] if not says(part)))
+        lead = "" if passage.heading and says(passage.heading[-1], said) else context[0]
+        context = (lead, *(part for part in context[1:] if not says(part, said)))
     return replace(
         passage,
-        title="" if says(passage.title) else passage.title,
-        heading=tuple(part for part in passage.heading if not says(part)),
+        title="" if says(passage.title, said) else passage.title,
+        heading=tuple(part for part in passage.heading if not says(part, said)),
         context=context,
     )

@@ -15,7 +15,7 @@ from retrieval.errors import QuestionsError
 from trainer.material import Material
 from trainer.mining import HEADING_RULES
 from trainer.near_duplicates import near_duplicate_groups
-from trainer.pairs import Pair, masked_text
+from trainer.pairs import Pair, masked_text, says
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import MINED_EVIDENCE, Question, QuestionSet, section_unit, split_questions
 
@@ -75,20 +75,49 @@ def hold_out(
 
 
 def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:
-    """One question a section, its copies included, since each masks its own answer's text."""
+    """One question a section, its copies included, since each masks its own answer's text.
+
+    A question made of a heading is said by all that stands under it, which would be found by that: there it is masked
+    too. One made of a document's title is answered by the document.
+    """
     questions: dict[str, Question] = {}
-    masks: dict[int, str] = {}
+    asked_of: dict[int, Pair] = {}
+    said_above: dict[int, list[str]] = defaultdict(list)
     for pair in pairs:
-        if pair.passage in masks or pair.anchor in questions:
+        if pair.passage in asked_of or pair.anchor in questions:
             continue
-        copies = [place for copy in material.copies_of(pair.section) for place in material.passages_of[copy]]
-        units = {section_unit(material.passages[place]): 1 for place in copies}
+        sections = material.copies_of(pair.section)
+        copies = [place for copy in sections for place in material.passages_of[copy]]
+        units = dict.fromkeys((section_unit(material.passages[place]) for place in copies), 1)
+        asked_of |= dict.fromkeys(copies, pair)
+        if pair.rule in HEADING_RULES:
+            documents = list(dict.fromkeys(material.sections[section].document_id for section in sections))
+            if all(says(material.document_by_id[document].title, pair.anchor) for document in documents):
+                units = dict.fromkeys(documents, 1)
+            for place in _passages_of_documents(material, documents):
+                passage = material.passages[place]
+                if any(says(heading, pair.anchor) for heading in (passage.title, *passage.heading)):
+                    said_above[place].append(pair.anchor)
         questions[pair.anchor] = Question(f"mined-{len(questions)}", pair.anchor, units)
-        for place in copies:
-            masks[place] = masked_text(material.passages[place], pair.anchor, pair.rule in HEADING_RULES)
         if len(questions) == MAX_MINED_QUESTIONS:
             break
+    masks = {place: _masked(material, place, asked_of.get(place), said_above[place]) for place in said_above}
+    masks |= {place: _masked(material, place, pair, said_above[place]) for place, pair in asked_of.items()}
     return list(questions.values()), masks
+
+
+def _passages_of_documents(material: Material, documents: Sequence[str]) -> list[int]:
+    sections = [section for document in documents for section in material.sections_of[document]]
+    return [place for section in sections for place in material.passages_of[section]]
+
+
+def _masked(material: Material, place: int, pair: Pair | None, headings: Sequence[str]) -> str:
+    """The text of a passage less what ``pair`` asks of it, if one does, and less ``headings`` that others ask."""
+    passage = material.passages[place]
+    if pair is None:
+        return masked_text(passage, "", headings)
+    own = (*passage.heading[-1:], pair.anchor) if pair.rule in HEADING_RULES else ()
+    return masked_text(passage, pair.anchor, (*own, *headings))
 
 
 def _document_groups(material: Material) -> dict[str, list[str]]:

@@ -130,7 +130,8 @@ def hold(
             for line in passage.text.split("\n"):
                 assert letters(line) in letters(markup(held))
             shown.update(re.findall(r"\w+", passage.text.casefold()))
-        shown.update(re.findall(r"\w+", " ".join(" ".join({*passage.heading}) for passage in found).casefold()))
+        above = (" ".join({passage.title, *passage.heading}) for passage in found)
+        shown.update(re.findall(r"\w+", " ".join(above).casefold()))
         # Where a heading shares its line with a block, or a comment stands above it, places may touch.
         starts = [passage.first_line for passage in found]
         assert starts == sorted(starts)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from retrieval.documents import Document, Format
 from retrieval.passages import Passage, cut, cut_all
-from retrieval.structure import sections
+from retrieval.structure import Section, sections
 
 
 def count_words(texts: Sequence[str]) -> list[int]:
@@ -37,15 +37,44 @@ def numbered(prefix: str, count: int) -> list[str]:
 
 
 def test_a_section_that_fits_is_one_passage_on_the_lines_of_its_text() -> None:
-    [passage] = passages("# A\n\n## B\n\none\n\n- two\n", title="A")[1:]
+    [passage] = passages("# A\n\n## B\n\none\n\n- two\n", title="A")
     assert (passage.text, passage.first_line, passage.last_line) == ("one\n\n- two", 5, 7)
     assert (passage.title, passage.heading, passage.document_id) == ("A", ("A", "B"), "doc")
 
 
 def test_a_heading_without_text_is_a_passage_of_its_own() -> None:
-    found = passages("# A00 Cholera\n\nSetext\n------\n\n")
-    assert spans(found) == [("A00 Cholera", 1, 1), ("Setext", 3, 4)]
-    assert [passage.embedded_text for passage in found] == ["A00 Cholera", "Setext\nA00 Cholera"]
+    found = passages("# Codes\n\n## A00 Cholera\n\n### A00.0 Classical\n\nSetext\n------\n\n")
+    assert spans(found) == [("A00 Cholera", 3, 3), ("A00.0 Classical", 5, 5), ("Setext", 7, 8)]
+    assert [passage.embedded_text for passage in found] == [
+        "A00 Cholera\nCodes",
+        "A00.0 Classical\nCodes > A00 Cholera",
+        "Setext\nCodes",
+    ]
+
+
+@pytest.mark.parametrize("title", ["How to?", "how  to?", "The file's name"])
+def test_a_title_without_text_is_no_passage_beside_those_that_are_embedded_with_it(title: str) -> None:
+    found = passages("# How to?\n\n## Answer 1\n\nSo.\n\n## Answer 2\n\nOr so.\n", title=title)
+    assert [passage.heading for passage in found] == [("How to?", "Answer 1"), ("How to?", "Answer 2")]
+    assert all("How to?" in passage.embedded_text for passage in found)
+
+
+def test_a_title_is_no_passage_where_its_document_says_more_beside_it() -> None:
+    assert [passage.text for passage in passages("before\n\n# Guide\n\n# Other\n\nwords\n", title="Guide")] == [
+        "before",
+        "words",
+    ]
+
+
+def test_a_title_that_is_all_a_document_says_is_its_passage() -> None:
+    assert [passage.text for passage in passages("# Guide\n\n# Guide\n", title="Guide")] == ["Guide", "Guide"]
+    assert [passage.text for passage in passages("# Guide\n", title="Guide")] == ["Guide"]
+
+
+def test_where_no_title_is_embedded_with_a_passage_it_is_one() -> None:
+    found = sections(Document("d", "d", "Guide", "# Guide\n\n## Part\n\nwords\n", "markdown"))
+    (kept,) = cut_all([("Guide", found)], count_words, 20, heading_context=False)
+    assert [passage.text for passage in kept] == ["Guide", "words"]
 
 
 def test_what_is_embedded_is_heading_text_and_what_encloses_it() -> None:
@@ -210,6 +239,21 @@ RST_HEADING = st.tuples(WORD, st.sampled_from("=-~")).map(lambda pair: f"{pair[0
 RST = st.lists(st.one_of(RST_HEADING, PARAGRAPH, LIST), max_size=12).map("\n\n".join)
 
 
+def lies_in(passage: Passage, section: Section) -> bool:
+    inside = section.first_line <= passage.first_line and passage.last_line <= section.last_line
+    return inside and passage.heading == section.heading
+
+
+def says_title(section: Section, found: Sequence[Passage]) -> bool:
+    """Whether all that was ``found`` stands under the heading of ``section``, or has it for a title."""
+    depth = len(section.heading)
+    return bool(found) and all(
+        passage.heading[:depth] == section.heading
+        or [passage.title.casefold()] == [*map(str.casefold, section.heading)]
+        for passage in found
+    )
+
+
 def hold_for_any_document(text: str, format: Format, counter: object, limit: int) -> None:
     count = count_words if counter == "words" else count_subwords
     found_sections = sections(Document("doc", "doc", "A title", text, format))
@@ -224,7 +268,10 @@ def hold_for_any_document(text: str, format: Format, counter: object, limit: int
         assert underlined or passage.text.split("\n")[-1].strip() in lines[passage.last_line - 1]
         one = len(passage.text) == 1 or passage.text.split() == [passage.text]
         assert one or count([passage.embedded_text])[0] <= limit
-    words = [word for section in found_sections for word in (section.text or section.heading[-1]).split()]
+    lost = [section for section in found_sections if not any(lies_in(passage, section) for passage in found)]
+    assert all(not section.blocks and says_title(section, found) for section in lost)
+    kept = [section for section in found_sections if section not in lost]
+    words = [word for section in kept for word in (section.text or section.heading[-1]).split()]
     assert "".join(word for passage in found for word in passage.text.split()) == "".join(words)
     assert len({passage.id for passage in found}) == len(found)
     assert cut("A title", found_sections, count, limit) == found

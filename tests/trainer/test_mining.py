@@ -94,7 +94,7 @@ def test_a_heading_that_leads_a_trimmed_context_is_left_out_too() -> None:
     passage = Passage(
         "1", "a.md", "", ("Manual", "Part", "Very long leaf"), "the text", 1, 1, ("Very long leaf", "Part")
     )
-    assert masked_text(passage, "", True) == "the text\nPart"
+    assert masked_text(passage, "", ["Very long leaf"]) == "the text\nPart"
 
 
 def test_a_question_heading_points_to_its_answer(pairs: list[Pair]) -> None:
@@ -230,3 +230,38 @@ def test_held_out_documents_give_questions_that_their_masked_passages_do_not_hol
         assert answers
         for place in answers:
             assert f" {normalise(question.text)} " not in f" {normalise(masks[place])} "
+
+
+def test_no_passage_under_the_heading_that_is_asked_says_it_and_a_title_is_answered_by_its_document(
+    tmp_path: Path,
+) -> None:
+    things = [f"widget{chr(97 + n)}" for n in range(26)] + [f"gadget{chr(97 + n)}" for n in range(26)]
+    files = {
+        f"{thing}.md": f"# How do I mend a {thing}?\n\n## Answer 1\n\nGlue {thing} well.\n\n"
+        f"## Answer 2\n\nBuy another {thing}.\n\n## Parts of any {thing}\n\nSee below, {thing}.\n\n"
+        f"### Screws\n\nFour of them hold the {thing}.\n"
+        for thing in things
+    }
+    material = material_of(tmp_path, files)
+    held, questions, masks = hold_out(material, mine(material, ["question", "heading"]), seed=3)
+    passages = list(enumerate(material.passages))
+    by_title = [question for question in questions.all if question.text.startswith("How")]
+    assert len(by_title) >= 10
+    for question in by_title:
+        [document] = question.relevant
+        assert document in held
+        of_document = [place for place, passage in passages if passage.document_id == document]
+        assert len(of_document) > 3
+        assert not any(normalise(question.text) in normalise(masks[place]) for place in of_document)
+    by_heading = [question for question in questions.all if question.text.startswith("Parts")]
+    assert len(by_heading) >= 10
+    for question in by_heading:
+        [unit] = question.relevant
+        document, _, heading = unit.partition("#")
+        assert heading == question.text
+        [screws] = [
+            place
+            for place, passage in passages
+            if passage.document_id == document and passage.heading[-1:] == ("Screws",)
+        ]
+        assert "Screws" in masks[screws] and question.text not in masks[screws]
