@@ -52,7 +52,7 @@ CODE = (
     ".cs .rs .rb .php .lua .sh .bash .sql"
 ).split()
 READING_VERSION = 2
-"""Counted up where readers or ``structure`` find other documents or sections in the same files."""
+"""Counted up where other documents, sections or passages are found in the same files."""
 ID_LIMIT, TITLE_LIMIT = 1000, 2000
 """Characters: both are kept with each passage, and a title is embedded with it."""
 GROWTH = 1_000_000
