@@ -21,7 +21,7 @@ __all__ = ["Trial", "search"]
 FIRST_DOSE = 400
 FACTOR = 3
 FEWEST_PAIRS = 64
-# Of the budget; the rest is for the training that counts, and for judging it.
+# Of the budget less what judging will take; the rest is for the training that counts.
 SHARE_FOR_TRIALS = 0.5
 # A later arm must look better than an earlier, plainer one by more than this.
 WORTH = 0.002
@@ -48,7 +48,8 @@ def search(
     Args:
         bench: the base and what was mined.
         recipe: ``auto`` itself, whose name and dose the chosen arm takes over.
-        budget: seconds for the whole run, half of them for trials. The first arm is tried whatever it takes.
+        budget: seconds for the whole run; half of what judging leaves of them is for trials. The first arm is tried
+            whatever it takes.
         clock: tells the seconds.
 
     Raises:
@@ -63,8 +64,7 @@ class _Search:
     def __init__(self, bench: Workbench, budget: float, clock: Callable[[], float]) -> None:
         self._bench = bench.looking_deeper()
         self._clock = clock
-        self._end = clock() + budget * SHARE_FOR_TRIALS
-        self._deadline = clock() + budget
+        self._began, self._budget = clock(), budget
         self._base = self._bench.base_score()
         self._trials: list[Trial] = []
         # Of the trials' seconds. The rest is looking, which costs the same whatever the dose.
@@ -86,7 +86,8 @@ class _Search:
         if self._affords(len(variations), dose):
             best = self._round(variations, dose, 1)[0]
         of_all = "" if timely == wanted else f", the best of the {timely} of {wanted} set-ups there was time to try"
-        affordable = max(dose, int((self._deadline - self._clock() - self._judging()) / self._pace()))
+        left = self._began + self._budget - self._clock() - self._judging()
+        affordable = max(dose, int(left / self._pace()))
         chosen = replace(
             best,
             name=recipe.name,
@@ -106,7 +107,7 @@ class _Search:
         """Train each arm on ``dose`` pairs while there is time; return the best ``survivors``, best first."""
         tried: list[tuple[float, Recipe, Trial]] = []
         for order, arm in enumerate(arms):
-            if tried and self._clock() > self._end:
+            if tried and self._clock() > self._end():
                 break
             self._bench.progress("trying recipes", order, len(arms))
             began = self._clock()
@@ -117,13 +118,20 @@ class _Search:
                 arm.name, arm.settings, len(fit.pairs), round(seconds, 1), fit.probe, fit.probe - self._base, False
             )
             tried.append((fit.probe - WORTH * order, arm, trial))
+            self._trials.append(trial)
         best = sorted(tried, key=lambda item: -item[0])[:survivors]
-        self._trials += [replace(trial, kept=any(trial is item[2] for item in best)) for _, _, trial in tried]
+        self._trials[-len(tried) :] = [
+            replace(trial, kept=any(trial is item[2] for item in best)) for _, _, trial in tried
+        ]
         return [arm for _, arm, _ in best]
+
+    def _end(self) -> float:
+        """When trials have had their time, by what looking at dev took so far."""
+        return self._began + SHARE_FOR_TRIALS * max(0.0, self._budget - self._judging())
 
     def _affords(self, arms: int, dose: int) -> bool:
         """Whether the time left is enough for a round, by what the trials so far took."""
-        return self._clock() + arms * (self._look() + self._pace() * dose) <= self._end
+        return self._clock() + arms * (self._look() + self._pace() * dose) <= self._end()
 
     def _pace(self) -> float:
         """Seconds of training a pair, in the trials so far."""

@@ -207,23 +207,37 @@ def test_the_dose_is_bounded_by_the_time_that_is_left(bench: Workbench) -> None:
     assert chosen.max_pairs > auto.FIRST_DOSE
 
 
-def test_the_time_that_judging_will_take_is_kept_from_the_dose(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def paced(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the clock says: a training takes a second a pair, looking at dev 100 seconds, whatever the machine."""
     fit = Workbench.fit
+    now = [0.0]
 
-    def paced(self: Workbench, recipe: Recipe) -> Fit:
-        """Trains a pair a second, whatever the machine."""
+    def fit_by_the_clock(self: Workbench, recipe: Recipe) -> Fit:
         fitted = fit(self, recipe)
         fitted.log.seconds = float(len(fitted.pairs))
         now[0] += fitted.log.seconds + 100
         return fitted
 
-    monkeypatch.setattr(Workbench, "fit", paced)
-    now = [0.0]
+    monkeypatch.setattr(Workbench, "fit", fit_by_the_clock)
+    return now
+
+
+def _judging(bench: Workbench) -> float:
+    return 200 * len(bench.mined.texts) / len(bench.looking_deeper().probe.passages)
+
+
+def test_the_time_that_judging_will_take_is_kept_from_the_dose(bench: Workbench, paced: list[float]) -> None:
     budget = 700.0 * len(FEW)
-    chosen, trials = search(bench, find_recipe(AUTO), budget, clock=lambda: now[0])
+    chosen, trials = search(bench, find_recipe(AUTO), budget, clock=lambda: paced[0])
     spent = sum(trial.pairs + 100 for trial in trials)
-    judging = 200 * len(bench.mined.texts) / len(bench.looking_deeper().probe.passages)
-    assert spent == now[0] <= budget / 2 and judging > 200
+    judging = _judging(bench)
+    assert spent == paced[0] <= budget / 2 and judging > 200
     assert chosen.max_pairs == int(budget - spent - judging)
+
+
+def test_trials_take_half_of_the_time_that_judging_leaves(bench: Workbench, paced: list[float]) -> None:
+    # One arm takes some 200 seconds, so a second is begun within half of 500 and a third is not.
+    chosen, trials = search(bench, find_recipe(AUTO), _judging(bench) + 500, clock=lambda: paced[0])
+    assert [trial.name for trial in trials] == [arm.name for arm in FEW[:2]]
+    assert f"2 of {len(FEW)} set-ups" in chosen.description
