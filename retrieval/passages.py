@@ -104,16 +104,16 @@ def _without_bare_title(title: str, sections: Sequence[Section]) -> Sequence[Sec
         return all(section.heading[: len(heading)] == heading for section in sections)
 
     top = sections[0].heading if sections and above_all(sections[0].heading) else None
-    bare = [section for section in sections if not section.blocks]
-    dropped = {
-        id(section) for section in bare if section.heading == top or _folded(section.heading) == _folded((title,))
-    }
+
+    def is_title(heading: tuple[str, ...]) -> bool:
+        return heading == top or [*map(_folded, heading)] == [_folded(title)]
+
     # Where nothing else is left the title is all that the document says.
-    return [section for section in sections if id(section) not in dropped] or sections
+    return [section for section in sections if section.blocks or not is_title(section.heading)] or sections
 
 
-def _folded(headings: Sequence[str]) -> list[str]:
-    return [" ".join(heading.split()).casefold() for heading in headings]
+def _folded(heading: str) -> str:
+    return " ".join(heading.split()).casefold()
 
 
 def _context(title: str, heading: Sequence[str]) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def _context(title: str, heading: Sequence[str]) -> tuple[str, ...]:
 
     The document's title is the outermost where it is not one of the headings.
     """
-    outer = (title,) if title and _folded((title,))[0] not in _folded(heading) else ()
+    outer = (title,) if title and _folded(title) not in map(_folded, heading) else ()
     return (heading[-1] if heading else "", *outer, *heading[:-1])
 
 

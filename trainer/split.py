@@ -101,9 +101,10 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
         questions[pair.anchor] = Question(f"mined-{len(questions)}", pair.anchor, units)
         if len(questions) == MAX_MINED_QUESTIONS:
             break
-    masks = {place: _masked(material, place, asked_of.get(place), said_above[place]) for place in said_above}
-    masks |= {place: _masked(material, place, pair, said_above[place]) for place, pair in asked_of.items()}
-    return list(questions.values()), masks
+    places = sorted(asked_of.keys() | said_above.keys())
+    return list(questions.values()), {
+        place: _masked(material, place, asked_of.get(place), said_above[place]) for place in places
+    }
 
 
 def _passages_of_documents(material: Material, documents: Sequence[str]) -> list[int]:
