@@ -138,7 +138,6 @@ def test_the_commands_of_the_servers_are_ones_that_serve_knows() -> None:
     for arguments in (compose["services"]["server"]["command"], pods()[0]["spec"]["containers"][0]["args"]):
         verb, *options = arguments
         assert verb == "serve"
-        serve.make_context("serve", list(options), resilient_parsing=True)
         given = {option for option in options if option.startswith("--")}
         assert given <= {name for parameter in serve.params for name in parameter.opts}
 
