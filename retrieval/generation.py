@@ -23,7 +23,7 @@ import uuid
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ class Manifest:
     vectors: Mapping[str, str | int | float] = field(default_factory=dict)
     reading: str = ""
     heading_context: bool = True
+    heading_share: float = 0.0
 
     def to_json(self) -> str:
         """Write the manifest, with a seal that shows whether it was altered."""
@@ -120,7 +121,9 @@ class Manifest:
             raise _EarlierFormat(
                 f"an earlier version of Shoptalk wrote it (format {written}; this one writes {FORMAT})"
             )
-        if values.keys() != {field.name for field in fields(cls)}:
+        # What has a default was added since, and a manifest of before lacks it.
+        needed = {field.name for field in fields(cls) if field.default is MISSING and field.default_factory is MISSING}
+        if not needed <= values.keys() <= {field.name for field in fields(cls)}:
             raise ValueError(f"its keys are not those of format {FORMAT}")
         values["skipped"] = tuple(Skipped(**item) for item in values["skipped"])
         values["files"] = {name: (size, digest) for name, (size, digest) in values["files"].items()}

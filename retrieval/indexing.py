@@ -39,9 +39,10 @@ from retrieval.generation import (
     verify,
     writing,
 )
+from retrieval.heading_share import heading_vectors, served_share, with_headings
 from retrieval.late_interaction import CODES, Codes, TokenFile, write_tokens
 from retrieval.lexical import TOKENIZER_VERSION
-from retrieval.models import current_reference, tuned_lexical_weight, verify_version
+from retrieval.models import current_reference, tuned_fusion, verify_version
 from retrieval.passages import cut_all
 from retrieval.stores import Draft, Store, Written, open_store
 from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
@@ -248,6 +249,7 @@ def _plan(
         require_documents(workspace, corpus, 0, left_out)
     live = _open_live(workspace, corpus)
     embedder = embedder or open_embedder(current_reference(workspace), workspace)
+    fusion = tuned_fusion(workspace, embedder.reference)
     made_by = Manifest(
         format=FORMAT,
         corpus=corpus,
@@ -260,12 +262,13 @@ def _plan(
         max_tokens=passage_limit(workspace, embedder),
         tokenizer=TOKENIZER_VERSION,
         language=workspace.passages.language,
-        lexical_weight=tuned_lexical_weight(workspace, embedder.reference),
+        lexical_weight=fusion.lexical_weight,
         lexical_dead=0,
         skipped=(),
         files={},
         reading=reading(workspace, corpus),
         heading_context=workspace.passages.heading_context,
+        heading_share=served_share(workspace, fusion),
     )
     store = open_store(workspace, corpus)
     tokens = compares_tokens(embedder, workspace)
@@ -311,7 +314,8 @@ def _sound(generation: Generation) -> bool:
 
 
 def _same_making(old: Manifest, new: Manifest) -> bool:
-    names = ("fingerprint", "dimension", "max_tokens", "tokenizer", "language", "reading", "heading_context")
+    how = ("fingerprint", "dimension", "max_tokens", "tokenizer", "language")
+    names = (*how, "reading", "heading_context", "heading_share")
     return all(getattr(old, name) == getattr(new, name) for name in names)
 
 
@@ -371,6 +375,7 @@ def _sync(catalog: Catalog, plan: _Plan) -> bool:
 def _write_index(folder: Path, catalog: Catalog, plan: _Plan) -> tuple[Written, int]:
     """Write what is searched; return what the manifest keeps of it, and how many passages were encoded."""
     embedded = 0
+    made_by, share = plan.made_by, plan.made_by.heading_share
     with open_cache(plan.workspace, plan.corpus, plan.embedder) as kept:
 
         def encode(numbers: NDArray[np.int64]) -> Blocks:
@@ -382,10 +387,21 @@ def _write_index(folder: Path, catalog: Catalog, plan: _Plan) -> tuple[Written, 
                     plan.check_stop()
                     plan.progress("encoding", start + done, len(numbers))
 
-                texts = catalog.texts(some)
+                passages = [row.passage for row in catalog.rows(some.tolist())]
+                texts = [passage.embedded_text for passage in passages]
                 vectors, encoded = encode_missing(kept, plan.embedder, texts, report, plan.tokens)
                 embedded += encoded
+                if share:
+                    headings = [passage.embedded_heading for passage in passages]
+                    vectors = with_headings(vectors, heading_vectors(headings, made_by.dimension, of_headings), share)
                 yield some, vectors
+
+        def of_headings(headings: list[str]) -> NDArray[np.float32]:
+            def report(done: int) -> None:
+                plan.check_stop()
+                plan.progress("encoding headings", done, len(headings))
+
+            return encode_missing(kept, plan.embedder, headings, report)[0]
 
         draft = Draft(folder, catalog, plan.made_by, plan.base, encode, plan.check_stop)
         written = plan.store.write(draft)

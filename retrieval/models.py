@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from retrieval.errors import ModelError
 from retrieval.workspace import Workspace
 
 __all__ = [
+    "Fusion",
     "ModelVersion",
     "ResolvedModel",
     "abandoned",
@@ -41,7 +42,7 @@ __all__ = [
     "roll_back",
     "set_current",
     "staging_folder",
-    "tuned_lexical_weight",
+    "tuned_fusion",
     "verify_version",
 ]
 
@@ -330,22 +331,30 @@ def _sweep(workspace: Workspace) -> None:
             path.unlink(missing_ok=True)
 
 
-def tuned_lexical_weight(workspace: Workspace, reference: str) -> float | None:
-    """The BM25 weight chosen on the dev split for this model, or None where none was."""
+@dataclass(frozen=True)
+class Fusion:
+    """What of a model's search was chosen on dev questions: BM25's weight, None where none was, and headings' share."""
+
+    lexical_weight: float | None = None
+    heading_share: float = 0.0
+
+
+def tuned_fusion(workspace: Workspace, reference: str) -> Fusion:
+    """What was chosen on the dev split for this model."""
     concrete = resolve(workspace, reference).reference
     if _VERSION_NAME.fullmatch(concrete):
         record = find_version(workspace, concrete).training
     else:
         record = _read_json(workspace.models_dir / BASE_FUSION).get(concrete, {})
     weight = record.get("lexical_weight")
-    return None if weight is None else float(weight)
+    return Fusion(None if weight is None else float(weight), float(record.get("heading_share", 0)))
 
 
-def remember_base_fusion(workspace: Workspace, reference: str, lexical_weight: float) -> None:
-    """Keep the BM25 weight chosen on the dev split for an untuned model."""
+def remember_base_fusion(workspace: Workspace, reference: str, fusion: Fusion) -> None:
+    """Keep what was chosen on the dev split for an untuned model."""
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
     file = workspace.models_dir / BASE_FUSION
-    text = json.dumps({**_read_json(file), reference: {"lexical_weight": lexical_weight}}, indent=2) + "\n"
+    text = json.dumps({**_read_json(file), reference: asdict(fusion)}, indent=2) + "\n"
     replace_text(file, text, _own_name(workspace.models_dir))
 
 

@@ -50,6 +50,12 @@ class Passage:
         """What the embedder and the lexical index are given: heading, text, then what encloses it."""
         return _embedded(self.text, self.context or _context(self.title, self.heading))
 
+    @property
+    def embedded_heading(self) -> str:
+        """The headings that are embedded with the text, outermost first, "" for none; see `retrieval.heading_share`."""
+        own, *enclosing = self.context or _context(self.title, self.heading)
+        return " > ".join(heading for heading in (*enclosing, own) if heading)
+
 
 def cut(title: str, sections: Sequence[Section], count_tokens: TokenCounter, max_tokens: int) -> list[Passage]:
     """Cut ``sections`` of one document into passages; see :func:`cut_all`."""

@@ -123,11 +123,14 @@ class PassageSettings(_Frozen):
     """``[passages]``: how sections are cut and their words stemmed; lengths are tokens of the embedder in use.
 
     ``heading_context``: a passage is embedded, and found by its words, with the headings that it stands under.
+    ``heading_share``: how much of a passage's vector is that of its headings alone; unset: as tuned with the model,
+    else 0.
     """
 
     max_tokens: int = Field(224, ge=16, le=8192)
     language: Language = "english"
     heading_context: bool = True
+    heading_share: float | None = Field(None, ge=0, le=0.9)
 
 
 class SearchSettings(_Frozen):

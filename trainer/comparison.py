@@ -10,15 +10,16 @@ from typing import Literal
 from retrieval.console import Progress, silent
 from retrieval.embedders import load_embedder
 from retrieval.embedding_cache import encode_cached
+from retrieval.heading_share import served_share
 from retrieval.indexing import passage_limit
-from retrieval.models import ModelVersion, list_versions, resolve, tuned_lexical_weight
+from retrieval.models import ModelVersion, list_versions, resolve, tuned_fusion
 from retrieval.workspace import Workspace
 from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
 from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
 from trainer.questions import MINED_EVIDENCE, check_answers, load_questions
-from trainer.ranking import rank
+from trainer.ranking import by_heading_share, rank
 from trainer.runs import Rankings, write_runs
 from trainer.statistics import Change, compare, verdict
 
@@ -78,16 +79,20 @@ def compare_models(
         missing = check_answers(loaded, material.passages)
         texts = [passage.embedded_text for passage in material.passages]
         judge = Judge.of(workspace, material.passages, texts, asked)
+        fusion = tuned_fusion(workspace, reference)
         weight = workspace.search.lexical_weight
         if weight is None:
-            tuned = tuned_lexical_weight(workspace, reference)
-            weight = UNTUNED_WEIGHT if tuned is None else tuned
-        dense = None
+            weight = UNTUNED_WEIGHT if fusion.lexical_weight is None else fusion.lexical_weight
+        dense = served = None
         if modes != ("lexical",):
             vectors = encode_cached(workspace, corpus, embedder, texts, progress)
-            _, dense = rank(judge, workspace, corpus, embedder, texts, vectors)
+            ranked = rank(judge, workspace, corpus, embedder, texts, vectors)
+            dense = served = ranked[1]
+            if share := served_share(workspace, fusion):
+                headings = [passage.embedded_heading for passage in material.passages]
+                served = by_heading_share(judge, workspace, corpus, embedder, headings, vectors, ranked)(share)
         for name in modes:
-            scores = judge.score(name, dense, weight)
+            scores = judge.score(name, served if name == "hybrid" else dense, weight)
             change = None if first is None else compare(first.ndcg, scores.ndcg)
             first = first or scores
             shown = weight if name == "hybrid" else None

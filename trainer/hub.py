@@ -38,6 +38,7 @@ TRAINING_KEYS = (
     "leaks",
     "share_of_tuned_weights",
     "lexical_weight",
+    "heading_share",
     "fusion_curve",
     "pairs",
 )

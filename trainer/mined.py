@@ -57,6 +57,12 @@ class Mined:
         """Each passage as it is judged: embedded text, less what would give a mined question's answer away."""
         return [self.masks.get(place, passage.embedded_text) for place, passage in enumerate(self.material.passages)]
 
+    @cached_property
+    def headings(self) -> list[str]:
+        """Of each passage, as it is judged; none of those with a mask, which would be given away by them."""
+        passages = enumerate(self.material.passages)
+        return ["" if place in self.masks else passage.embedded_heading for place, passage in passages]
+
     def take(self, recipe: Recipe, limit: int, seed: int) -> list[Pair]:
         """At most ``limit`` pairs by the recipe's rules; its filler rules only fill up what those leave."""
         limit = min(recipe.max_pairs, limit)

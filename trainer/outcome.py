@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.evaluation import METRICS, Candidates, Judge, Scores
+from trainer.fusing import Fused
 from trainer.leakage import nearest
 from trainer.looks import mark
 from trainer.questions import QuestionSet, Unit
@@ -142,8 +143,7 @@ def score_test(
     questions: QuestionSet,
     base: Candidates,
     tuned: Candidates,
-    base_weight: float,
-    tuned_weight: float,
+    served: tuple[Fused, Fused],
     anchors: Sequence[str] = (),
 ) -> tuple[Outcome, dict[str, Rankings]]:
     """Look at the test questions, once: base and tuned in every mode, each against base dense.
@@ -153,8 +153,7 @@ def score_test(
         questions: the same.
         base: dense candidates of all of them under the base model.
         tuned: the same under the tuned one.
-        base_weight: of BM25 in the base's hybrid mode.
-        tuned_weight: the same for the tuned model.
+        served: what hybrid search makes of the base, and of the tuned model.
         anchors: what was trained on.
 
     Returns:
@@ -163,7 +162,8 @@ def score_test(
     dev, test = questions.places()
     lexical = judge.score("lexical", only=test)
     dense = judge.score("dense", base, only=test), judge.score("dense", tuned, only=test)
-    hybrid = judge.score("hybrid", base, base_weight, test), judge.score("hybrid", tuned, tuned_weight, test)
+    base_weight, tuned_weight = (fused.weight for fused in served)
+    hybrid = served[0].score(judge, test), served[1].score(judge, test)
     systems = {
         "base-lexical": (lexical, None),
         "base-dense": (dense[0], None),

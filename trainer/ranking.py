@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.embedders import Embedder, compares_tokens
-from retrieval.embedding_cache import open_cache, text_hash
+from retrieval.embedding_cache import encode_cached, open_cache, text_hash
 from retrieval.errors import IndexingError
+from retrieval.heading_share import heading_vectors, with_headings
 from retrieval.late_interaction import Codes, similarity
 from retrieval.workspace import Workspace
 from trainer.evaluation import Candidates, Judge
 
-__all__ = ["rank"]
+__all__ = ["by_heading_share", "rank"]
 
 
 def rank(
@@ -58,6 +59,37 @@ def rank(
         return [found[digest] for digest in hashes]
 
     return asked, judge.dense(asked, vectors, _Likeness([tokens for _, tokens in encoded], codes))
+
+
+def by_heading_share(
+    judge: Judge,
+    workspace: Workspace,
+    corpus: str,
+    embedder: Embedder,
+    headings: Sequence[str],
+    vectors: NDArray[np.float32],
+    ranked: tuple[NDArray[np.float32], Candidates],
+) -> Callable[[float], Candidates]:
+    """Encode the headings, and return what gives the model's candidates for any share of them in passages' vectors.
+
+    Args:
+        judge: whose questions.
+        workspace: whose settings.
+        corpus: whose cache the headings' vectors come into.
+        embedder: the model.
+        headings: of each passage, "" where its text stands alone.
+        vectors: (passages, d) of their texts.
+        ranked: what `rank` returned.
+    """
+    asked, plain = ranked
+    of_headings = heading_vectors(
+        headings, vectors.shape[1], lambda texts: encode_cached(workspace, corpus, embedder, texts)
+    )
+
+    def find(share: float) -> Candidates:
+        return judge.dense(asked, with_headings(vectors, of_headings, share), plain.finer) if share else plain
+
+    return find
 
 
 class _Likeness:

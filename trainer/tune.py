@@ -7,29 +7,34 @@ the one candidate chosen.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.console import Progress, silent
-from retrieval.embedders import load_local
+from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.late_interaction import DEPTH
 from retrieval.model_identity import model_folder
-from retrieval.models import ModelVersion, find_version, remember_base_fusion, resolve
+from retrieval.models import Fusion, ModelVersion, find_version, remember_base_fusion, resolve
 from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
 from trainer.diagnosis import Finding, diagnose
-from trainer.evaluation import Candidates, choose_weight
+from trainer.evaluation import Candidates
 from trainer.forgetting import Forgetting, general_set
+from trainer.fusing import SHARES, Fused, choose_fusion
 from trainer.looks import earlier_versions
 from trainer.mined import counted, mine_corpus, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
 from trainer.publishing import register
-from trainer.questions import load_questions
-from trainer.ranking import rank
+from trainer.questions import MINED_EVIDENCE, load_questions
+from trainer.ranking import by_heading_share, rank
 from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
@@ -98,6 +103,8 @@ def tune(
     mined = mine_corpus(workspace, corpus, recipe.every_rule, embedder, questions=real, seed=seed, progress=progress)
     require_enough(workspace, mined, len(mined.take(recipe, workspace.trainer.max_pairs, seed)))
     bench = Workbench.of(workspace, corpus, embedder, mined, seed, progress)
+    # While the base's weights are in the model.
+    base = _fused(bench, embedder, bench.vectors, (bench.asked, bench.base))
     general = general_set(workspace)
     elsewhere = general.score(embedder) if general else ()
     data = data_hash(mined.material.documents)
@@ -111,12 +118,13 @@ def tune(
 
     candidate, vectors = bench.encode_tuned()
     asked = mined.questions
-    _, tuned = rank(bench.judge, workspace, corpus, candidate, mined.texts, vectors)
-    fusion = _choose_fusion(bench, tuned, choices)
+    ranked = rank(bench.judge, workspace, corpus, candidate, mined.texts, vectors)
+    tuned = _fused(bench, candidate, vectors, ranked)
+    choices += _fusion_notes(bench, base, tuned)
 
     earlier = earlier_versions(workspace, asked.test)
     anchors = [pair.anchor for pair in fit.pairs]
-    outcome, runs = score_test(bench.judge, asked, bench.base, tuned, fusion.base, fusion.tuned, anchors)
+    outcome, runs = score_test(bench.judge, asked, bench.base, ranked[1], (base, tuned), anchors)
     forgetting = general.compare(elsewhere, general.score(candidate)) if general else None
     signs = bench.signs(fit.pairs)
     moved = 1 - float((bench.vectors * vectors).sum(axis=1).mean())
@@ -129,7 +137,7 @@ def tune(
         "earlier_versions": earlier,
     }
     yields = counted(mined.yields, fit.pairs)
-    record = _training_record(bench, fit, fusion, yields) | {
+    record = _training_record(bench, fit, tuned, yields) | {
         "base_dev": bench.base_score(),
         "split": SPLITS[real is None],
         "data": {
@@ -142,7 +150,7 @@ def tune(
     }
     version = register(workspace, embedder.model, record, judged, asked.test, runs)
     unfinished.finish()
-    remember_base_fusion(workspace, embedder.reference, fusion.base)
+    remember_base_fusion(workspace, embedder.reference, Fusion(base.weight, base.share))
     promoted = promote and outcome.verdict == "WIN" and _put_to_use(workspace, version, choices, progress)
     return TuneReport(
         recipe=recipe.name,
@@ -181,30 +189,47 @@ def _choose(
     return chosen, tried
 
 
-@dataclass(frozen=True)
-class _Fusion:
-    """BM25's weight beside the base and beside the tuned model, and dev NDCG@10 of the latter by weight."""
+def _fused(
+    bench: Workbench,
+    embedder: LocalEmbedder,
+    vectors: NDArray[np.float32],
+    ranked: tuple[NDArray[np.float32], Candidates],
+) -> Fused:
+    """The hybrid search that is best on dev with this model, or the one that is set."""
+    workspace, mined = bench.workspace, bench.mined
+    dev, _ = mined.questions.places()
+    shares: Sequence[float] = SHARES
+    if (fixed := workspace.passages.heading_share) is not None:
+        shares = (fixed,)
+    elif mined.questions.evidence == MINED_EVIDENCE:
+        # Such questions are made of headings, which are masked for them: they cannot tell what these are worth.
+        shares = SHARES[:1]
+    headings = mined.headings if any(shares) else [""] * len(mined.texts)
+    find = by_heading_share(bench.judge, workspace, bench.corpus, embedder, headings, vectors, ranked)
+    fused = choose_fusion(bench.judge, find, dev, shares)
+    weight = workspace.search.lexical_weight
+    return fused if weight is None else replace(fused, weight=weight)
 
-    base: float
-    tuned: float
-    curve: dict[float, float]
+
+def _fusion_notes(bench: Workbench, base: Fused, tuned: Fused) -> Iterator[str]:
+    """What was chosen of hybrid search, by dev or by the settings."""
+    workspace = bench.workspace
+    if (fixed := workspace.search.lexical_weight) is not None:
+        yield f"BM25 weight {fixed}, as search.lexical_weight is set"
+    else:
+        yield f"BM25 weight {base.weight} with the base, {tuned.weight} with the tuned model: best on dev"
+    if (fixed := workspace.passages.heading_share) is not None:
+        yield f"{fixed:g} of each passage's vector are its headings, as passages.heading_share is set"
+    elif base.share or tuned.share:
+        yield (
+            f"{base.share:g} of each passage's vector are its headings with the base, {tuned.share:g} with the tuned "
+            "model, where hybrid search is judged and in the index: best on dev"
+        )
+    if bench.base.finer is not None:
+        yield f"hybrid search compares its first {DEPTH} candidates token by token, and is judged so"
 
 
-def _choose_fusion(bench: Workbench, tuned: Candidates, choices: list[str]) -> _Fusion:
-    """The weights that are best on dev, or the one that is set."""
-    dev, _ = bench.mined.questions.places()
-    base_weight, _ = choose_weight(bench.judge, bench.base, dev)
-    tuned_weight, curve = choose_weight(bench.judge, tuned, dev)
-    choices.append(f"BM25 weight {base_weight} with the base, {tuned_weight} with the tuned model: best on dev")
-    if tuned.finer is not None:
-        choices.append(f"hybrid search compares its first {DEPTH} candidates token by token, and is judged so")
-    if (fixed := bench.workspace.search.lexical_weight) is not None:
-        base_weight = tuned_weight = fixed
-        choices.append(f"but search.lexical_weight is set to {fixed}, so that is what is served and judged")
-    return _Fusion(base_weight, tuned_weight, curve)
-
-
-def _training_record(bench: Workbench, fit: Fit, fusion: _Fusion, yields: list[Yield]) -> dict[str, Any]:
+def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yield]) -> dict[str, Any]:
     """What ``training.json`` says of the base, the pairs and the training."""
     embedder = bench.embedder
     return {
@@ -217,8 +242,9 @@ def _training_record(bench: Workbench, fit: Fit, fusion: _Fusion, yields: list[Y
         "prompts": {side: embedder.model.prompts.get(side, "") for side in ("query", "document")},
         "leaks": bench.mined.leaks,
         "share_of_tuned_weights": fit.share,
-        "lexical_weight": fusion.tuned,
-        "fusion_curve": fusion.curve,
+        "lexical_weight": tuned.weight,
+        "heading_share": tuned.share,
+        "fusion_curve": tuned.curve,
         "pairs": [asdict(item) for item in yields],
         "log": asdict(fit.log),
     }

@@ -20,6 +20,7 @@ from retrieval.generation import FORMAT, Generation, current_name, open_current,
 from retrieval.indexing import build_generation, build_index, put_live
 from retrieval.integrity import examine_index
 from retrieval.models import (
+    Fusion,
     abandoned,
     add_version,
     changing_models,
@@ -194,7 +195,7 @@ def test_a_model_record_of_a_later_format_is_refused_and_never_replaced(workspac
     record = workspace.models_dir / "base.json"
     record.write_text('{"format": 2, "test/one": 7}', encoding="utf-8")
     with pytest.raises(ModelError, match=r"base\.json is of format 2.*update Shoptalk"):
-        remember_base_fusion(workspace, "test/one", 0.5)
+        remember_base_fusion(workspace, "test/one", Fusion(0.5))
     assert record.read_text(encoding="utf-8") == '{"format": 2, "test/one": 7}'
 
 

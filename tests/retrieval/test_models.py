@@ -8,6 +8,7 @@ import pytest
 
 from retrieval.errors import ModelError
 from retrieval.models import (
+    Fusion,
     add_version,
     current_reference,
     find_version,
@@ -17,7 +18,7 @@ from retrieval.models import (
     roll_back,
     set_current,
     staging_folder,
-    tuned_lexical_weight,
+    tuned_fusion,
 )
 from retrieval.workspace import Workspace
 
@@ -31,7 +32,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def add(workspace: Workspace) -> str:
     staged = staging_folder(workspace)
     (staged / "modules.json").write_text("[]")
-    (staged / "training.json").write_text('{"lexical_weight": 0.3}')
+    (staged / "training.json").write_text('{"lexical_weight": 0.3, "heading_share": 0.1}')
     return add_version(workspace, staged).name
 
 
@@ -72,12 +73,12 @@ def test_an_unknown_version_is_refused_and_changes_nothing(workspace: Workspace)
     assert current_reference(workspace) == "acme/base-model"
 
 
-def test_a_fusion_weight_belongs_to_its_model(workspace: Workspace) -> None:
+def test_what_was_chosen_of_its_search_belongs_to_its_model(workspace: Workspace) -> None:
     name = add(workspace)
-    remember_base_fusion(workspace, "acme/base-model", 0.7)
-    assert tuned_lexical_weight(workspace, name) == 0.3
-    assert tuned_lexical_weight(workspace, "base") == 0.7
-    assert tuned_lexical_weight(workspace, "acme/other") is None
+    remember_base_fusion(workspace, "acme/base-model", Fusion(0.7, 0.4))
+    assert tuned_fusion(workspace, name) == Fusion(0.3, 0.1)
+    assert tuned_fusion(workspace, "base") == Fusion(0.7, 0.4)
+    assert tuned_fusion(workspace, "acme/other") == Fusion(None, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from retrieval.embedders import Embedder, load_embedder
 from retrieval.errors import IndexingError, ModelError, SettingsError, ShoptalkError
 from retrieval.generation import current_name, open_current
 from retrieval.indexing import build_index
-from retrieval.models import remember_base_fusion
+from retrieval.models import Fusion, remember_base_fusion
 from retrieval.search import SearchEngine, SearchResult
 from retrieval.workspace import Workspace
 
@@ -129,7 +129,7 @@ def test_the_lexical_weight_is_that_of_the_settings(engine: SearchEngine, worksp
 
 
 def test_the_lexical_weight_is_else_that_chosen_for_the_model(workspace: Workspace, embedder: Embedder) -> None:
-    remember_base_fusion(workspace, embedder.reference, 0.125)
+    remember_base_fusion(workspace, embedder.reference, Fusion(0.125))
     build_index(workspace, embedder=embedder)
     tuned = replace(workspace, search=workspace.search.model_copy(update={"lexical_weight": 0.125}))
     query = "tall bird with claws"

@@ -9,6 +9,7 @@ from test_diagnosis import change, outcome
 
 from retrieval.passages import Passage
 from trainer.evaluation import METRICS, Judge
+from trainer.fusing import Fused
 from trainer.outcome import Outcome, score_test
 from trainer.questions import Question, QuestionSet
 from trainer.runs import Rankings
@@ -48,7 +49,14 @@ def judged() -> tuple[Outcome, dict[str, Rankings]]:
     base = judge.dense(np.roll(vectors, 5, axis=0), vectors)
     known = np.where((np.arange(COUNT) % 3 > 0)[:, None], vectors, np.roll(vectors, 5, axis=0))
     tuned = judge.dense(known, vectors)
-    return score_test(judge, questions, base, tuned, 0.5, 0.3, anchors=["word12 b", "something else"])
+    return score_test(
+        judge,
+        questions,
+        base,
+        tuned,
+        (Fused(0, base, 0.5, {}), Fused(0, tuned, 0.3, {})),
+        anchors=["word12 b", "something else"],
+    )
 
 
 def test_every_measure_of_every_mode_is_compared_with_the_base(judged: tuple[Outcome, dict[str, Rankings]]) -> None:

@@ -18,7 +18,7 @@ from retrieval.models import (
     list_versions,
     set_current,
     staging_folder,
-    tuned_lexical_weight,
+    tuned_fusion,
 )
 from retrieval.workspace import Workspace
 from trainer import mined as mined_module
@@ -83,7 +83,8 @@ def test_the_registered_model_gives_the_scores_it_was_registered_with(tuned: Tun
 
 def test_a_win_is_put_to_use_with_its_own_fusion_weight(tuned: Tuned) -> None:
     assert current_reference(tuned.workspace) == "v1"
-    assert tuned_lexical_weight(tuned.workspace, "v1") == tuned.report.outcome.rows[-1].lexical_weight
+    fusion = tuned_fusion(tuned.workspace, "v1")
+    assert fusion.lexical_weight == tuned.report.outcome.rows[-1].lexical_weight
 
 
 def mined_with(tuned: Tuned, embedder: LocalEmbedder) -> Mined:

@@ -1,0 +1,58 @@
+"""How a model's dense search is put to use: with which share of headings, and beside which weight of BM25."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.evaluation import Candidates, Judge, Scores, choose_weight
+
+__all__ = ["SHARES", "Fused", "choose_fusion"]
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Of headings in the vectors of passages: what is tried."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A model's hybrid search, as it was chosen on dev questions.
+
+    ``found`` are its dense candidates where passages are indexed with ``share`` of their headings, ``weight`` is that
+    of BM25 beside them, ``curve`` dev NDCG@10 by that weight.
+    """
+
+    share: float
+    found: Candidates
+    weight: float
+    curve: dict[float, float]
+
+    def score(self, judge: Judge, only: Sequence[int]) -> Scores:
+        """Judge it on the questions at the places ``only``."""
+        return judge.score("hybrid", self.found, self.weight, only)
+
+
+def choose_fusion(
+    judge: Judge, find: Callable[[float], Candidates], dev: Sequence[int], shares: Sequence[float] = SHARES
+) -> Fused:
+    """Choose the share of headings and the weight of BM25 by mean hybrid NDCG@10 on dev questions.
+
+    Taken is the share with the most to gain over the first one beyond the standard error of that gain: of this many
+    settings, compared on so few questions, the one that looks best is that by luck as often as not.
+
+    Args:
+        judge: whose questions.
+        find: given a share, the dense candidates of all questions.
+        dev: places of the questions to choose by.
+        shares: what is tried.
+    """
+    tried: list[Fused] = []
+    scores: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
+    for share in shares:
+        found = find(share)
+        tried.append(Fused(share, found, *choose_weight(judge, found, dev)))
+        scores.append(np.array(tried[-1].score(judge, dev).ndcg))
+    gains = [some - scores[0] for some in scores]
+    beyond = [gain.mean() - gain.std() / len(gain) ** 0.5 for gain in gains]
+    return tried[int(np.argmax(beyond))]
