@@ -142,6 +142,8 @@ def test_without_questions_some_documents_are_held_out_and_nothing_of_them_is_le
     assert pairs and any(pair.negatives for pair in pairs)
     assert mined.held and not mined.held & learned
     assert mined.masks and not set(mined.masks) & {pair.passage for pair in pairs}
+    assert any(mined.headings) and not any(mined.headings[place] for place in mined.masks)
+    assert tuned_fusion(workspace, report.version.name).heading_share == 0  # such questions cannot tell it
     assert report.outcome.evidence == "questions mined from held-out documents"
     assert report.outcome.test_questions >= 20
     assert "mined" in (report.version.path / "report.html").read_text()

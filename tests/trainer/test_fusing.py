@@ -1,0 +1,110 @@
+"""The share of headings and the weight of BM25: how they are chosen, judged and served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tuned
+
+from retrieval.generation import open_current
+from retrieval.heading_share import with_headings
+from retrieval.indexing import build_index
+from retrieval.models import Fusion, remember_base_fusion
+from retrieval.passages import Passage
+from retrieval.search import SearchEngine
+from retrieval.workspace import Workspace
+from trainer.comparison import compare_models
+from trainer.evaluation import Candidates, Judge
+from trainer.fusing import SHARES, choose_fusion
+from trainer.questions import Question, load_questions
+
+COUNT = 40
+ASKED = 30
+
+
+def judge_of_headings(asks: float) -> tuple[Judge, Callable[[float], Candidates], list[float]]:
+    """A judge whose questions ask for the headings (1), for the texts (0), or for something between."""
+    random = np.random.default_rng(3)
+    passages = [Passage(f"p{n}", f"d{n}.md", "", (), f"said{n}", 1, 1) for n in range(COUNT)]
+    questions = [Question(f"q{n}", f"unsaid{n}", {f"d{n}.md": 1}) for n in range(ASKED)]
+    judge = Judge(passages, [item.text for item in passages], questions, language="none", depth=COUNT)
+    texts, headings, noise = random.normal(size=(3, COUNT, 24))
+    asked = asks * headings + (1 - asks) * texts + 1.2 * noise
+    sides = np.stack((texts, headings, asked)).astype(np.float32)
+    unit = sides / np.linalg.norm(sides, axis=2, keepdims=True)
+    tried: list[float] = []
+
+    def find(share: float) -> Candidates:
+        tried.append(share)
+        return judge.dense(unit[2][:ASKED], with_headings(unit[0], unit[1], share))
+
+    return judge, find, tried
+
+
+def test_headings_have_their_share_where_questions_ask_for_them() -> None:
+    judge, find, tried = judge_of_headings(0.5)
+    chosen = choose_fusion(judge, find, range(ASKED))
+    assert tried == list(SHARES) and chosen.share >= 0.2
+    plain = choose_fusion(judge, find, range(ASKED), SHARES[:1])
+    gained = np.array(chosen.score(judge, range(ASKED)).ndcg) - np.array(plain.score(judge, range(ASKED)).ndcg)
+    assert gained.mean() > gained.std() / ASKED**0.5 > 0
+
+
+def test_they_have_none_where_questions_ask_for_what_the_texts_say() -> None:
+    judge, find, _ = judge_of_headings(0.0)
+    assert choose_fusion(judge, find, range(ASKED)).share == 0
+
+
+def test_only_the_questions_given_choose() -> None:
+    judge, find, _ = judge_of_headings(0.5)
+    looked: list[Sequence[int] | None] = []
+    score = judge.score
+
+    def watched(*arguments: object) -> object:
+        looked.append(arguments[3])  # type: ignore[arg-type]
+        return score(*arguments)  # type: ignore[arg-type]
+
+    judge.score = watched  # type: ignore[method-assign, assignment]
+    choose_fusion(judge, find, range(10))
+    assert looked and set(map(tuple, looked)) == {tuple(range(10))}  # type: ignore[arg-type]
+
+
+def questions_in(folder: Path, some: Sequence[Question]) -> Path:
+    folder.mkdir()
+    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": q.id, "text": q.text}) + "\n" for q in some))
+    lines = [f"{q.id}\t{unit}\t{grade}\n" for q in some for unit, grade in q.relevant.items()]
+    (folder / "qrels.tsv").write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_what_is_judged_as_hybrid_is_what_an_index_with_that_share_serves(
+    tuned: Tuned, tmp_path: Path, share: float
+) -> None:
+    Workspace.create(tmp_path / "work", {"icd": str(tuned.corpus.documents)}, tuned.workspace.model.base)
+    workspace = Workspace.open(tmp_path / "work")
+    workspace = replace(workspace, search=workspace.search.model_copy(update={"collapse_duplicates": False}))
+    remember_base_fusion(workspace, workspace.model.base, Fusion(0.3, share))
+    some = load_questions(tuned.corpus.questions).test[:12]
+    runs = tmp_path / "runs"
+    compare_models(workspace, "icd", ["base"], questions_in(tmp_path / "asked", some), "hybrid", runs=runs)
+    judged: dict[str, list[str]] = {}
+    (run,) = runs.glob("*hybrid.trec")
+    for line in run.read_text().splitlines():
+        judged.setdefault(line.split()[0], []).append(line.split()[2])
+    build_index(workspace, "icd")
+    assert open_current(workspace.index_dir("icd"), "icd").manifest.heading_share == share
+    engine = SearchEngine(workspace, "icd")
+    try:
+        for question in some:
+            hits = engine.search(question.text, top_k=5).hits
+            served = list(dict.fromkeys(f"{hit.document_id}#{hit.heading[-1]}" for hit in hits))
+            assert len(served) >= 3
+            assert [unit.replace("%20", " ") for unit in judged[question.id][: len(served)]] == served
+    finally:
+        engine.close()
