@@ -175,14 +175,15 @@ def after(prefix: str) -> str | bytes:
 
 SELECT_PASSAGES = (
     "SELECT passages.number, passages.id, document_id, passages.title, heading, text,"
-    " passages.first_line, passages.last_line, context, position, documents.path, documents.pages"
+    " passages.first_line, passages.last_line, context, called, position, documents.path, documents.pages"
     " FROM passages LEFT JOIN documents ON documents.id = passages.document_id"
 )
 
 
 def passage_row(row: tuple[Any, ...]) -> PassageRow:
     """Make a row of SELECT_PASSAGES a PassageRow."""
-    number, passage_id, document_id, title, heading, text, first_line, last_line, context, position, path, pages = row
+    number, passage_id, document_id, title, heading, text, first_line, last_line, context, called, *place = row
+    position, path, pages = place
     passage = Passage(
         id=passage_id,
         document_id=document_id,
@@ -192,6 +193,7 @@ def passage_row(row: tuple[Any, ...]) -> PassageRow:
         first_line=first_line,
         last_line=last_line,
         context=None if context is None else tuple(json.loads(context)),
+        called=() if called is None else tuple(json.loads(called)),
     )
     if pages is None:
         return PassageRow(number, passage, path, position)

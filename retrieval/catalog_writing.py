@@ -14,6 +14,7 @@ from retrieval.catalog import SELECT_PASSAGES, DocumentRow, FileRow, PassageRow,
 from retrieval.documents import Document, Skipped, SourceFile
 from retrieval.embedding_cache import portions, text_hash
 from retrieval.passages import Passage, passage_id
+from retrieval.references import Referring, called, named, referring
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,8 @@ CREATE INDEX documents_by_path ON documents (path);
 CREATE TABLE passages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, document_id TEXT NOT NULL,
     position INTEGER NOT NULL, heading TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL,
-    first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, context TEXT, hash TEXT NOT NULL);
+    first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, context TEXT, hash TEXT NOT NULL,
+    code TEXT, terms TEXT, called TEXT);
 CREATE INDEX passages_by_document ON passages (document_id, position);
 """
 
@@ -158,14 +160,14 @@ class Catalog:
     def put_passages(self, document_id: str, passages: Sequence[Passage]) -> None:
         """Make ``passages`` those of the document.
 
-        One that has the id and the embedded text of before keeps its number; another of the same
-        id is given a new one.
+        One that has the id and the embedded text of before keeps its number, and what others call it; another of the
+        same id is given a new one.
         """
         rows = self._connection.execute("SELECT id, number, hash FROM passages WHERE document_id = ?", (document_id,))
         before = {row[0]: (row[1], row[2]) for row in rows}
         kept: list[tuple[object, ...]] = []
         added: list[tuple[object, ...]] = []
-        for position, passage in enumerate(passages):
+        for position, (passage, item) in enumerate(zip(passages, referring(passages), strict=True)):
             digest = text_hash(passage.embedded_text)
             number, old_digest = before.get(passage.id, (None, ""))
             shared = (
@@ -176,6 +178,8 @@ class Catalog:
                 passage.first_line,
                 passage.last_line,
                 None if passage.context is None else json.dumps(passage.context, ensure_ascii=False),
+                item.code or None,
+                json.dumps(item.terms, ensure_ascii=False) if item.terms else None,
             )
             if digest == old_digest:
                 kept.append((*shared, number))
@@ -186,15 +190,43 @@ class Catalog:
         self._connection.executemany("DELETE FROM passages WHERE number = ?", gone)
         self._connection.executemany(
             "UPDATE passages SET position = ?, heading = ?, title = ?, text = ?, first_line = ?, last_line = ?,"
-            " context = ? WHERE number = ?",
+            " context = ?, code = ?, terms = ? WHERE number = ?",
             kept,
         )
         self._connection.executemany(
             "INSERT INTO passages"
-            " (id, document_id, position, heading, title, text, first_line, last_line, context, hash)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " (id, document_id, position, heading, title, text, first_line, last_line, context, code, terms, hash)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             added,
         )
+
+    def name_passages(self) -> bool:
+        """Bring up to date what passages call each other; return whether anything did change.
+
+        A passage that is called something else than before is given a new number.
+        """
+        query = "SELECT number, document_id, heading, code, terms FROM passages WHERE code NOTNULL OR terms NOTNULL"
+        found = (
+            (number, Referring((document_id, tuple(json.loads(heading))), code or "", json.loads(terms or "[]")))
+            for number, document_id, heading, code, terms in self._connection.execute(query)
+        )
+        names = called(found)
+        before = self._connection.execute("SELECT number FROM passages WHERE called NOTNULL")
+        changed = []
+        for row in self.rows(sorted({*names, *(number for (number,) in before)})):
+            passage = named(row.passage, names.get(row.number, ()))
+            if passage.called != row.passage.called:
+                said = json.dumps(passage.called, ensure_ascii=False) if passage.called else None
+                changed.append((said, row.number))
+        # A row's own columns, in their order, but for its number and its names.
+        kept = "id, document_id, position, heading, title, text, first_line, last_line, context, hash, code, terms"
+        for said, number in changed:
+            row = self._connection.execute(f"SELECT {kept} FROM passages WHERE number = ?", (number,)).fetchone()
+            self._connection.execute("DELETE FROM passages WHERE number = ?", (number,))
+            self._connection.execute(
+                f"INSERT INTO passages ({kept}, called) VALUES ({','.join('?' * len(row))}, ?)", (*row, said)
+            )
+        return bool(changed)
 
     def compare(self, before: Path) -> tuple[int, int, int, int]:
         """Return how many documents were added, updated, removed and left as in the catalogue ``before``."""

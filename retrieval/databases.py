@@ -157,6 +157,7 @@ def payload(row: PassageRow) -> dict[str, Any]:
         "first_line": passage.first_line,
         "last_line": passage.last_line,
         "context": None if passage.context is None else list(passage.context),
+        "called": list(passage.called),
         "path": row.path,
         "position": row.position,
         "first_page": row.first_page,
@@ -176,6 +177,7 @@ def from_payload(values: Mapping[str, Any]) -> PassageRow:
         first_line=values["first_line"],
         last_line=values["last_line"],
         context=None if context is None else tuple(context),
+        called=tuple(values.get("called") or ()),
     )
     places = (values["path"], values["position"], values.get("first_page"), values.get("last_page"))
     return PassageRow(values["number"], passage, *places)

@@ -23,7 +23,7 @@ import uuid
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ __all__ = [
     "writing",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """The version of everything in a generation's folder.
 
 One of an earlier version is built anew by the next indexing run, from the vectors that are kept; one
@@ -121,9 +121,7 @@ class Manifest:
             raise _EarlierFormat(
                 f"an earlier version of Shoptalk wrote it (format {written}; this one writes {FORMAT})"
             )
-        # What has a default was added since, and a manifest of before lacks it.
-        needed = {field.name for field in fields(cls) if field.default is MISSING and field.default_factory is MISSING}
-        if not needed <= values.keys() <= {field.name for field in fields(cls)}:
+        if values.keys() != {field.name for field in fields(cls)}:
             raise ValueError(f"its keys are not those of format {FORMAT}")
         values["skipped"] = tuple(Skipped(**item) for item in values["skipped"])
         values["files"] = {name: (size, digest) for name, (size, digest) in values["files"].items()}

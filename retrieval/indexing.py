@@ -369,7 +369,10 @@ def _sync(catalog: Catalog, plan: _Plan) -> bool:
         max_tokens=plan.made_by.max_tokens,
         heading_context=plan.made_by.heading_context,
     )
-    return sync(catalog, plan.files, cut, plan.digest, report)
+    moved = sync(catalog, plan.files, cut, plan.digest, report)
+    if plan.made_by.heading_context:
+        catalog.name_passages()
+    return moved
 
 
 def _write_index(folder: Path, catalog: Catalog, plan: _Plan) -> tuple[Written, int]:

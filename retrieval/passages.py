@@ -33,7 +33,8 @@ class Passage:
     ``id`` is stable across re-indexing while document, heading and text stay the same.
     ``first_line``/``last_line`` are 1-based lines of the source file. ``context`` is None but where
     the headings are too long to be embedded whole: then what precedes the text ("" for nothing),
-    and the headings that follow it, outermost first.
+    and the headings that follow it, outermost first. ``called`` are names that other passages give its section
+    (`retrieval.references`).
     """
 
     id: str
@@ -44,11 +45,12 @@ class Passage:
     first_line: int
     last_line: int
     context: tuple[str, ...] | None = None
+    called: tuple[str, ...] = ()
 
     @property
     def embedded_text(self) -> str:
-        """What the embedder and the lexical index are given: heading, text, then what encloses it."""
-        return _embedded(self.text, self.context or _context(self.title, self.heading))
+        """What the embedder and the lexical index are given: heading, other names, text, then what encloses it."""
+        return _embedded(self.text, self.context or _context(self.title, self.heading), self.called)
 
     @property
     def embedded_heading(self) -> str:
@@ -131,9 +133,10 @@ def _context(title: str, heading: Sequence[str]) -> tuple[str, ...]:
     return (heading[-1] if heading else "", *outer, *heading[:-1])
 
 
-def _embedded(text: str, context: Sequence[str]) -> str:
-    lead = context[0] if context[0] != text else ""
-    return "\n".join(part for part in (lead, text, " > ".join(context[1:])) if part)
+def _embedded(text: str, context: Sequence[str], called: Sequence[str] = ()) -> str:
+    names = "; ".join(called)
+    lead, *body = (context[0], names, text) if context[0] != text else (text, names)
+    return "\n".join(part for part in (lead, *body, " > ".join(context[1:])) if part)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from retrieval.console import Progress, silent
 from retrieval.documents import CODE, Document, Skipped, read_all, require_documents
 from retrieval.passages import Passage, TokenCounter, cut_all
+from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all
 from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
 
@@ -21,21 +22,15 @@ __all__ = [
     "generic_form",
     "informative_heading",
     "is_code",
-    "leading_identifier",
     "normalise",
     "strip_identifiers",
     "telling_words",
     "words_of",
 ]
 
-_IDENTIFIER = r"(?=[^\s()]*\d)[A-Za-z§]{0,8}[\d][\w.\-/–]*"
-_LEADING = re.compile(
-    rf"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?(?P<code>{_IDENTIFIER}?)(?P<mark>[:.)])?\s+"
-)
-_GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|and|or|as|for|to|by|with|from|on)\b")
 # "IV. Governance", "C. Liability"
 _ENUMERATED = re.compile(r"^\s*(?:[IVXLC]+|[A-Z])[.)]\s+(?=[A-Z])")
-_TRAILING = re.compile(rf"\s*[(\[](?:{_IDENTIFIER})[)\]]\s*$")
+_TRAILING = re.compile(rf"\s*[(\[](?:{IDENTIFIER})[)\]]\s*$")
 _WORDS = re.compile(r"\w+")
 _TELLING = re.compile(r"\b[^\W\d_]{3,40}(?:['-][^\W\d_]{1,40})*\b")
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|(?<!\S)\S{1,64}@\S+")
@@ -226,6 +221,8 @@ def gather(
     passages: list[Passage] = []
     section_of: list[int] = []
     cuts = cut_all(titled, count_tokens, max_tokens, heading_context=workspace.passages.heading_context)
+    if workspace.passages.heading_context:
+        cuts = named_all(cuts)
     for (_, found), some in zip(titled, cuts, strict=True):
         section_of += [len(all_sections) + place for place in _places(found, some)]
         all_sections += found
@@ -233,23 +230,11 @@ def gather(
     return Material(tuple(documents), tuple(all_sections), tuple(passages), tuple(section_of), tuple(skipped))
 
 
-def leading_identifier(heading: str) -> str:
-    """The code or number a heading starts with (``A00.0`` of ``A00.0 Cholera``), or ""."""
-    match = _leading(heading)
-    return match["code"].rstrip(".") if match else ""
-
-
 def strip_identifiers(heading: str) -> str:
     """A heading without the code or number it starts with, the code in brackets and the stop it ends with."""
-    match = _leading(heading)
+    match = leading(heading)
     stripped = _TRAILING.sub("", heading[match.end() :] if match else _ENUMERATED.sub("", heading))
     return stripped.strip(" \t-–—•*:;").rstrip(".") or heading
-
-
-def _leading(heading: str) -> re.Match[str] | None:
-    """The code that labels a heading; not a name with a digit that is the subject of what follows ("STIM2 is …")."""
-    match = _LEADING.match(heading)
-    return None if match and not (match["kind"] or match["mark"]) and _GOES_ON.match(heading, match.end()) else match
 
 
 def informative_heading(material: Material, section: Section) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.references import references
 from trainer.material import Material, is_code, words_of
 from trainer.pairs import SENTENCE_END, Pair, pair_of
 
@@ -24,11 +25,6 @@ _INLINE_ALIAS = re.compile(
     r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",
     re.IGNORECASE,
 )
-# A bare number in brackets is a year, a count or a footnote; a code has a letter or a point.
-_REFERENCE = re.compile(r"[(\[](?P<code>(?=[^()\[\]\s,;]*\d)(?!\d+[\s,;)\]])[^()\[\]\s,;]+)[^()\[\]]*[)\]]")
-_TERM_EDGE = re.compile(r"[;:.()\[\]\n|]")
-TERM_CHARS, MAX_TERM_WORDS = 200, 15
-
 TERM_WORDS, INLINE_WORDS = 6, 10
 MIN_MEANING_WORDS = 4
 _BULLET = r"(?:[-*+•·]\s+|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|[ivx]{1,4})[.)]\s+|\d{1,3}(?:\.\d{1,3})+\s+)?"
@@ -100,10 +96,9 @@ def cross_reference(material: Material, place: int, generator: Random) -> Iterat
     for block in section.blocks:
         if block.kind == "code":
             continue
-        for match in _REFERENCE.finditer(block.text):
-            target = material.section_by_identifier.get(match["code"].rstrip(".-–").casefold())
-            term = _TERM_EDGE.split(block.text[: match.start()][-TERM_CHARS:])[-1].strip(" ,*_`\"'-")
-            if target is None or target == place or len(term.split()) > MAX_TERM_WORDS:
+        for term, code in references(block.text):
+            target = material.section_by_identifier.get(code)
+            if target is None or target == place:
                 continue
             for passage in material.passages_of[target][:1]:
                 yield pair_of(material, term, passage, "cross_reference", remove=term)

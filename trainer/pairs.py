@@ -53,7 +53,7 @@ def pair_of(
     heading: str = "",
     excerpt: str | None = None,
 ) -> Pair:
-    """The pair of ``anchor`` and the passage at ``place``, as the index embeds it.
+    """The pair of ``anchor`` and the passage at ``place``, as the index embeds it, but for what others call it.
 
     Args:
         material: what is mined.
@@ -70,15 +70,15 @@ def pair_of(
         passage = replace(passage, text=excerpt)
     if heading:
         passage = _without_heading(passage, heading)
-    positive = replace(passage, text=_without(passage.text, remove)).embedded_text
+    positive = replace(passage, text=_without(passage.text, remove), called=()).embedded_text
     return Pair(" ".join(anchor.split()), positive, rule, material.section_of[place], place, passage.document_id)
 
 
 def masked_text(passage: Passage, remove: str, headings: Iterable[str] = ()) -> str:
-    """A passage's embedded text less ``remove``, wherever it stands in the body, and less what says ``headings``."""
+    """A passage's embedded text less ``remove``, what says ``headings``, and all that others call it."""
     for said in headings:
         passage = _without_heading(passage, said)
-    return replace(passage, text=_without(passage.text, remove)).embedded_text
+    return replace(passage, text=_without(passage.text, remove), called=()).embedded_text
 
 
 def _without(text: str, words: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from retrieval.catalog import CatalogReader
 from retrieval.embedders import Embedder, load_embedder
 from retrieval.errors import SettingsError
-from retrieval.generation import Manifest, _seal_of, open_current
+from retrieval.generation import Manifest, open_current
 from retrieval.heading_share import heading_vectors, with_headings
 from retrieval.indexing import build_index
 from retrieval.models import Fusion, remember_base_fusion
@@ -161,13 +160,3 @@ def test_a_share_that_is_none_is_refused_by_name(workspace: Workspace, share: st
         file.write(f"\n[passages]\nheading_share = {share}\n")
     with pytest.raises(SettingsError, match=r"passages\.heading_share"):
         Workspace.open(workspace.root)
-
-
-def test_a_manifest_of_before_there_was_a_share_is_read_as_none(workspace: Workspace, embedder: Embedder) -> None:
-    build_index(workspace, embedder=embedder)
-    values = json.loads(live(workspace).to_json())
-    del values["heading_share"], values["seal"]
-    assert Manifest.from_json(json.dumps({**values, "seal": _seal_of(values)})).heading_share == 0
-    del values["corpus"]
-    with pytest.raises(ValueError, match="its keys are not those of format"):
-        Manifest.from_json(json.dumps({**values, "seal": _seal_of(values)}))

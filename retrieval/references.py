@@ -1,0 +1,135 @@
+"""What other sections call a section: the terms that documents set before its code, as in "cellulitis of nose (J34.0)".
+
+A reference says what is to be found elsewhere, often in words that stand nowhere there. As web search has long indexed
+pages under the words of the links to them (Craswell, Hawking and Robertson, Effective site finding using link anchor
+information, SIGIR 2001), a passage is embedded, and found by its words, with what others call its section.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from retrieval.passages import Passage
+
+__all__ = [
+    "IDENTIFIER",
+    "Referring",
+    "called",
+    "leading",
+    "leading_identifier",
+    "named",
+    "named_all",
+    "references",
+    "referring",
+]
+
+_Key = TypeVar("_Key")
+
+CALLED_CHARS = 200
+"""Of names, at most, beside a passage's own words."""
+IDENTIFIER = r"(?=[^\s()]*\d)[A-Za-z§]{0,8}[\d][\w.\-/–]*"
+_LEADING = re.compile(
+    rf"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?(?P<code>{IDENTIFIER}?)(?P<mark>[:.)])?\s+"
+)
+_GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|and|or|as|for|to|by|with|from|on)\b")
+# A bare number in brackets is a year, a count or a footnote; a code has a letter or a point.
+_REFERENCE = re.compile(r"[(\[](?P<code>(?=[^()\[\]\s,;]*\d)(?!\d+[\s,;)\]])[^()\[\]\s,;]+)[^()\[\]]*[)\]]")
+_TERM_EDGE = re.compile(r"[;:.()\[\]\n|]")
+# "cellulitis of nose (internal) (J34.0)": a part of the term, unless it is a reference itself.
+_QUALIFIER = re.compile(r"\s*\((?![^()]*\d)[^()\n]{1,40}\)\s*\Z")
+TERM_CHARS, MAX_TERM_WORDS = 200, 15
+
+
+def leading(heading: str) -> re.Match[str] | None:
+    """The code that labels a heading; not a name with a digit that is the subject of what follows ("STIM2 is …")."""
+    match = _LEADING.match(heading)
+    return None if match and not (match["kind"] or match["mark"]) and _GOES_ON.match(heading, match.end()) else match
+
+
+def leading_identifier(heading: str) -> str:
+    """The code or number a heading starts with (``A00.0`` of ``A00.0 Cholera``), or ""."""
+    match = leading(heading)
+    return match["code"].rstrip(".") if match else ""
+
+
+def references(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the terms of ``text`` that are followed by a code in brackets, each with the code in lower case."""
+    for match in _REFERENCE.finditer(text):
+        before = text[: match.start()][-TERM_CHARS:]
+        qualifier = _QUALIFIER.search(before)
+        if qualifier:
+            before = before[: qualifier.start()]
+        term = _TERM_EDGE.split(before)[-1].strip(" ,*_`\"'-")
+        if term and qualifier:
+            term = f"{term} {qualifier[0].strip()}"
+        if term and len(term.split()) <= MAX_TERM_WORDS:
+            yield term, match["code"].rstrip(".-–").casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Referring:
+    """What of a passage others may refer to, and what it refers to.
+
+    ``section`` tells its section from all others; ``code`` is that of the section's heading where this is its first
+    passage, else "".
+    """
+
+    section: tuple[str, tuple[str, ...]]
+    code: str
+    terms: Sequence[tuple[str, str]]
+
+
+def referring(passages: Sequence[Passage]) -> Iterator[Referring]:
+    """Yield what each of a document's passages refers to and may be referred to by."""
+    begun = set()
+    for passage in passages:
+        first = passage.heading not in begun
+        begun.add(passage.heading)
+        code = leading_identifier(passage.heading[-1]).casefold() if first and passage.heading else ""
+        yield Referring((passage.document_id, passage.heading), code, tuple(references(passage.text)))
+
+
+def called(found: Iterable[tuple[_Key, Referring]]) -> dict[_Key, list[str]]:
+    """What others call the passages whose code no other section has, the commonest name first."""
+    everything = list(found)
+    coded: dict[str, list[tuple[_Key, Referring]]] = defaultdict(list)
+    for key, item in everything:
+        if item.code:
+            coded[item.code].append((key, item))
+    names: dict[_Key, Counter[str]] = defaultdict(Counter)
+    for _, item in everything:
+        for term, code in item.terms:
+            targets = coded.get(code, ())
+            if len(targets) == 1 and targets[0][1].section != item.section:
+                names[targets[0][0]][term] += 1
+    return {key: sorted(terms, key=lambda term: (-terms[term], term)) for key, terms in names.items()}
+
+
+def named(passage: Passage, names: Collection[str]) -> Passage:
+    """Return ``passage`` with those of ``names`` that it does not say itself, as many as there is room for."""
+    own = replace(passage, called=()).embedded_text.casefold()
+    kept: dict[str, str] = {}
+    room = CALLED_CHARS
+    for name in names:
+        folded = name.casefold()
+        if folded in own or folded in kept or len(name) > room:
+            continue
+        kept[folded] = name
+        room -= len(name)
+    return replace(passage, called=tuple(kept.values()))
+
+
+def named_all(passages: Sequence[Sequence[Passage]]) -> list[list[Passage]]:
+    """Return the passages of documents, each with what the others call it."""
+    found = {
+        (document, place): item for document, some in enumerate(passages) for place, item in enumerate(referring(some))
+    }
+    names = called(found.items())
+    return [
+        [named(passage, names.get((document, place), ())) for place, passage in enumerate(some)]
+        for document, some in enumerate(passages)
+    ]
