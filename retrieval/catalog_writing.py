@@ -200,11 +200,8 @@ class Catalog:
             added,
         )
 
-    def name_passages(self) -> bool:
-        """Bring up to date what passages call each other; return whether anything did change.
-
-        A passage that is called something else than before is given a new number.
-        """
+    def name_passages(self) -> None:
+        """Bring up to date what passages call each other; one that is now called something else gets a new number."""
         query = "SELECT number, document_id, heading, code, terms FROM passages WHERE code NOTNULL OR terms NOTNULL"
         found = (
             (number, Referring((document_id, tuple(json.loads(heading))), code or "", json.loads(terms or "[]")))
@@ -226,7 +223,6 @@ class Catalog:
             self._connection.execute(
                 f"INSERT INTO passages ({kept}, called) VALUES ({','.join('?' * len(row))}, ?)", (*row, said)
             )
-        return bool(changed)
 
     def compare(self, before: Path) -> tuple[int, int, int, int]:
         """Return how many documents were added, updated, removed and left as in the catalogue ``before``."""
