@@ -36,8 +36,9 @@ _LEADING = re.compile(
     rf"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?(?P<code>{IDENTIFIER}?)(?P<mark>[:.)])?\s+"
 )
 _GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|and|or|as|for|to|by|with|from|on)\b")
-# A bare number in brackets is a year, a count or a footnote; a code has a letter or a point.
-_REFERENCE = re.compile(r"[(\[](?P<code>(?=[^()\[\]\s,;]*\d)(?!\d+[\s,;)\]])[^()\[\]\s,;]+)[^()\[\]]*[)\]]")
+# A bare number in brackets is a year, a count or a footnote; a code has a letter or a point. Without a blank before
+# the bracket it is what a function is called with.
+_REFERENCE = re.compile(r"(?<=\s)[(\[](?P<code>(?=[^()\[\]\s,;]*\d)(?!\d+[\s,;)\]])[^()\[\]\s,;]+)[^()\[\]]*[)\]]")
 _TERM_EDGE = re.compile(r"[;:.()\[\]\n|]")
 # "cellulitis of nose (internal) (J34.0)": a part of the term, unless it is a reference itself.
 _QUALIFIER = re.compile(r"\s*\((?![^()]*\d)[^()\n]{1,40}\)\s*\Z")

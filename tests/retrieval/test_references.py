@@ -59,6 +59,7 @@ def called(workspace: Workspace) -> dict[str, tuple[str, ...]]:
         ("nose (internal) (J34.0)", [("nose (internal)", "j34.0")]),
         ("one (J34.0) (J34.1)", [("one", "j34.0")]),
         ("see the cap on liability (§12.3 below)", [("see the cap on liability", "§12.3")]),
+        ("SELECT numrange(1.1, 2.2) or to_char[9.12]", []),
         ("in that year (2019) and often (3)", []),
         ("(E11.9) with nothing before it", []),
         (" ".join(["word"] * 16) + " (E11.9)", []),
