@@ -24,9 +24,10 @@ PLAIN = replace(find_recipe("structure"), hard_negatives=0, averages=(1.0,))
 
 @pytest.fixture(scope="module")
 def small(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, DemoCorpus]:
-    """The respiratory chapter of ICD-10-CM, nothing tuned yet."""
+    """The respiratory chapter of ICD-10-CM, nothing tuned yet, and no share of headings to choose."""
     workspace, corpus = make_workspace(tmp_path_factory.mktemp("gate"), static_model, ("10",))
-    return workspace, corpus
+    passages = workspace.passages.model_copy(update={"heading_share": 0.0})
+    return replace(workspace, passages=passages), corpus
 
 
 @pytest.fixture

@@ -100,8 +100,11 @@ def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
     assert not asked & {pair.anchor.casefold() for pair in mined.kept}
 
 
-def copy_of(tuned: Tuned, tmp_path: Path) -> Workspace:
+def copy_of(tuned: Tuned, tmp_path: Path, settings: str = "\n[passages]\nheading_share = 0\n") -> Workspace:
+    """Another workspace over the same documents; without a share of headings to choose it is tuned sooner."""
     Workspace.create(tmp_path, {"icd": str(tuned.corpus.documents)}, tuned.workspace.model.base)
+    with (tmp_path / "shoptalk.toml").open("a", encoding="utf-8") as file:
+        file.write(settings)
     return Workspace.open(tmp_path)
 
 
@@ -125,7 +128,7 @@ def test_the_gate_refuses_a_model_trained_on_shuffled_pairs(
 def test_without_questions_some_documents_are_held_out_and_nothing_of_them_is_learned(
     tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = copy_of(tuned, tmp_path)
+    workspace = copy_of(tuned, tmp_path, "")
     seen: list[tuple[Mined, list[Pair]]] = []
     pairs_of = Workbench.pairs
 
