@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
+
+if TYPE_CHECKING:
+    from retrieval.embedders import Embedder
 
 # A suite started in the background has Ctrl-C ignored, and so would the commands it starts to interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,3 +38,14 @@ def static_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     module = StaticEmbedding(tokenizer, embedding_weights=weights.float().numpy())
     SentenceTransformer(modules=[module], device="cpu").save_pretrained(str(folder), create_model_card=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def embedder(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    """That model, loaded as a workspace's base is."""
+    from retrieval.embedders import load_embedder
+    from retrieval.workspace import Workspace
+
+    root = tmp_path_factory.mktemp("loading")
+    Workspace.create(root, {"docs": "docs"}, str(static_model))
+    return load_embedder("base", Workspace.open(root))

@@ -87,10 +87,10 @@ def compare_models(
         if modes != ("lexical",):
             vectors = encode_cached(workspace, corpus, embedder, texts, progress)
             ranked = rank(judge, workspace, corpus, embedder, texts, vectors)
-            dense = served = ranked[1]
-            if share := served_share(workspace, fusion):
-                headings = [passage.embedded_heading for passage in material.passages]
-                served = by_heading_share(judge, workspace, corpus, embedder, headings, vectors, ranked)(share)
+            dense = ranked[1]
+            headings = [passage.embedded_heading for passage in material.passages]
+            find = by_heading_share(judge, workspace, corpus, embedder, headings, vectors, ranked)
+            served = find(served_share(workspace, fusion))
         for name in modes:
             scores = judge.score(name, served if name == "hybrid" else dense, weight)
             change = None if first is None else compare(first.ndcg, scores.ndcg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,9 @@ def by_heading_share(
     vectors: NDArray[np.float32],
     ranked: tuple[NDArray[np.float32], Candidates],
 ) -> Callable[[float], Candidates]:
-    """Encode the headings, and return what gives the model's candidates for any share of them in passages' vectors.
+    """Return what gives the model's candidates for any share of headings in passages' vectors.
+
+    The headings are encoded once, when a share of them is first asked for; the model must be as it was ranked by then.
 
     Args:
         judge: whose questions.
@@ -82,12 +85,14 @@ def by_heading_share(
         ranked: what `rank` returned.
     """
     asked, plain = ranked
-    of_headings = heading_vectors(
-        headings, vectors.shape[1], lambda texts: encode_cached(workspace, corpus, embedder, texts)
-    )
+
+    @cache
+    def of_headings() -> NDArray[np.float32]:
+        encode = partial(encode_cached, workspace, corpus, embedder)
+        return heading_vectors(headings, vectors.shape[1], encode)
 
     def find(share: float) -> Candidates:
-        return judge.dense(asked, with_headings(vectors, of_headings, share), plain.finer) if share else plain
+        return judge.dense(asked, with_headings(vectors, of_headings(), share), plain.finer) if share else plain
 
     return find
 

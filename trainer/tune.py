@@ -204,8 +204,7 @@ def _fused(
     elif mined.questions.evidence == MINED_EVIDENCE:
         # Such questions are made of headings, which are masked for them: they cannot tell what these are worth.
         shares = SHARES[:1]
-    headings = mined.headings if any(shares) else [""] * len(mined.texts)
-    find = by_heading_share(bench.judge, workspace, bench.corpus, embedder, headings, vectors, ranked)
+    find = by_heading_share(bench.judge, workspace, bench.corpus, embedder, mined.headings, vectors, ranked)
     fused = choose_fusion(bench.judge, find, dev, shares)
     weight = workspace.search.lexical_weight
     return fused if weight is None else replace(fused, weight=weight)

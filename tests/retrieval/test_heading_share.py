@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.catalog import CatalogReader
-from retrieval.embedders import Embedder, load_embedder
+from retrieval.embedders import Embedder
 from retrieval.errors import SettingsError
 from retrieval.generation import Manifest, open_current
 from retrieval.heading_share import heading_vectors, with_headings
@@ -25,13 +25,6 @@ from retrieval.vectors import VectorIndex
 from retrieval.workspace import Workspace
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float32]]
-
-
-@pytest.fixture(scope="module")
-def embedder(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    root = tmp_path_factory.mktemp("loading")
-    Workspace.create(root, {"docs": "docs"}, str(static_model))
-    return load_embedder("base", Workspace.open(root))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.catalog import CatalogReader
-from retrieval.embedders import Embedder, load_embedder
+from retrieval.embedders import Embedder
 from retrieval.generation import open_current
 from retrieval.indexing import build_index
 from retrieval.passages import Passage
@@ -21,13 +21,6 @@ SKIN = "# L03 Cellulitis\n\n## L03.2 Of face\n\nExcludes: cellulitis of nose (in
 BRAIN = "# A46 Erysipelas\n\nA fever. Not here: phlegmon of nose (J34.0).\n"
 
 
-@pytest.fixture(scope="module")
-def embedder(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    root = tmp_path_factory.mktemp("loading")
-    Workspace.create(root, {"docs": "docs"}, str(static_model))
-    return load_embedder("base", Workspace.open(root))
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, static_model: Path) -> Workspace:
     docs = tmp_path / "docs"
@@ -38,17 +31,19 @@ def workspace(tmp_path: Path, static_model: Path) -> Workspace:
     return Workspace.open(tmp_path)
 
 
-def indexed(workspace: Workspace) -> dict[str, str]:
-    """What is embedded of each passage of the live index, by its id."""
+def passages(workspace: Workspace) -> list[Passage]:
+    """Those of the live index."""
     reader = CatalogReader(open_current(workspace.index_dir("docs"), "docs").catalog_file)
-    rows = [row for name in ("brain", "nose", "skin", "more") for row in reader.document(f"{name}.md", 99)]
-    return {row.passage.id: row.passage.embedded_text for row in rows}
+    return [row.passage for name in ("brain", "nose", "skin", "more") for row in reader.document(f"{name}.md", 99)]
+
+
+def indexed(workspace: Workspace) -> dict[str, str]:
+    """What is embedded of each, by its id."""
+    return {passage.id: passage.embedded_text for passage in passages(workspace)}
 
 
 def called(workspace: Workspace) -> dict[str, tuple[str, ...]]:
-    reader = CatalogReader(open_current(workspace.index_dir("docs"), "docs").catalog_file)
-    rows = [row for name in ("brain", "nose", "skin", "more") for row in reader.document(f"{name}.md", 99)]
-    return {row.passage.heading[-1]: row.passage.called for row in rows if row.passage.called}
+    return {passage.heading[-1]: passage.called for passage in passages(workspace) if passage.called}
 
 
 @pytest.mark.parametrize(

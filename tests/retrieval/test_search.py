@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.embedders import Embedder, load_embedder
+from retrieval.embedders import Embedder
 from retrieval.errors import IndexingError, ModelError, SettingsError, ShoptalkError
 from retrieval.generation import current_name, open_current
 from retrieval.indexing import build_index
@@ -32,13 +32,6 @@ High blood sugar without complications.
 
 Acids build up in the blood of the patient.
 """
-
-
-@pytest.fixture(scope="module")
-def embedder(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    root = tmp_path_factory.mktemp("loading")
-    Workspace.create(root, {"docs": "docs"}, str(static_model))
-    return load_embedder("base", Workspace.open(root))
 
 
 @pytest.fixture
