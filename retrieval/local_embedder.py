@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -368,8 +368,13 @@ def tokenizer_json(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not hasattr(backend, "to_str"):
         return json.dumps(sorted(tokenizer.get_vocab().items()))
-    described = json.loads(backend.to_str())
-    return json.dumps({**described, "truncation": None, "padding": None}, sort_keys=True)
+    return _without_use(backend.to_str())
+
+
+# A vocabulary of 250,000 words takes a second, and is asked for by each embedder made of one model.
+@lru_cache(maxsize=2)
+def _without_use(described: str) -> str:
+    return json.dumps({**json.loads(described), "truncation": None, "padding": None}, sort_keys=True)
 
 
 def _to(value: Any, device: str) -> Any:

@@ -97,11 +97,10 @@ def score_ranking(ranking: Sequence[Unit], relevant: Mapping[Unit, int]) -> dict
     the last three every grade above 0 is the same.
     """
     gains = [relevant.get(unit, 0) for unit in ranking]
-    ideal = sorted(relevant.values(), reverse=True)[:CUTOFF]
     found = [rank for rank, gain in enumerate(gains, 1) if gain > 0]
     first = found[0] if found and found[0] <= CUTOFF else 0
     return {
-        "ndcg@10": _dcg(gains[:CUTOFF]) / _dcg(ideal),
+        "ndcg@10": _ndcg(ranking, relevant),
         "mrr@10": 1 / first if first else 0.0,
         "map": sum(count / rank for count, rank in enumerate(found, 1)) / len(relevant),
         **{f"recall@{cutoff}": sum(rank <= cutoff for rank in found) / len(relevant) for cutoff in RECALL_AT},
@@ -215,11 +214,22 @@ class Judge:
         ]
         return Scores({name: tuple(scores[name] for scores in judged) for name in METRICS}, rankings)
 
+    def hybrid_ndcg(
+        self, dense: Candidates, lexical_weight: float, only: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
+        """NDCG@10 of hybrid search alone, as `score` gives it: what is tried at many settings ranks no deeper."""
+        places = range(len(self.questions)) if only is None else only
+        rankings = (self._ranking(place, "hybrid", dense, lexical_weight, CUTOFF) for place in places)
+        relevant = (self.questions[place].relevant for place in places)
+        return np.array([_ndcg(*judged) for judged in zip(rankings, relevant, strict=True)])
+
     def best_passages(self, place: int, dense: Candidates, count: int) -> dict[Unit, int]:
         """The first ``count`` units of the dense ranking, each with the number of the passage that put it there."""
         return self._first_passages(self.questions[place], dense[place][0].tolist(), count)
 
-    def _ranking(self, place: int, mode: str, dense: Candidates | None, lexical_weight: float) -> tuple[Unit, ...]:
+    def _ranking(
+        self, place: int, mode: str, dense: Candidates | None, lexical_weight: float, units: int = RANKED
+    ) -> tuple[Unit, ...]:
         lexical = self.lexical[place]
         if mode == "lexical":
             numbers = lexical[0].tolist()
@@ -235,7 +245,7 @@ class Judge:
                 # What is served ends here; a tail of both sides in turns keeps MAP and Recall@50 from ending too.
                 tail = zip_longest(dense[place][0][rest].tolist(), lexical[0][rest].tolist())
                 numbers = [*fused.tolist(), *(number for turn in tail for number in turn if number is not None)]
-        return tuple(self._first_passages(self.questions[place], numbers, RANKED))
+        return tuple(self._first_passages(self.questions[place], numbers, units))
 
     def _first_passages(self, question: Question, numbers: Sequence[int], count: int) -> dict[Unit, int]:
         by_section = any(unit not in self._known_documents for unit in question.relevant)
@@ -263,7 +273,7 @@ def choose_weight(
     Returns:
         The weight, and the mean NDCG@10 at each weight tried.
     """
-    curve = {weight: float(np.mean(judge.score("hybrid", dense, weight, only).ndcg)) for weight in WEIGHTS}
+    curve = {weight: float(judge.hybrid_ndcg(dense, weight, only).mean()) for weight in WEIGHTS}
     values = np.array(list(curve.values()))
     padded = np.concatenate((values[:1], values, values[-1:]))
     smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
@@ -271,5 +281,10 @@ def choose_weight(
     return WEIGHTS[best], curve
 
 
-def _dcg(gains: Sequence[float]) -> float:
+def _ndcg(ranking: Sequence[Unit], relevant: Mapping[Unit, int]) -> float:
+    ideal = sorted(relevant.values(), reverse=True)[:CUTOFF]
+    return _dcg(relevant.get(unit, 0) for unit in ranking[:CUTOFF]) / _dcg(ideal)
+
+
+def _dcg(gains: Iterable[float]) -> float:
     return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))

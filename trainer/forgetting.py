@@ -12,6 +12,7 @@ import ast
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -106,6 +107,7 @@ def _from_folder(folder: Path) -> GeneralSet:
     return _sample(str(folder.name), questions, texts)
 
 
+@cache
 def _from_docstrings(library: Path) -> GeneralSet | None:
     texts: dict[str, str] = {}
     questions: dict[str, Question] = {}

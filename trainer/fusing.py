@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.evaluation import Candidates, Judge, Scores, choose_weight
 
@@ -48,11 +49,11 @@ def choose_fusion(
         shares: what is tried.
     """
     tried: list[Fused] = []
-    scores: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
+    scores: list[NDArray[np.float64]] = []
     for share in shares:
         found = find(share)
         tried.append(Fused(share, found, *choose_weight(judge, found, dev)))
-        scores.append(np.array(tried[-1].score(judge, dev).ndcg))
+        scores.append(judge.hybrid_ndcg(found, tried[-1].weight, dev))
     gains = [some - scores[0] for some in scores]
     beyond = [gain.mean() - gain.std() / len(gain) ** 0.5 for gain in gains]
     return tried[int(np.argmax(beyond))]

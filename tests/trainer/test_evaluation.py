@@ -139,6 +139,19 @@ def test_what_is_served_leads_a_hybrid_ranking_and_both_sides_go_on_below_it() -
     assert sorted(ranking) == sorted(item.document_id for item in passages)
 
 
+def test_hybrid_ndcg_alone_is_that_of_the_whole_ranking() -> None:
+    random = np.random.default_rng(2)
+    passages = [passage(f"d{number % 40}.md", f"s{number}", f"word{number % 9}") for number in range(120)]
+    relevant = [{f"d{number}.md": 1, f"d{number + 1}.md#s{number + 1}": 2} for number in range(25)]
+    questions = [Question(f"q{number}", f"word{number % 9}", answers) for number, answers in enumerate(relevant)]
+    judge = Judge(passages, [item.text for item in passages], questions, language="none", depth=30)
+    vectors = random.normal(size=(120, 8)).astype(np.float32)
+    dense = judge.dense(random.normal(size=(25, 8)).astype(np.float32), vectors)
+    for weight in (0.0, 0.4):
+        whole = judge.score("hybrid", dense, weight, range(3, 25)).ndcg
+        assert judge.hybrid_ndcg(dense, weight, range(3, 25)).tolist() == list(whole) and any(whole)
+
+
 def test_the_weight_goes_to_the_side_that_answers() -> None:
     passages = [passage(f"d{number}.md", "", f"word{number}") for number in range(30)]
     texts = [item.text for item in passages]

@@ -62,16 +62,12 @@ def test_they_have_none_where_questions_ask_for_what_the_texts_say() -> None:
 
 def test_only_the_questions_given_choose() -> None:
     judge, find, _ = judge_of_headings(0.5)
-    looked: list[Sequence[int] | None] = []
-    score = judge.score
-
-    def watched(*arguments: object) -> object:
-        looked.append(arguments[3])  # type: ignore[arg-type]
-        return score(*arguments)  # type: ignore[arg-type]
-
-    judge.score = watched  # type: ignore[method-assign, assignment]
-    choose_fusion(judge, find, range(10))
-    assert looked and set(map(tuple, looked)) == {tuple(range(10))}  # type: ignore[arg-type]
+    chosen = choose_fusion(judge, find, range(10))
+    others = (replace(question, relevant={"d39.md": 1}) for question in judge.questions[10:])
+    judge.questions = (*judge.questions[:10], *others)
+    again = choose_fusion(judge, find, range(10))
+    assert (again.share, again.weight, again.curve) == (chosen.share, chosen.weight, chosen.curve)
+    assert choose_fusion(judge, find, range(ASKED)).curve != chosen.curve
 
 
 def questions_in(folder: Path, some: Sequence[Question]) -> Path:
