@@ -8,7 +8,7 @@ from random import Random
 
 from retrieval.references import references
 from trainer.material import Material, is_code, words_of
-from trainer.pairs import SENTENCE_END, Pair, pair_of
+from trainer.pairs import SENTENCE_END, Pair, on_one_line, pair_of
 
 __all__ = ["alias", "cross_reference", "definition"]
 
@@ -123,11 +123,11 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     if all(block.kind == "code" for block in section.blocks):
         return
     for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in SENTENCE_END.split(" ".join(paragraph.split())):
+        for sentence in SENTENCE_END.split(on_one_line(paragraph)):
             if match := _MEANS.match(_LABEL.sub("", sentence)):
                 yield match["quoted"] or match["plain"], match["meaning"]
     if opens and section.blocks[0].kind == "paragraph":
-        first = SENTENCE_END.split(" ".join(section.blocks[0].text.split()))[0]
+        first = SENTENCE_END.split(on_one_line(section.blocks[0].text))[0]
         if match := _IS_A.match(_LABEL.sub("", first)):
             yield match["quoted"] or match["plain"], match["meaning"]
     entries = [_MARKED_ENTRY]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
-from retrieval.passages import Passage
+from retrieval.passages import Passage, rejoined
 from trainer.material import Material, normalise, strip_identifiers
 
-__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "pair_of", "says"]
+__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "on_one_line", "pair_of", "says"]
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
 
@@ -83,7 +83,7 @@ def masked_text(passage: Passage, remove: str, headings: Iterable[str] = ()) -> 
 
 def _without(text: str, words: str) -> str:
     """``text`` on one line, less ``words``, case and spacing set aside, and the comma after them."""
-    body, gone = " ".join(text.split()), " ".join(words.split())
+    body, gone = on_one_line(text), " ".join(words.split())
     folded, key = body.lower(), gone.lower()
     if not gone or key not in folded or len(folded) != len(body):
         return body
@@ -100,6 +100,11 @@ def _without(text: str, words: str) -> str:
         at = end
     kept.append(body[start:])
     return " ".join(part for part in (kept[0], *(_AFTER.sub("", part, count=1) for part in kept[1:])) if part).strip()
+
+
+def on_one_line(text: str) -> str:
+    """``text`` on one line, each word whole, one blank apart."""
+    return " ".join(rejoined(text).split())
 
 
 def says(heading: str, said: str) -> bool:

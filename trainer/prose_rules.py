@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from random import Random
 
 from trainer.material import Material
-from trainer.pairs import SENTENCE_END, Pair, pair_of
+from trainer.pairs import SENTENCE_END, Pair, on_one_line, pair_of
 from trainer.pseudo_queries import key_phrases
 
 __all__ = ["adjacent", "cloze", "keyphrase"]
@@ -20,7 +20,7 @@ CLOSING_SENTENCES = 2
 def cloze(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """A sentence → the rest of its passage (the inverse cloze task; Lee, Chang and Toutanova, ACL 2019)."""
     for passage in material.passages_of[place]:
-        sentences = SENTENCE_END.split(" ".join(material.passages[passage].text.split()))
+        sentences = SENTENCE_END.split(on_one_line(material.passages[passage].text))
         fitting = [part for part in sentences if CLOZE_WORDS[0] <= len(part.split()) <= CLOZE_WORDS[1]]
         if len(sentences) < 2 or not fitting:
             continue
@@ -36,7 +36,7 @@ def adjacent(material: Material, place: int, generator: Random) -> Iterator[Pair
             return
         first, second = material.passages[passage], material.passages[following]
         if first.document_id == second.document_id:
-            sentences = SENTENCE_END.split(" ".join(first.text.split()))
+            sentences = SENTENCE_END.split(on_one_line(first.text))
             yield pair_of(material, " ".join(sentences[-CLOSING_SENTENCES:]), following, "adjacent")
 
 

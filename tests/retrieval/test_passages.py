@@ -89,6 +89,27 @@ def test_what_is_embedded_is_heading_text_and_what_encloses_it() -> None:
     assert passages(text)[0].embedded_text == "before"
 
 
+def test_words_parted_at_the_ends_of_lines_are_whole_where_they_are_embedded() -> None:
+    text = "LOCKS\n\n       the locks of the re\u2010\n       mote server, the re\u00ad\n       mote host"
+    [whole] = passages(text, "text", limit=40)
+    assert "the locks of the remote server, the remote host" in whole.embedded_text
+    assert "re\u2010\n" in whole.text and (whole.first_line, whole.last_line) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "to be case\u2010\ninsensitive and zero\u2010based",
+        "the first\u2010\n(and the second)",
+        "pages 10\u2010\n12",
+        "a well-\nkept library",
+    ],
+)
+def test_a_hyphen_that_may_belong_to_the_word_stays(kept: str) -> None:
+    [found] = passages(kept, "text", limit=40)
+    assert found.embedded_text == kept
+
+
 def test_ids_are_stable_and_distinct_for_equal_texts() -> None:
     found = passages("# A\n\nsame\n\n# A\n\nsame\n")
     assert len({passage.id for passage in found}) == 2
