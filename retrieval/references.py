@@ -35,6 +35,10 @@ IDENTIFIER = r"(?=[^\s()]*\d)[A-Za-z§]{0,8}[\d][\w.\-/–]*"
 _LEADING = re.compile(
     rf"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?(?P<code>{IDENTIFIER}?)(?P<mark>[:.)])?\s+"
 )
+# "CWE-79: Title", "[ABC-123] Title": a dash makes a code of what else is a name ("COVID-19 vaccines") only where it is
+# set apart.
+_DASHED = r"[A-Za-z]{1,12}[-_:]\d[\w.\-/–]*"
+_LABEL = re.compile(rf"^\s*(?:\[(?P<bracketed>{_DASHED})\]|(?P<plain>{_DASHED}?)(?::|\s+[-–—]))\s+\S")
 _GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|and|or|as|for|to|by|with|from|on)\b")
 # A bare number in brackets is a year, a count or a footnote; a code has a letter or a point. Without a blank before
 # the bracket it is what a function is called with.
@@ -52,7 +56,9 @@ def leading(heading: str) -> re.Match[str] | None:
 
 
 def leading_identifier(heading: str) -> str:
-    """The code or number a heading starts with (``A00.0`` of ``A00.0 Cholera``), or ""."""
+    """The code or number a heading starts with (``A00.0`` of ``A00.0 Cholera``, ``X-7`` of ``X-7: Seals``), or ""."""
+    if label := _LABEL.match(heading):
+        return label["bracketed"] or label["plain"]
     match = leading(heading)
     return match["code"].rstrip(".") if match else ""
 

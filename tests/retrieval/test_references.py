@@ -67,10 +67,28 @@ def test_a_term_before_a_code_in_brackets_is_a_reference(text: str, found: list[
 
 @pytest.mark.parametrize(
     ("heading", "code"),
-    [("J34.0 Abscess", "J34.0"), ("§ 12 Cap", ""), ("12.3 Cap", "12.3"), ("Cholera", ""), ("STIM2 is a protein", "")],
+    [
+        ("J34.0 Abscess", "J34.0"),
+        ("§ 12 Cap", ""),
+        ("12.3 Cap", "12.3"),
+        ("Cholera", ""),
+        ("STIM2 is a protein", ""),
+        ("CWE-79: Cross-site scripting", "CWE-79"),
+        ("[ABC-123] Login is slow", "ABC-123"),
+        ("SOP_12 – Cleaning", "SOP_12"),
+        ("HP:0000316: Hypertelorism", "HP:0000316"),
+        ("COVID-19 vaccines", ""),
+        ("A-10", ""),
+    ],
 )
 def test_a_code_leads_its_heading(heading: str, code: str) -> None:
     assert leading_identifier(heading) == code
+
+
+def test_a_ticket_is_called_what_another_says_before_its_number() -> None:
+    login = of("a.md", "[ABC-123] Login is slow", "It takes a minute.")
+    other = of("b.md", "[ABC-7] Timeouts", "They come of the frozen sign-in page (ABC-123).")
+    assert named_all([[login], [other]])[0][0].called == ("They come of the frozen sign-in page",)
 
 
 def of(document: str, heading: str, text: str) -> Passage:

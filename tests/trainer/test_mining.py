@@ -134,7 +134,8 @@ def test_a_cloze_anchor_is_a_sentence_that_its_positive_lacks(pairs: list[Pair])
 
 
 def test_words_parted_at_the_ends_of_lines_are_whole_in_anchors_and_positives(tmp_path: Path) -> None:
-    page = "Telemetry\n=========\n\nThe pump sends its re\u2010\n     adings to a server. Another ser\u2010\n     ver keeps all of them for a week.\n"
+    page = "Telemetry\n=========\n\nThe pump sends its re\u2010\n     adings to a server. "
+    page += "Another ser\u2010\n     ver keeps all of them for a week.\n"
     found = mine(material_of(tmp_path, {"page.txt": page}), ["cloze"])
     said = {"The pump sends its readings to a server.", "Another server keeps all of them for a week."}
     assert {found[0].anchor, found[0].positive.removeprefix("Telemetry\n")} == said
