@@ -181,6 +181,15 @@ class Material:
         return tuple(found)
 
     @cached_property
+    def openings(self) -> tuple[int, ...]:
+        """For each section the first one with a text that the same heading names: itself where there is none before."""
+        first: dict[int, int] = {}
+        for place, name in enumerate(self.named_by):
+            if self.sections[place].blocks and self.passages_of[place]:
+                first.setdefault(name, place)
+        return tuple(first.get(name, place) for place, name in enumerate(self.named_by))
+
+    @cached_property
     def targets(self) -> tuple[int, ...]:
         """For each section what a name that leads to it names: the same for copies, and for what one heading names."""
         first: dict[int, int] = {}

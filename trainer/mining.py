@@ -17,7 +17,7 @@ from trainer.heading_rules import heading, heading_path, title
 from trainer.material import Material, normalise
 from trainer.name_rules import alias, cross_reference, definition
 from trainer.pairs import Pair, Rule
-from trainer.prose_rules import adjacent, cloze, keyphrase
+from trainer.prose_rules import adjacent, cloze, detail, keyphrase
 from trainer.question_rules import question, ticket
 from trainer.table_rules import table_row
 
@@ -26,7 +26,7 @@ __all__ = ["HEADING_RULES", "NEEDS", "RULES", "mine", "seed_chunks"]
 MIN_ANCHOR_CHARS = 3
 MAX_ANCHOR_CHARS = 300
 MIN_POSITIVE_WORDS = 3
-TEXT_RULES = ("cloze", "adjacent")
+TEXT_RULES = ("cloze", "detail", "adjacent")
 """The rules whose anchor is text of a document, which may be long."""
 
 HEADING_RULES = ("heading", "heading_path", "question", "title")
@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {
     "heading": heading,
     "heading_path": heading_path,
     "title": title,
+    "detail": detail,
     "cloze": cloze,
     "keyphrase": keyphrase,
     "adjacent": adjacent,
@@ -60,6 +61,7 @@ NEEDS: Mapping[str, str] = {
     "heading": "headings with text under them",
     "heading_path": "headings under headings or titles",
     "title": "documents of several sections with telling titles",
+    "detail": 'headings that many documents have ("Examples", "Options") beside what they belong to',
     "cloze": "paragraphs of several sentences",
     "keyphrase": "passages of words",
     "adjacent": "documents of several passages",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from random import Random
 
@@ -9,10 +10,14 @@ from trainer.material import Material
 from trainer.pairs import SENTENCE_END, Pair, on_one_line, pair_of
 from trainer.pseudo_queries import key_phrases
 
-__all__ = ["adjacent", "cloze", "keyphrase"]
+__all__ = ["adjacent", "cloze", "detail", "keyphrase"]
 
 CLOZE_A_PASSAGE = 1
 CLOZE_WORDS = (8, 45)
+DETAILS_A_SECTION = 2
+# "- ", "3. ", and the number of what is reported: "- CVE-2005-2498: ".
+_MARKED = re.compile(r"\n(?=\s*(?:[-*+•]|\d+[.)])\s)")
+_MARK = re.compile(r"^\s*(?:(?:[-*+•]|\d+[.)])\s+)?(?:[A-Za-z]{1,12}-\d[\w.-]*:\s+)?")
 MIN_KEY_WORDS = 3
 CLOSING_SENTENCES = 2
 
@@ -26,6 +31,29 @@ def cloze(material: Material, place: int, generator: Random) -> Iterator[Pair]:
             continue
         for sentence in generator.sample(fitting, min(CLOZE_A_PASSAGE, len(fitting))):
             yield pair_of(material, sentence, passage, "cloze", remove=sentence)
+
+
+def detail(material: Material, place: int, generator: Random) -> Iterator[Pair]:
+    """A sentence under a heading that tells nothing of its own ("Examples") → the opening of what that is part of.
+
+    Who asks about a thing describes a case of it more often than they name it, and it is its examples, options and
+    consequences that read like that. What links elsewhere is of something else. (Pairs of spans of one document:
+    Izacard et al., Unsupervised dense information retrieval with contrastive learning, TMLR 2022; here headings say
+    which spans are about one thing.)
+    """
+    opening = material.openings[place]
+    if opening == place:
+        return
+    fitting = [
+        part
+        for block in material.sections[place].blocks
+        if block.kind not in ("code", "table")
+        for line in _MARKED.split(block.text)
+        for part in SENTENCE_END.split(on_one_line(_MARK.sub("", line)))
+        if CLOZE_WORDS[0] <= len(part.split()) <= CLOZE_WORDS[1] and "](" not in part
+    ]
+    for sentence in generator.sample(fitting, min(DETAILS_A_SECTION, len(fitting))):
+        yield pair_of(material, sentence, material.passages_of[opening][0], "detail", remove=sentence)
 
 
 def adjacent(material: Material, place: int, generator: Random) -> Iterator[Pair]:

@@ -112,6 +112,40 @@ def test_sentences_that_define_nothing_give_no_term(tmp_path: Path, sentence: st
     assert mined(tmp_path, "definition", a_md=f"# Pumps\n\n{sentence}\n") == {}
 
 
+def fault(name: str) -> str:
+    return f"""# {name} fault
+
+The {name} lets in what it should keep out.
+
+## Seen in the field
+
+- X-{len(name)}: A plant in the north lost water through its {name} for a whole week.
+- See [the {name} of another make](other.md), which is told of there in more words.
+
+```
+the {name} is what this code here is all about, in many words
+```
+
+## Changing a {name}
+
+Loosen the four bolts around it and lift it with both of your hands.
+"""
+
+
+def test_what_stands_under_a_heading_of_many_documents_points_to_what_it_is_part_of(tmp_path: Path) -> None:
+    names = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
+    found = mined(tmp_path, "detail", **{f"{name}_md": fault(name) for name in names})
+    assert set(found) == {f"A plant in the north lost water through its {name} for a whole week." for name in names}
+    for anchor, positive in found.items():
+        name = next(name for name in names if name in anchor)
+        assert positive == f"{name} fault\nThe {name} lets in what it should keep out."
+
+
+def test_where_headings_tell_sections_apart_nothing_is_a_detail(tmp_path: Path) -> None:
+    few = {f"{name}_md": fault(name) for name in ("valve", "seal", "gasket")}
+    assert mined(tmp_path, "detail", **few) == {}
+
+
 def test_the_sections_of_a_ticket_pair_the_trouble_with_what_helped(tmp_path: Path) -> None:
     found = mined(tmp_path, "ticket", ticket_md=TICKETS)
     assert list(found) == ["The display stays dark after a power cut. It worked before."]
