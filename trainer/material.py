@@ -242,7 +242,7 @@ def gather(
 
 
 def strip_identifiers(heading: str) -> str:
-    """A heading without the code, number or manual page's name before it, the code in brackets and the stop after it."""
+    """A heading without the code, number or manual page before it, the code in brackets and the stop after it."""
     match = _PAGE.match(heading) or leading(heading)
     stripped = _TRAILING.sub("", heading[match.end() :] if match else _ENUMERATED.sub("", heading))
     return stripped.strip(" \t-–—•*:;").rstrip(".") or heading
