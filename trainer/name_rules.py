@@ -12,13 +12,19 @@ from trainer.pairs import SENTENCE_END, Pair, on_one_line, pair_of
 
 __all__ = ["alias", "cross_reference", "definition"]
 
+_ALIAS_LABEL = (
+    r"(?:also (?:called|known as|named|written)|(?:alternat(?:iv)?e|other|former) (?:names?|terms?)"
+    r"|synonyms?|alias(?:es)?|a\.?k\.?a\.?|abbreviations?|acronyms?)"
+)
 # The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
 _ALIAS_LIST = re.compile(
-    r"(?:^|(?<=[.;]\s))\W*(?:also (?:called|known as|named|written)|(?:alternative|other|former) (?:names?|terms?)"
-    r"|synonyms?|alias(?:es)?|a\.?k\.?a\.?|abbreviations?|acronyms?)\b\W*?:[ \t*_]*"
+    rf"(?:^|(?<=[.;]\s))\W*{_ALIAS_LABEL}\b\W*?:[ \t*_]*"
     r"(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+_ALIAS_HEADING = re.compile(_ALIAS_LABEL, re.IGNORECASE)
+_BULLETED = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+(.+)$", re.MULTILINE)
+_NAME_ENDS = re.compile(r":\s|\s[-–—]\s")
 _INLINE_ALIAS = re.compile(
     r"[,(]?\s*\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
     r"(?:called|known as|named|referred to as|termed)\s+(?:the\s+)?[\"“*_`]*"
@@ -80,7 +86,15 @@ _CLAUSE_VERB = re.compile(
 
 
 def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
-    """An alternative name in an "Also called: …" list or phrase → the entry, that name left out."""
+    """An alternative name in an "Also called: …" list or phrase, or under such a heading → the entry, without it."""
+    section = material.sections[place]
+    opening = material.openings[place]
+    if opening != place and section.heading and _ALIAS_HEADING.fullmatch(section.heading[-1].strip(" :")):
+        for item in _BULLETED.findall(section.text):
+            name = _NAME_ENDS.split(item)[0].strip(' *_`"“”')
+            if _is_name(name, INLINE_WORDS):
+                yield pair_of(material, name, material.passages_of[opening][0], "alias", remove=name)
+        return
     for passage in material.passages_of[place]:
         text = material.passages[passage].text
         for name in _listed_aliases(text):
@@ -158,7 +172,7 @@ def _listed_aliases(text: str) -> Iterator[str]:
         names = match["list"].strip()
         if not names and number + 1 < len(paragraphs):
             names = paragraphs[number + 1]
-        if bullets := re.findall(r"^\s*(?:[-*+•]|\d+[.)])\s+(.+)$", names, re.MULTILINE):
+        if bullets := _BULLETED.findall(names):
             yield from (bullet.strip() for bullet in bullets)
         else:
             separator = ";" if ";" in names else "|" if "|" in names else ","

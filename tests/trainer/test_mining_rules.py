@@ -141,6 +141,15 @@ def test_what_stands_under_a_heading_of_many_documents_points_to_what_it_is_part
         assert positive == f"{name} fault\nThe {name} lets in what it should keep out."
 
 
+def test_names_listed_under_a_heading_of_their_own_point_to_what_they_name(tmp_path: Path) -> None:
+    names = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
+    listed = "## Alternate terms\n\n- **{0} leak**: as it is known in the south\n- drip of the {0} - rare\n- {0}s\n"
+    pages = {f"{name}_md": fault(name) + "\n" + listed.format(name) for name in names}
+    found = mined(tmp_path, "alias", **pages)
+    assert set(found) == {said for name in names for said in (f"{name} leak", f"drip of the {name}", f"{name}s")}
+    assert found["drip of the seal"] == "seal fault\nThe seal lets in what it should keep out."
+
+
 def test_where_headings_tell_sections_apart_nothing_is_a_detail(tmp_path: Path) -> None:
     few = {f"{name}_md": fault(name) for name in ("valve", "seal", "gasket")}
     assert mined(tmp_path, "detail", **few) == {}
