@@ -30,8 +30,6 @@ __all__ = [
 
 # "IV. Governance", "C. Liability"
 _ENUMERATED = re.compile(r"^\s*(?:[IVXLC]+|[A-Z])[.)]\s+(?=[A-Z])")
-# "tar(1) - an archiving utility": the page's name is the label of what it is about.
-_PAGE = re.compile(r"^\s*\S+\(\d\w*\)\s+[-–—]\s+(?=\S)")
 _TRAILING = re.compile(rf"\s*[(\[](?:{IDENTIFIER})[)\]]\s*$")
 _WORDS = re.compile(r"\w+")
 _TELLING = re.compile(r"\b[^\W\d_]{3,40}(?:['-][^\W\d_]{1,40})*\b")
@@ -242,8 +240,8 @@ def gather(
 
 
 def strip_identifiers(heading: str) -> str:
-    """A heading without the code, number or manual page before it, the code in brackets and the stop after it."""
-    match = _PAGE.match(heading) or leading(heading)
+    """A heading without the code or number it starts with, the code in brackets and the stop it ends with."""
+    match = leading(heading)
     stripped = _TRAILING.sub("", heading[match.end() :] if match else _ENUMERATED.sub("", heading))
     return stripped.strip(" \t-–—•*:;").rstrip(".") or heading
 
