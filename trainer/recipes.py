@@ -112,6 +112,7 @@ _STRUCTURE = Recipe(
         "code_symbol",
         "table_row",
         "heading",
+        "detail",
         "synthetic",
     ),
     filler_rules=("cloze",),
@@ -122,7 +123,7 @@ _STRUCTURE = Recipe(
     hard_negatives=1,
     false_negative_mask=True,
     max_tokens=64,
-    averages=(1.0, 0.7, 0.5),
+    averages=(1.0, 0.7, 0.5, 0.3),
 )
 
 ARMS: tuple[Recipe, ...] = (
