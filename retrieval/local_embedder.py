@@ -371,8 +371,8 @@ def tokenizer_json(tokenizer: Any) -> str:
     return _without_use(backend.to_str())
 
 
-# A vocabulary of 250,000 words takes a second, and is asked for by each embedder made of one model.
-@lru_cache(maxsize=2)
+# A vocabulary of 250,000 words takes a second, and every embedder that is made of a model asks for it.
+@lru_cache(maxsize=1)
 def _without_use(described: str) -> str:
     return json.dumps({**json.loads(described), "truncation": None, "padding": None}, sort_keys=True)
 

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from retrieval.dehyphenation import dehyphenated
 from retrieval.slicing import STEPS, Slicer
 from retrieval.structure import Block, Section
 
-__all__ = ["Passage", "TokenCounter", "cut", "cut_all", "passage_id", "rejoined"]
+__all__ = ["Passage", "TokenCounter", "cut", "cut_all", "passage_id"]
 
 LONGEST_TOKEN = 40
 """Characters. A text with more of them a token (base64 may be one unknown word) counts as if it had not."""
 SEPARATOR = 2
 """Tokens that may stand between two headings, or a heading and the text."""
-
-_PARTED = re.compile(r"(?<=[^\W\d_])[\u2010\u00ad]\n[ \t]*(?=[^\W\d_])")
-_HYPHENED = re.compile(r"(?<=[^\W\d_])\u2010(?=[^\W\d_])")
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
 
@@ -61,15 +58,6 @@ class Passage:
         """The headings that are embedded with the text, outermost first, "" for none; see `retrieval.heading_share`."""
         own, *enclosing = self.context or _context(self.title, self.heading)
         return " > ".join(heading for heading in (*enclosing, own) if heading)
-
-
-def rejoined(text: str) -> str:
-    """``text`` with words whole that are parted at a line's end, as ``man`` parts them.
-
-    It has hyphens of their own kind for that (U+2010, U+00AD). A text that has one within a line too
-    writes its compounds with it, and may keep it where a line ends.
-    """
-    return text if _HYPHENED.search(text) else _PARTED.sub("", text)
 
 
 def cut(title: str, sections: Sequence[Section], count_tokens: TokenCounter, max_tokens: int) -> list[Passage]:
@@ -147,7 +135,7 @@ def _context(title: str, heading: Sequence[str]) -> tuple[str, ...]:
 
 
 def _embedded(text: str, context: Sequence[str], called: Sequence[str] = ()) -> str:
-    text = rejoined(text)
+    text = dehyphenated(text)
     names = "; ".join(called)
     lead, *body = (context[0], names, text) if context[0] != text else (text, names)
     return "\n".join(part for part in (lead, *body, " > ".join(context[1:])) if part)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from retrieval.dehyphenation import dehyphenated
 from retrieval.passages import Passage
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "named_all",
     "references",
     "referring",
+    "telling_codes",
 ]
 
 _Key = TypeVar("_Key")
@@ -35,10 +37,14 @@ IDENTIFIER = r"(?=[^\s()]*\d)[A-Za-z§]{0,8}[\d][\w.\-/–]*"
 _LEADING = re.compile(
     rf"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?(?P<code>{IDENTIFIER}?)(?P<mark>[:.)])?\s+"
 )
-# "CWE-79: Title", "[ABC-123] Title": a dash makes a code of what else is a name ("COVID-19 vaccines") only where it is
-# set apart.
-_DASHED = r"[A-Za-z]{1,12}[-_:]\d[\w.\-/–]*"
-_LABEL = re.compile(rf"^\s*(?:\[(?P<bracketed>{_DASHED})\]|(?P<plain>{_DASHED}?)(?::|\s+[-–—]))\s+\S")
+# "CWE-79: Title", "[ABC-123] Title", "HP:0000316 – Title": set apart from its heading, and not alone of its series.
+_SERIES = r"(?:[A-Z]{1,10}(?:[-_][A-Z]{1,10}){0,2}[-_](?=\d)|[A-Z]{1,10}:(?=\d{4}))"
+_LABEL = re.compile(
+    rf"^\s*(?:\[(?P<bracketed>{_SERIES}\d[\w.\-/–]*)\]|(?P<plain>{_SERIES}\d[\w.\-/–]*?)(?::|\s+[-–—]))\s+\S"
+)
+_LEADING_SERIES = re.compile(_SERIES, re.IGNORECASE)
+SERIES = 3
+"""So many codes of a series lead headings, or none of them is a code: COVID-19 and FY-2024 are names."""
 _GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|and|or|as|for|to|by|with|from|on)\b")
 # A bare number in brackets is a year, a count or a footnote; a code has a letter or a point. Without a blank before
 # the bracket it is what a function is called with.
@@ -61,6 +67,14 @@ def leading_identifier(heading: str) -> str:
         return label["bracketed"] or label["plain"]
     match = leading(heading)
     return match["code"].rstrip(".") if match else ""
+
+
+def telling_codes(codes: Iterable[str]) -> set[str]:
+    """Those of ``codes``, in lower case, that are codes: one with a dash has others of its series beside it."""
+    different = {code for code in codes if code}
+    series = {code: match[0] for code in different if (match := _LEADING_SERIES.match(code))}
+    sizes = Counter(series.values())
+    return {code for code in different if code not in series or sizes[series[code]] >= SERIES}
 
 
 def references(text: str) -> Iterator[tuple[str, str]]:
@@ -97,15 +111,16 @@ def referring(passages: Sequence[Passage]) -> Iterator[Referring]:
         first = passage.heading not in begun
         begun.add(passage.heading)
         code = leading_identifier(passage.heading[-1]).casefold() if first and passage.heading else ""
-        yield Referring((passage.document_id, passage.heading), code, tuple(references(passage.text)))
+        yield Referring((passage.document_id, passage.heading), code, tuple(references(dehyphenated(passage.text))))
 
 
 def called(found: Iterable[tuple[_Key, Referring]]) -> dict[_Key, list[str]]:
     """What others call the passages whose code no other section has, the commonest name first."""
     everything = list(found)
     coded: dict[str, list[tuple[_Key, Referring]]] = defaultdict(list)
+    codes = telling_codes(item.code for _, item in everything)
     for key, item in everything:
-        if item.code:
+        if item.code in codes:
             coded[item.code].append((key, item))
     names: dict[_Key, Counter[str]] = defaultdict(Counter)
     for _, item in everything:

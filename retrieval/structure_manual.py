@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from retrieval.dehyphenation import dehyphenated
 from retrieval.structure import Block, Heading
 from retrieval.structure_text import paragraph
 
@@ -42,9 +43,9 @@ def title(text: str) -> str:
         if not line.strip() or not line[0].isspace():
             break
         own.append(line.strip())
-    # A word parted at the end of a line has a hyphen of its own kind there.
-    said = _ABOUT.fullmatch(" ".join(own).replace("‐ ", ""))
-    names = said["names"] if said else " ".join(own)
+    whole = " ".join(dehyphenated("\n".join(own)).split("\n"))
+    said = _ABOUT.fullmatch(whole)
+    names = said["names"] if said else whole
     first = names.split(",")[0].strip()
     page, number = name[: name.rindex("(")], name[name.rindex("(") :]
     called = f"{first if first.casefold() == page.casefold() else page}{number}"

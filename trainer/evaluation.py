@@ -12,7 +12,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -232,7 +232,7 @@ class Judge:
     ) -> tuple[Unit, ...]:
         lexical = self.lexical[place]
         if mode == "lexical":
-            numbers = lexical[0].tolist()
+            numbers: Iterable[int] = lexical[0].tolist()
         else:
             assert dense is not None, "dense candidates are needed to judge this mode"
             numbers = dense[place][0].tolist()
@@ -244,10 +244,10 @@ class Judge:
                     fused, _ = refine(fused, scores, dense.finer(place, fused[:DEPTH].tolist()), SHARE)
                 # What is served ends here; a tail of both sides in turns keeps MAP and Recall@50 from ending too.
                 tail = zip_longest(dense[place][0][rest].tolist(), lexical[0][rest].tolist())
-                numbers = [*fused.tolist(), *(number for turn in tail for number in turn if number is not None)]
+                numbers = chain(fused.tolist(), (number for turn in tail for number in turn if number is not None))
         return tuple(self._first_passages(self.questions[place], numbers, units))
 
-    def _first_passages(self, question: Question, numbers: Sequence[int], count: int) -> dict[Unit, int]:
+    def _first_passages(self, question: Question, numbers: Iterable[int], count: int) -> dict[Unit, int]:
         by_section = any(unit not in self._known_documents for unit in question.relevant)
         found: dict[Unit, int] = {}
         for number in numbers:

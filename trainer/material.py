@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 
 from retrieval.console import Progress, silent
+from retrieval.dehyphenation import dehyphenated
 from retrieval.documents import CODE, Document, Skipped, read_all, require_documents
 from retrieval.passages import Passage, TokenCounter, cut_all
-from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all
+from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all, telling_codes
 from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
 
@@ -82,7 +83,8 @@ class Material:
         for place, section in enumerate(self.sections):
             if section.heading and (identifier := leading_identifier(section.heading[-1])):
                 found[identifier.casefold()].append(place)
-        return {identifier: places[0] for identifier, places in found.items() if len(places) == 1}
+        codes = telling_codes(found)
+        return {code: places[0] for code, places in found.items() if len(places) == 1 and code in codes}
 
     @cached_property
     def generic_headings(self) -> frozenset[str]:
@@ -187,7 +189,7 @@ class Material:
         for place, name in enumerate(self.named_by):
             if self.sections[place].blocks and self.passages_of[place]:
                 first.setdefault(name, place)
-        return tuple(first.get(name, place) for place, name in enumerate(self.named_by))
+        return tuple(min(place, first.get(name, place)) for place, name in enumerate(self.named_by))
 
     @cached_property
     def targets(self) -> tuple[int, ...]:
@@ -234,9 +236,14 @@ def gather(
         cuts = named_all(cuts)
     for (_, found), some in zip(titled, cuts, strict=True):
         section_of += [len(all_sections) + place for place in _places(found, some)]
-        all_sections += found
-        passages += some
+        # Here, once: no rule has to think of words that a line's end parts.
+        all_sections += map(_dehyphenated, found)
+        passages += (replace(passage, text=dehyphenated(passage.text)) for passage in some)
     return Material(tuple(documents), tuple(all_sections), tuple(passages), tuple(section_of), tuple(skipped))
+
+
+def _dehyphenated(section: Section) -> Section:
+    return replace(section, blocks=tuple(replace(block, text=dehyphenated(block.text)) for block in section.blocks))
 
 
 def strip_identifiers(heading: str) -> str:

@@ -8,23 +8,22 @@ from random import Random
 
 from retrieval.references import references
 from trainer.material import Material, is_code, words_of
-from trainer.pairs import SENTENCE_END, Pair, on_one_line, pair_of
+from trainer.pairs import SENTENCE_END, Pair, pair_of
 
 __all__ = ["alias", "cross_reference", "definition"]
 
-_ALIAS_LABEL = (
-    r"(?:also (?:called|known as|named|written)|(?:alternat(?:iv)?e|other|former) (?:names?|terms?)"
-    r"|synonyms?|alias(?:es)?|a\.?k\.?a\.?|abbreviations?|acronyms?)"
-)
+_SAME = r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonyms?|alias(?:es)?|a\.?k\.?a\.?"
 # The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
 _ALIAS_LIST = re.compile(
-    rf"(?:^|(?<=[.;]\s))\W*{_ALIAS_LABEL}\b\W*?:[ \t*_]*"
+    rf"(?:^|(?<=[.;]\s))\W*(?:{_SAME}|(?:other|former) (?:names?|terms?)|abbreviations?|acronyms?)\b\W*?:[ \t*_]*"
     r"(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
-_ALIAS_HEADING = re.compile(_ALIAS_LABEL, re.IGNORECASE)
-_BULLETED = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+(.+)$", re.MULTILINE)
+# Under "Abbreviations" stand those of all that a document says, not of what it is about.
+_ALIAS_HEADING = re.compile(_SAME, re.IGNORECASE)
+_BULLETED = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+(.+)$", re.MULTILINE)
 _NAME_ENDS = re.compile(r":\s|\s[-–—]\s")
+_NO_ALIAS = frozenset(("none", "n/a", "not applicable", "unknown"))
 _INLINE_ALIAS = re.compile(
     r"[,(]?\s*\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
     r"(?:called|known as|named|referred to as|termed)\s+(?:the\s+)?[\"“*_`]*"
@@ -90,11 +89,10 @@ def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     section = material.sections[place]
     opening = material.openings[place]
     if opening != place and section.heading and _ALIAS_HEADING.fullmatch(section.heading[-1].strip(" :")):
-        for item in _BULLETED.findall(section.text):
-            name = _NAME_ENDS.split(item)[0].strip(' *_`"“”')
-            if _is_name(name, INLINE_WORDS):
+        for item in _names_in(section.text):
+            name = _NAME_ENDS.split(item)[0].strip(' *_`"“”.')
+            if _is_name(name, INLINE_WORDS) and "](" not in item and name.casefold() not in _NO_ALIAS:
                 yield pair_of(material, name, material.passages_of[opening][0], "alias", remove=name)
-        return
     for passage in material.passages_of[place]:
         text = material.passages[passage].text
         for name in _listed_aliases(text):
@@ -137,11 +135,11 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     if all(block.kind == "code" for block in section.blocks):
         return
     for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in SENTENCE_END.split(on_one_line(paragraph)):
+        for sentence in SENTENCE_END.split(" ".join(paragraph.split())):
             if match := _MEANS.match(_LABEL.sub("", sentence)):
                 yield match["quoted"] or match["plain"], match["meaning"]
     if opens and section.blocks[0].kind == "paragraph":
-        first = SENTENCE_END.split(on_one_line(section.blocks[0].text))[0]
+        first = SENTENCE_END.split(" ".join(section.blocks[0].text.split()))[0]
         if match := _IS_A.match(_LABEL.sub("", first)):
             yield match["quoted"] or match["plain"], match["meaning"]
     entries = [_MARKED_ENTRY]
@@ -172,9 +170,14 @@ def _listed_aliases(text: str) -> Iterator[str]:
         names = match["list"].strip()
         if not names and number + 1 < len(paragraphs):
             names = paragraphs[number + 1]
-        if bullets := _BULLETED.findall(names):
-            yield from (bullet.strip() for bullet in bullets)
-        else:
-            separator = ";" if ";" in names else "|" if "|" in names else ","
-            first = names.split("\n\n")[0]
-            yield from (name.strip().rstrip(".") for name in " ".join(first.split()).split(separator))
+        yield from _names_in(names)
+
+
+def _names_in(listed: str) -> Iterator[str]:
+    """The items of a list, or of the first paragraph, in which they are set apart by semicolons, bars or commas."""
+    if bullets := _BULLETED.findall(listed):
+        yield from (bullet.strip() for bullet in bullets)
+    else:
+        separator = ";" if ";" in listed else "|" if "|" in listed else ","
+        first = listed.split("\n\n")[0]
+        yield from (name.strip().rstrip(".") for name in " ".join(first.split()).split(separator))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
-from retrieval.passages import Passage, rejoined
+from retrieval.passages import Passage
 from trainer.material import Material, normalise, strip_identifiers
 
-__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "on_one_line", "pair_of", "says"]
+__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "pair_of", "says"]
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
 
@@ -74,16 +74,18 @@ def pair_of(
     return Pair(" ".join(anchor.split()), positive, rule, material.section_of[place], place, passage.document_id)
 
 
-def masked_text(passage: Passage, remove: str, headings: Iterable[str] = ()) -> str:
-    """A passage's embedded text less ``remove``, what says ``headings``, and all that others call it."""
+def masked_text(passage: Passage, removed: Iterable[str], headings: Iterable[str] = ()) -> str:
+    """A passage's embedded text less all of ``removed``, what says ``headings``, and all that others call it."""
     for said in headings:
         passage = _without_heading(passage, said)
-    return replace(passage, text=_without(passage.text, remove), called=()).embedded_text
+    for words in removed:
+        passage = replace(passage, text=_without(passage.text, words))
+    return replace(passage, called=()).embedded_text
 
 
 def _without(text: str, words: str) -> str:
     """``text`` on one line, less ``words``, case and spacing set aside, and the comma after them."""
-    body, gone = on_one_line(text), " ".join(words.split())
+    body, gone = " ".join(text.split()), " ".join(words.split())
     folded, key = body.lower(), gone.lower()
     if not gone or key not in folded or len(folded) != len(body):
         return body
@@ -100,11 +102,6 @@ def _without(text: str, words: str) -> str:
         at = end
     kept.append(body[start:])
     return " ".join(part for part in (kept[0], *(_AFTER.sub("", part, count=1) for part in kept[1:])) if part).strip()
-
-
-def on_one_line(text: str) -> str:
-    """``text`` on one line, each word whole, one blank apart."""
-    return " ".join(rejoined(text).split())
 
 
 def says(heading: str, said: str) -> bool:

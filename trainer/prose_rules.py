@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from random import Random
 
-from trainer.material import Material
-from trainer.pairs import SENTENCE_END, Pair, on_one_line, pair_of
+from trainer.material import Material, generic_form, is_code
+from trainer.pairs import SENTENCE_END, Pair, pair_of
 from trainer.pseudo_queries import key_phrases
 
 __all__ = ["adjacent", "cloze", "detail", "keyphrase"]
@@ -16,7 +16,7 @@ CLOZE_A_PASSAGE = 1
 CLOZE_WORDS = (8, 45)
 DETAILS_A_SECTION = 2
 # "- ", "3. ", and the number of what is reported: "- CVE-2005-2498: ".
-_MARKED = re.compile(r"\n(?=\s*(?:[-*+•]|\d+[.)])\s)")
+_MARKED = re.compile(r"\n(?=[ \t]*(?:[-*+•]|\d+[.)])\s)")
 _MARK = re.compile(r"^\s*(?:(?:[-*+•]|\d+[.)])\s+)?(?:[A-Za-z]{1,12}-\d[\w.-]*:\s+)?")
 MIN_KEY_WORDS = 3
 CLOSING_SENTENCES = 2
@@ -25,7 +25,7 @@ CLOSING_SENTENCES = 2
 def cloze(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """A sentence → the rest of its passage (the inverse cloze task; Lee, Chang and Toutanova, ACL 2019)."""
     for passage in material.passages_of[place]:
-        sentences = SENTENCE_END.split(on_one_line(material.passages[passage].text))
+        sentences = SENTENCE_END.split(" ".join(material.passages[passage].text.split()))
         fitting = [part for part in sentences if CLOZE_WORDS[0] <= len(part.split()) <= CLOZE_WORDS[1]]
         if len(sentences) < 2 or not fitting:
             continue
@@ -41,15 +41,20 @@ def detail(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     Izacard et al., Unsupervised dense information retrieval with contrastive learning, TMLR 2022; here headings say
     which spans are about one thing.)
     """
-    opening = material.openings[place]
-    if opening == place:
+    section, opening = material.sections[place], material.openings[place]
+    above = material.sections[opening].heading
+    own = bool(section.heading) and generic_form(section.heading[-1]) in material.generic_headings
+    # What is one part of many itself ("Symptoms") is no opening of the others.
+    if opening == place or not own or above and generic_form(above[-1]) in material.generic_headings:
+        return
+    if is_code(material, section):
         return
     fitting = [
         part
-        for block in material.sections[place].blocks
+        for block in section.blocks
         if block.kind not in ("code", "table")
         for line in _MARKED.split(block.text)
-        for part in SENTENCE_END.split(on_one_line(_MARK.sub("", line)))
+        for part in SENTENCE_END.split(" ".join(_MARK.sub("", line).split()))
         if CLOZE_WORDS[0] <= len(part.split()) <= CLOZE_WORDS[1] and "](" not in part
     ]
     for sentence in generator.sample(fitting, min(DETAILS_A_SECTION, len(fitting))):
@@ -64,7 +69,7 @@ def adjacent(material: Material, place: int, generator: Random) -> Iterator[Pair
             return
         first, second = material.passages[passage], material.passages[following]
         if first.document_id == second.document_id:
-            sentences = SENTENCE_END.split(on_one_line(first.text))
+            sentences = SENTENCE_END.split(" ".join(first.text.split()))
             yield pair_of(material, " ".join(sentences[-CLOSING_SENTENCES:]), following, "adjacent")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 from retrieval.errors import QuestionsError
-from trainer.material import Material
+from trainer.material import Material, normalise
 from trainer.mining import HEADING_RULES
 from trainer.near_duplicates import near_duplicate_groups
 from trainer.pairs import Pair, masked_text, says
@@ -78,11 +78,13 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
     """One question a section, its copies included, since each masks its own answer's text.
 
     A question made of a heading is said by all that stands under it, which would be found by that: there it is masked
-    too. One made of a document's title is answered by the document.
+    too. One made of a document's title is answered by the document. A name may be listed in another section under the
+    heading that names both ("Synonyms"): there it is masked too.
     """
     questions: dict[str, Question] = {}
     asked_of: dict[int, Pair] = {}
     said_above: dict[int, list[str]] = defaultdict(list)
+    listed: dict[int, list[str]] = defaultdict(list)
     for pair in pairs:
         if pair.passage in asked_of or pair.anchor in questions:
             continue
@@ -98,12 +100,17 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
                 passage = material.passages[place]
                 if any(says(heading, pair.anchor) for heading in (passage.title, *passage.heading)):
                     said_above[place].append(pair.anchor)
+        if pair.rule == "alias":
+            said = f" {normalise(pair.anchor)} "
+            for place in _passages_beside(material, pair.section):
+                if place not in copies and said in f" {material.normalised[place]} ":
+                    listed[place].append(pair.anchor)
         questions[pair.anchor] = Question(f"mined-{len(questions)}", pair.anchor, units)
         if len(questions) == MAX_MINED_QUESTIONS:
             break
-    places = sorted(asked_of.keys() | said_above.keys())
+    places = sorted(asked_of.keys() | said_above.keys() | listed.keys())
     return list(questions.values()), {
-        place: _masked(material, place, asked_of.get(place), said_above[place]) for place in places
+        place: _masked(material, place, asked_of.get(place), listed[place], said_above[place]) for place in places
     }
 
 
@@ -112,13 +119,20 @@ def _passages_of_documents(material: Material, documents: Sequence[str]) -> list
     return [place for section in sections for place in material.passages_of[section]]
 
 
-def _masked(material: Material, place: int, pair: Pair | None, headings: Sequence[str]) -> str:
-    """The text of a passage less what ``pair`` asks of it, if one does, and less ``headings`` that others ask."""
+def _passages_beside(material: Material, section: int) -> list[int]:
+    """The passages of all sections of the document that the heading which names ``section`` names."""
+    name = material.named_by[section]
+    places = material.sections_of[material.sections[section].document_id]
+    return [place for other in places if material.named_by[other] == name for place in material.passages_of[other]]
+
+
+def _masked(material: Material, place: int, pair: Pair | None, listed: Sequence[str], headings: Sequence[str]) -> str:
+    """The text of a passage less what ``pair`` asks of it, if one does, and less names and headings that others ask."""
     passage = material.passages[place]
     if pair is None:
-        return masked_text(passage, "", headings)
+        return masked_text(passage, listed, headings)
     own = (*passage.heading[-1:], pair.anchor) if pair.rule in HEADING_RULES else ()
-    return masked_text(passage, pair.anchor, (*own, *headings))
+    return masked_text(passage, (pair.anchor, *listed), (*own, *headings))
 
 
 def _document_groups(material: Material) -> dict[str, list[str]]:

@@ -96,6 +96,11 @@ def test_words_parted_at_the_ends_of_lines_are_whole_where_they_are_embedded() -
     assert "re\u2010\n" in whole.text and (whole.first_line, whole.last_line) == (3, 5)
 
 
+def test_a_soft_hyphen_never_belongs_to_the_word() -> None:
+    [found] = passages("a well\u2010known re\u00ad\n  mote host", "text", limit=40)
+    assert found.embedded_text == "a well\u2010known remote host"
+
+
 @pytest.mark.parametrize(
     "kept",
     [

@@ -77,7 +77,10 @@ def test_a_term_before_a_code_in_brackets_is_a_reference(text: str, found: list[
         ("[ABC-123] Login is slow", "ABC-123"),
         ("SOP_12 – Cleaning", "SOP_12"),
         ("HP:0000316: Hypertelorism", "HP:0000316"),
+        ("DOC-HR-001: Leave", "DOC-HR-001"),
         ("COVID-19 vaccines", ""),
+        ("Week-1: a plan", ""),
+        ("Note:1: a remark", ""),
         ("A-10", ""),
     ],
 )
@@ -88,7 +91,14 @@ def test_a_code_leads_its_heading(heading: str, code: str) -> None:
 def test_a_ticket_is_called_what_another_says_before_its_number() -> None:
     login = of("a.md", "[ABC-123] Login is slow", "It takes a minute.")
     other = of("b.md", "[ABC-7] Timeouts", "They come of the frozen sign-in page (ABC-123).")
-    assert named_all([[login], [other]])[0][0].called == ("They come of the frozen sign-in page",)
+    third = of("c.md", "[ABC-8] Colours", "Red is too red.")
+    assert named_all([[login], [other], [third]])[0][0].called == ("They come of the frozen sign-in page",)
+
+
+def test_a_name_with_a_dash_that_stands_alone_is_no_code() -> None:
+    leave = of("a.md", "COVID-19: leave", "Stay at home.")
+    other = of("b.md", "FY-2024: Budget", "Sick pay for patients with pneumonia (COVID-19).")
+    assert named_all([[leave], [other]])[0][0].called == ()
 
 
 def of(document: str, heading: str, text: str) -> Passage:

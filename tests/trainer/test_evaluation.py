@@ -146,7 +146,9 @@ def test_hybrid_ndcg_alone_is_that_of_the_whole_ranking() -> None:
     questions = [Question(f"q{number}", f"word{number % 9}", answers) for number, answers in enumerate(relevant)]
     judge = Judge(passages, [item.text for item in passages], questions, language="none", depth=30)
     vectors = random.normal(size=(120, 8)).astype(np.float32)
-    dense = judge.dense(random.normal(size=(25, 8)).astype(np.float32), vectors)
+    likeness = random.normal(size=(25, 120))
+    asked = random.normal(size=(25, 8)).astype(np.float32)
+    dense = judge.dense(asked, vectors, lambda place, numbers: likeness[place, list(numbers)])
     for weight in (0.0, 0.4):
         whole = judge.score("hybrid", dense, weight, range(3, 25)).ndcg
         assert judge.hybrid_ndcg(dense, weight, range(3, 25)).tolist() == list(whole) and any(whole)

@@ -34,6 +34,7 @@ def test_python_itself_gives_a_set_where_the_user_has_none_and_its_answers_are_n
     found = general_set(workspace_with(tmp_path))
     assert found is not None and found.source == "Python's docstrings"
     assert len(found.questions) == 200 and 200 <= len(found.texts) <= 500
+    forgetting._from_docstrings.cache_clear()
     assert found.questions == general_set(workspace_with(tmp_path)).questions  # type: ignore[union-attr]
     for question in found.questions:
         assert set(question.relevant) <= set(found.texts)

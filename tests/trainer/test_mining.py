@@ -94,7 +94,7 @@ def test_a_heading_that_leads_a_trimmed_context_is_left_out_too() -> None:
     passage = Passage(
         "1", "a.md", "", ("Manual", "Part", "Very long leaf"), "the text", 1, 1, ("Very long leaf", "Part")
     )
-    assert masked_text(passage, "", ["Very long leaf"]) == "the text\nPart"
+    assert masked_text(passage, [], ["Very long leaf"]) == "the text\nPart"
 
 
 def test_a_question_heading_points_to_its_answer(pairs: list[Pair]) -> None:
@@ -136,9 +136,12 @@ def test_a_cloze_anchor_is_a_sentence_that_its_positive_lacks(pairs: list[Pair])
 def test_words_parted_at_the_ends_of_lines_are_whole_in_anchors_and_positives(tmp_path: Path) -> None:
     page = "Telemetry\n=========\n\nThe pump sends its re\u2010\n     adings to a server. "
     page += "Another ser\u2010\n     ver keeps all of them for a week.\n"
-    found = mine(material_of(tmp_path, {"page.txt": page}), ["cloze"])
-    said = {"The pump sends its readings to a server.", "Another server keeps all of them for a week."}
-    assert {found[0].anchor, found[0].positive.removeprefix("Telemetry\n")} == said
+    page += "It is also known as the re\u2010\n     mote monitor.\n"
+    found = mine(material_of(tmp_path, {"page.txt": page}), ["alias", "cloze"])
+    assert found.pop(0).anchor == "remote monitor"
+    sentences = ["The pump sends its readings to a server.", "Another server keeps all of them for a week."]
+    assert found[0].anchor in sentences
+    assert all(said in found[0].positive for said in sentences if said != found[0].anchor)
 
 
 def test_a_heading_that_stands_in_every_document_gives_way_to_what_encloses_it(tmp_path: Path) -> None:

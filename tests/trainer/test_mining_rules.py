@@ -143,11 +143,39 @@ def test_what_stands_under_a_heading_of_many_documents_points_to_what_it_is_part
 
 def test_names_listed_under_a_heading_of_their_own_point_to_what_they_name(tmp_path: Path) -> None:
     names = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
-    listed = "## Alternate terms\n\n- **{0} leak**: as it is known in the south\n- drip of the {0} - rare\n- {0}s\n"
+    listed = (
+        "## Alternate terms\n\n- **{0} leak**: as it is known in the south\n- drip of the {0} - rare\n- {0}s.\n"
+        "- [{0} of another make](other.md)\n\n## Abbreviations\n\n- PPE: what to wear with a {0}\n"
+    )
     pages = {f"{name}_md": fault(name) + "\n" + listed.format(name) for name in names}
     found = mined(tmp_path, "alias", **pages)
     assert set(found) == {said for name in names for said in (f"{name} leak", f"drip of the {name}", f"{name}s")}
     assert found["drip of the seal"] == "seal fault\nThe seal lets in what it should keep out."
+
+
+def test_names_under_such_a_heading_may_be_set_apart_by_commas(tmp_path: Path) -> None:
+    names = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
+    listed = "\n## Synonyms\n\n{0} leak, drip of the {0}\n\nIt is also known as {0} rot.\n"
+    found = mined(tmp_path, "alias", **{f"{name}_md": fault(name) + listed.format(name) for name in names})
+    assert {"seal leak", "drip of the seal", "seal rot"} <= set(found)
+
+
+def test_one_part_of_many_is_no_opening_of_the_others(tmp_path: Path) -> None:
+    ticket = "# The {0} fault\n\n## Symptoms\n\nThe {0} drips on the floor.\n\n## Fix\n\n"
+    ticket += "Close the main valve and then replace the {0} with a new one.\n"
+    names = ("seal", "gasket", "rotor", "bearing", "flange", "hose")
+    assert mined(tmp_path, "detail", **{f"{name}_md": ticket.format(name) for name in names}) == {}
+
+
+def test_a_heading_that_stands_twice_in_a_document_has_no_details(tmp_path: Path) -> None:
+    text = "# Pump\n\n## Installation\n\nScrew it down.\n\n## Installation\n\n"
+    assert mined(tmp_path, "detail", a_md=text + "Lead the pipe through the wall to the tank behind it.\n") == {}
+
+
+def test_docstrings_are_no_details_of_the_class_before_them(tmp_path: Path) -> None:
+    code = 'class {0}:\n    """What a {0} is."""\n\n    def run(self):\n        """Run it until all of its parts have stopped."""\n'
+    names = ("Seal", "Gasket", "Rotor", "Bearing", "Flange", "Hose")
+    assert mined(tmp_path, "detail", **{f"{name}_py": code.format(name) for name in names}) == {}
 
 
 def test_where_headings_tell_sections_apart_nothing_is_a_detail(tmp_path: Path) -> None:
