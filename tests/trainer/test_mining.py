@@ -243,6 +243,17 @@ def test_held_out_documents_give_questions_that_their_masked_passages_do_not_hol
             assert f" {normalise(question.text)} " not in f" {normalise(masks[place])} "
 
 
+def test_a_name_listed_beside_what_it_names_does_not_give_the_answer_away(tmp_path: Path) -> None:
+    things = [f"{one}{two}" for one in "abcdefghijk" for two in "lmnopqrstuv"]
+    page = "# Thing {0}\n\nIts {0} is {0}x, {0}y and {0}z.\n\n## Synonyms\n\n- other{0}\n- more {0}w\n"
+    material = material_of(tmp_path, {f"{thing}.md": page.format(thing) for thing in things})
+    _, questions, masks = hold_out(material, mine(material, ["alias"]), seed=3)
+    assert len(questions.all) >= 20
+    for question in questions.all:
+        for place, passage in enumerate(material.passages):
+            assert question.text not in masks.get(place, passage.embedded_text)
+
+
 def test_no_passage_under_the_heading_that_is_asked_says_it_and_a_title_is_answered_by_its_document(
     tmp_path: Path,
 ) -> None:

@@ -173,7 +173,8 @@ def test_a_heading_that_stands_twice_in_a_document_has_no_details(tmp_path: Path
 
 
 def test_docstrings_are_no_details_of_the_class_before_them(tmp_path: Path) -> None:
-    code = 'class {0}:\n    """What a {0} is."""\n\n    def run(self):\n        """Run it until all of its parts have stopped."""\n'
+    code = 'class {0}:\n    """What a {0} is."""\n\n'
+    code += '    def run(self):\n        """Run it until all of its parts have stopped."""\n'
     names = ("Seal", "Gasket", "Rotor", "Bearing", "Flange", "Hose")
     assert mined(tmp_path, "detail", **{f"{name}_py": code.format(name) for name in names}) == {}
 
