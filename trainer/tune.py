@@ -150,7 +150,8 @@ def tune(
     }
     version = register(workspace, embedder.model, record, judged, asked.test, runs)
     unfinished.finish()
-    remember_base_fusion(workspace, embedder.reference, Fusion(base.weight, base.share))
+    chosen_for_base = Fusion(base.weight, base.share)
+    remember_base_fusion(workspace, embedder.reference, chosen_for_base, by_people=real is not None)
     promoted = promote and outcome.verdict == "WIN" and _put_to_use(workspace, version, choices, progress)
     return TuneReport(
         recipe=recipe.name,

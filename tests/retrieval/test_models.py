@@ -81,6 +81,18 @@ def test_what_was_chosen_of_its_search_belongs_to_its_model(workspace: Workspace
     assert tuned_fusion(workspace, "acme/other") == Fusion(None, 0.0)
 
 
+def test_mined_questions_do_not_overrule_what_those_of_people_chose(workspace: Workspace) -> None:
+    def remembered(fusion: Fusion, by_people: bool) -> Fusion:
+        remember_base_fusion(workspace, "acme/base-model", fusion, by_people=by_people)
+        return tuned_fusion(workspace, "base")
+
+    assert remembered(Fusion(0.5, 0.0), False) == Fusion(0.5, 0.0)
+    assert remembered(Fusion(0.6, 0.0), False) == Fusion(0.6, 0.0)
+    assert remembered(Fusion(0.7, 0.4), True) == Fusion(0.7, 0.4)
+    assert remembered(Fusion(0.5, 0.0), False) == Fusion(0.7, 0.4)
+    assert remembered(Fusion(0.2, 0.1), True) == Fusion(0.2, 0.1)
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
