@@ -51,7 +51,7 @@ def heading_path(material: Material, place: int, generator: Random) -> Iterator[
     if not section.heading or not section.blocks or is_code(material, section):
         return
     leaf = strip_identifiers(section.heading[-1])
-    numbered = generic_form(leaf) in material.generic_headings and _NUMBERED.search(leaf)
+    numbered = material.is_generic(leaf) and _NUMBERED.search(leaf)
     parent = _parent(material, place)
     if not parent or numbered or is_question(leaf) or is_question(parent) or _alike(leaf, parent):
         return
@@ -70,7 +70,7 @@ def title(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         return
     name = material.document_by_id[section.document_id].title
     words = set(words_of(name))
-    if generic_form(name) in material.generic_headings or len(words) < TITLE_WORDS or is_question(name):
+    if material.is_generic(name) or len(words) < TITLE_WORDS or is_question(name):
         return
     anchor = strip_identifiers(name)
     others = [
@@ -101,6 +101,6 @@ def _parent(material: Material, place: int) -> str:
     section = material.sections[place]
     own = normalise(section.heading[-1])
     for above in (*reversed(section.heading[:-1]), material.document_by_id[section.document_id].title):
-        if generic_form(above) and generic_form(above) not in material.generic_headings and normalise(above) != own:
+        if generic_form(above) and not material.is_generic(above) and normalise(above) != own:
             return strip_identifiers(above)
     return ""

@@ -99,6 +99,10 @@ class Material:
                     documents[key[0]] += 1
         return frozenset(form for form, count in documents.items() if count > self._many_documents)
 
+    def is_generic(self, heading: str) -> bool:
+        """Whether a heading is one of `generic_headings`, whatever its numbers."""
+        return generic_form(heading) in self.generic_headings
+
     @property
     def _many_documents(self) -> float:
         return max(GENERIC_DOCUMENTS, GENERIC_SHARE * len(self.documents))
@@ -175,7 +179,7 @@ class Material:
                 (
                     depth
                     for depth in range(len(section.heading), 0, -1)
-                    if generic_form(section.heading[depth - 1]) not in self.generic_headings
+                    if not self.is_generic(section.heading[depth - 1])
                 ),
                 0,
             )
@@ -257,7 +261,7 @@ def informative_heading(material: Material, section: Section) -> str:
     """The innermost heading that is this section's own, or its document's title, without codes; may be ""."""
     title = material.document_by_id[section.document_id].title
     for heading in (*reversed(section.heading), title):
-        if generic_form(heading) not in material.generic_headings and _WORDS.search(heading):
+        if not material.is_generic(heading) and _WORDS.search(heading):
             return strip_identifiers(heading)
     return ""
 

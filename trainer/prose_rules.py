@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
-from trainer.material import Material, generic_form, is_code
+from trainer.material import Material, is_code
 from trainer.pairs import SENTENCE_END, Pair, pair_of
 from trainer.pseudo_queries import key_phrases
 
@@ -42,12 +42,11 @@ def detail(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     which spans are about one thing.)
     """
     section, opening = material.sections[place], material.openings[place]
-    above = material.sections[opening].heading
-    own = bool(section.heading) and generic_form(section.heading[-1]) in material.generic_headings
-    # What is one part of many itself ("Symptoms") is no opening of the others.
-    if opening == place or not own or above and generic_form(above[-1]) in material.generic_headings:
+    if opening == place or is_code(material, section):
         return
-    if is_code(material, section):
+    # What is one part of many itself ("Symptoms") is no opening of the others.
+    above = material.sections[opening].heading
+    if not any(map(material.is_generic, section.heading[-1:])) or any(map(material.is_generic, above[-1:])):
         return
     fitting = [
         part

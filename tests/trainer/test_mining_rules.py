@@ -112,6 +112,10 @@ def test_sentences_that_define_nothing_give_no_term(tmp_path: Path, sentence: st
     assert mined(tmp_path, "definition", a_md=f"# Pumps\n\n{sentence}\n") == {}
 
 
+PARTS = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
+"""As many as make a heading of theirs one that tells nothing."""
+
+
 def fault(name: str) -> str:
     return f"""# {name} fault
 
@@ -133,38 +137,34 @@ Loosen the four bolts around it and lift it with both of your hands.
 
 
 def test_what_stands_under_a_heading_of_many_documents_points_to_what_it_is_part_of(tmp_path: Path) -> None:
-    names = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
-    found = mined(tmp_path, "detail", **{f"{name}_md": fault(name) for name in names})
-    assert set(found) == {f"A plant in the north lost water through its {name} for a whole week." for name in names}
+    found = mined(tmp_path, "detail", **{f"{name}_md": fault(name) for name in PARTS})
+    assert set(found) == {f"A plant in the north lost water through its {name} for a whole week." for name in PARTS}
     for anchor, positive in found.items():
-        name = next(name for name in names if name in anchor)
+        name = next(name for name in PARTS if name in anchor)
         assert positive == f"{name} fault\nThe {name} lets in what it should keep out."
 
 
 def test_names_listed_under_a_heading_of_their_own_point_to_what_they_name(tmp_path: Path) -> None:
-    names = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
     listed = (
         "## Alternate terms\n\n- **{0} leak**: as it is known in the south\n- drip of the {0} - rare\n- {0}s.\n"
         "- [{0} of another make](other.md)\n\n## Abbreviations\n\n- PPE: what to wear with a {0}\n"
     )
-    pages = {f"{name}_md": fault(name) + "\n" + listed.format(name) for name in names}
+    pages = {f"{name}_md": fault(name) + "\n" + listed.format(name) for name in PARTS}
     found = mined(tmp_path, "alias", **pages)
-    assert set(found) == {said for name in names for said in (f"{name} leak", f"drip of the {name}", f"{name}s")}
+    assert set(found) == {said for name in PARTS for said in (f"{name} leak", f"drip of the {name}", f"{name}s")}
     assert found["drip of the seal"] == "seal fault\nThe seal lets in what it should keep out."
 
 
 def test_names_under_such_a_heading_may_be_set_apart_by_commas(tmp_path: Path) -> None:
-    names = ("valve", "seal", "gasket", "rotor", "bearing", "flange")
     listed = "\n## Synonyms\n\n{0} leak, drip of the {0}\n\nIt is also known as {0} rot.\n"
-    found = mined(tmp_path, "alias", **{f"{name}_md": fault(name) + listed.format(name) for name in names})
+    found = mined(tmp_path, "alias", **{f"{name}_md": fault(name) + listed.format(name) for name in PARTS})
     assert {"seal leak", "drip of the seal", "seal rot"} <= set(found)
 
 
 def test_one_part_of_many_is_no_opening_of_the_others(tmp_path: Path) -> None:
     ticket = "# The {0} fault\n\n## Symptoms\n\nThe {0} drips on the floor.\n\n## Fix\n\n"
     ticket += "Close the main valve and then replace the {0} with a new one.\n"
-    names = ("seal", "gasket", "rotor", "bearing", "flange", "hose")
-    assert mined(tmp_path, "detail", **{f"{name}_md": ticket.format(name) for name in names}) == {}
+    assert mined(tmp_path, "detail", **{f"{name}_md": ticket.format(name) for name in PARTS}) == {}
 
 
 def test_a_heading_that_stands_twice_in_a_document_has_no_details(tmp_path: Path) -> None:
@@ -175,8 +175,7 @@ def test_a_heading_that_stands_twice_in_a_document_has_no_details(tmp_path: Path
 def test_docstrings_are_no_details_of_the_class_before_them(tmp_path: Path) -> None:
     code = 'class {0}:\n    """What a {0} is."""\n\n'
     code += '    def run(self):\n        """Run it until all of its parts have stopped."""\n'
-    names = ("Seal", "Gasket", "Rotor", "Bearing", "Flange", "Hose")
-    assert mined(tmp_path, "detail", **{f"{name}_py": code.format(name) for name in names}) == {}
+    assert mined(tmp_path, "detail", **{f"{name}_py": code.format(name.title()) for name in PARTS}) == {}
 
 
 def test_where_headings_tell_sections_apart_nothing_is_a_detail(tmp_path: Path) -> None:
