@@ -24,9 +24,9 @@ __all__ = [
     "leading_identifier",
     "named",
     "named_all",
+    "owners",
     "references",
     "referring",
-    "telling_codes",
 ]
 
 _Key = TypeVar("_Key")
@@ -69,12 +69,22 @@ def leading_identifier(heading: str) -> str:
     return match["code"].rstrip(".") if match else ""
 
 
-def telling_codes(codes: Iterable[str]) -> set[str]:
-    """Those of ``codes``, in lower case, that are codes: one with a dash has others of its series beside it."""
-    different = {code for code in codes if code}
-    series = {code: match[0] for code in different if (match := _LEADING_SERIES.match(code))}
+def owners(coded: Iterable[tuple[_Key, str]]) -> dict[str, _Key]:
+    """Whose each code is, in lower case; "" is none.
+
+    A code that several hold is nobody's, and one with a dash is none unless others of its series are held too.
+    """
+    holders: dict[str, list[_Key]] = defaultdict(list)
+    for key, code in coded:
+        if code:
+            holders[code].append(key)
+    series = {code: match[0] for code in holders if (match := _LEADING_SERIES.match(code))}
     sizes = Counter(series.values())
-    return {code for code in different if code not in series or sizes[series[code]] >= SERIES}
+    return {
+        code: keys[0]
+        for code, keys in holders.items()
+        if len(keys) == 1 and (code not in series or sizes[series[code]] >= SERIES)
+    }
 
 
 def references(text: str) -> Iterator[tuple[str, str]]:
@@ -116,18 +126,13 @@ def referring(passages: Sequence[Passage]) -> Iterator[Referring]:
 
 def called(found: Iterable[tuple[_Key, Referring]]) -> dict[_Key, list[str]]:
     """What others call the passages whose code no other section has, the commonest name first."""
-    everything = list(found)
-    coded: dict[str, list[tuple[_Key, Referring]]] = defaultdict(list)
-    codes = telling_codes(item.code for _, item in everything)
-    for key, item in everything:
-        if item.code in codes:
-            coded[item.code].append((key, item))
+    everything = dict(found)
+    owner = owners((key, item.code) for key, item in everything.items())
     names: dict[_Key, Counter[str]] = defaultdict(Counter)
-    for _, item in everything:
+    for item in everything.values():
         for term, code in item.terms:
-            targets = coded.get(code, ())
-            if len(targets) == 1 and targets[0][1].section != item.section:
-                names[targets[0][0]][term] += 1
+            if code in owner and everything[owner[code]].section != item.section:
+                names[owner[code]][term] += 1
     return {key: sorted(terms, key=lambda term: (-terms[term], term)) for key, terms in names.items()}
 
 

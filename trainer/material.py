@@ -13,7 +13,7 @@ from retrieval.console import Progress, silent
 from retrieval.dehyphenation import dehyphenated
 from retrieval.documents import CODE, Document, Skipped, read_all, require_documents
 from retrieval.passages import Passage, TokenCounter, cut_all
-from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all, telling_codes
+from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all, owners
 from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
 
@@ -79,12 +79,11 @@ class Material:
     @cached_property
     def section_by_identifier(self) -> dict[str, int]:
         """Sections whose heading starts with an identifier (a code, a clause number) no other has."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for place, section in enumerate(self.sections):
-            if section.heading and (identifier := leading_identifier(section.heading[-1])):
-                found[identifier.casefold()].append(place)
-        codes = telling_codes(found)
-        return {code: places[0] for code, places in found.items() if len(places) == 1 and code in codes}
+        return owners(
+            (place, leading_identifier(section.heading[-1]).casefold())
+            for place, section in enumerate(self.sections)
+            if section.heading
+        )
 
     @cached_property
     def generic_headings(self) -> frozenset[str]:
