@@ -126,28 +126,9 @@ def tune(
     anchors = [pair.anchor for pair in fit.pairs]
     outcome, runs = score_test(bench.judge, asked, bench.base, ranked[1], (base, tuned), anchors)
     forgetting = general.compare(elsewhere, general.score(candidate)) if general else None
-    signs = bench.signs(fit.pairs)
-    moved = 1 - float((bench.vectors * vectors).sum(axis=1).mean())
-    findings = diagnose(outcome, fit.log.losses, fit.log.dev, signs, moved, earlier)
-    judged = outcome.record() | {
-        "diagnosis": [asdict(finding) for finding in findings],
-        "pair_signs": asdict(signs),
-        "moved": moved,
-        "forgetting": asdict(forgetting) if forgetting else None,
-        "earlier_versions": earlier,
-    }
+    findings, judged = _judgement(bench, fit, outcome, vectors, earlier, forgetting)
     yields = counted(mined.yields, fit.pairs)
-    record = _training_record(bench, fit, tuned, yields) | {
-        "base_dev": bench.base_score(),
-        "split": SPLITS[real is None],
-        "data": {
-            "documents": len(mined.material.documents),
-            "passages": len(mined.material.passages),
-            "sha256": data,
-        },
-        "choices": choices,
-        "trials": trials,
-    }
+    record = _training_record(bench, fit, tuned, yields, data) | {"choices": choices, "trials": trials}
     version = register(workspace, embedder.model, record, judged, asked.test, runs)
     unfinished.finish()
     chosen_for_base = Fusion(base.weight, base.share)
@@ -229,9 +210,30 @@ def _fusion_notes(bench: Workbench, base: Fused, tuned: Fused) -> Iterator[str]:
         yield f"hybrid search compares its first {DEPTH} candidates token by token, and is judged so"
 
 
-def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yield]) -> dict[str, Any]:
-    """What ``training.json`` says of the base, the pairs and the training."""
-    embedder = bench.embedder
+def _judgement(
+    bench: Workbench,
+    fit: Fit,
+    outcome: Outcome,
+    vectors: NDArray[np.float32],
+    earlier: list[str],
+    forgetting: Forgetting | None,
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Why the run ended as it did, and what ``evaluation.json`` says of it; ``vectors`` are the tuned model's."""
+    signs = bench.signs(fit.pairs)
+    moved = 1 - float((bench.vectors * vectors).sum(axis=1).mean())
+    findings = diagnose(outcome, fit.log.losses, fit.log.dev, signs, moved, earlier)
+    return findings, outcome.record() | {
+        "diagnosis": [asdict(finding) for finding in findings],
+        "pair_signs": asdict(signs),
+        "moved": moved,
+        "forgetting": asdict(forgetting) if forgetting else None,
+        "earlier_versions": earlier,
+    }
+
+
+def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yield], data: str) -> dict[str, Any]:
+    """What ``training.json`` says of the base, the documents, the pairs and the training."""
+    embedder, material, questions = bench.embedder, bench.mined.material, bench.mined.questions
     return {
         "recipe": asdict(fit.recipe),
         "corpus": bench.corpus,
@@ -239,7 +241,10 @@ def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yiel
         "base": embedder.reference,
         "base_fingerprint": embedder.fingerprint,
         "base_licence": base_licence(model_folder(resolve(bench.workspace, embedder.reference))),
+        "base_dev": bench.base_score(),
         "prompts": {side: embedder.model.prompts.get(side, "") for side in ("query", "document")},
+        "split": SPLITS[questions.evidence == MINED_EVIDENCE],
+        "data": {"documents": len(material.documents), "passages": len(material.passages), "sha256": data},
         "leaks": bench.mined.leaks,
         "share_of_tuned_weights": fit.share,
         "lexical_weight": tuned.weight,
