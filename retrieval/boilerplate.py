@@ -23,7 +23,7 @@ RegionKind = Literal["main", "article", "header", "furniture", "consent", "list"
 NAMES = frozenset(
     "nav navbar navigation navheader navfooter topnav sidenav subnav navlinks sidebar sphinxsidebar menu menubar toc "
     "contents tableofcontents breadcrumb breadcrumbs crumbs crumb pagination pager prevnext related social share "
-    "sharing skip footer siteinfo langs languages".split()
+    "sharing skip header footer siteinfo langs languages".split()
 )
 """Words in a class or an id of elements that help to get about a site."""
 CONSENT = re.compile(
@@ -36,6 +36,11 @@ SKIP = re.compile(
     r"(?:content|contents|navigation|search|menu|footer|main)|on this page|in this article|table of contents",
     re.IGNORECASE,
 )
+
+TURNS = frozenset("prev previous next up home top back start contents tableofcontents index first last".split())
+"""What links show that lead from page to page of a book."""
+TURNS_CHARACTERS = 300
+"""So much is beside them at most: the titles of the pages that they lead to."""
 
 LINKS_ONLY = 0.8
 """A list is nothing but links if they make so much of its characters."""
@@ -132,7 +137,8 @@ def content(page: Shown) -> list[Heading | Block]:
     The questions of an FAQ in <details> or <dl> become headings.
     """
     count = len(page.items)
-    furniture = _covered((region for region in page.regions if _is_furniture(region, page)), count)
+    tops = [number for number, item in enumerate(page.items) if isinstance(item, Heading) and item.level == 1]
+    furniture = _covered((region for region in page.regions if _is_furniture(region, page, tops)), count)
     chosen = [True] * count
     for kind, share, enough in (("main", MAIN_SHARE, MAIN_CHARACTERS), ("article", ARTICLE_SHARE, None)):
         within = _covered((region for region in page.regions if region.kind == kind), count)
@@ -157,14 +163,15 @@ def _covered(regions: Iterable[Region], count: int) -> list[bool]:
     return [depth > 0 for depth in accumulate(steps[:count])]
 
 
-def _is_furniture(region: Region, page: Shown) -> bool:
+def _is_furniture(region: Region, page: Shown, tops: Sequence[int]) -> bool:
+    """Whether a region is none of the page's content; ``tops`` are the places of its headings of level 1."""
     start, end = region.closed
     if start.items == end.items:
         return False
     if region.kind == "header":
-        return not _has_title(region, page)
+        return not _has_title(region, page, tops)
     if region.kind == "furniture":
-        return region.linked(MOSTLY_LINKS)
+        return (region.linked(MOSTLY_LINKS) or _turns_pages(region, page)) and not _has_title(region, page, tops)
     if region.kind == "consent":
         few = end.characters - start.characters <= CONSENT_CHARACTERS
         return few and not region.inside_main
@@ -173,12 +180,20 @@ def _is_furniture(region: Region, page: Shown) -> bool:
     return False
 
 
-def _has_title(header: Region, page: Shown) -> bool:
-    """Whether a header at the top of a page has the page's heading and not the site's."""
+def _turns_pages(region: Region, page: Shown) -> bool:
+    """Whether an element leads to the pages before and after, whose titles it may show without a link (DocBook's)."""
+    start, end = region.closed
+    if end.characters - start.characters > TURNS_CHARACTERS or end.links - start.links > len(TURNS):
+        return False
+    shown = [letters for link in page.links[start.links : end.links] if (letters := _letters(link.text))]
+    return bool(shown) and TURNS.issuperset(shown)
+
+
+def _has_title(header: Region, page: Shown, tops: Sequence[int]) -> bool:
+    """Whether what may be the head of a page has the page's heading and not the site's."""
     start, end = header.closed
-    tops = [item.text for item in page.items if isinstance(item, Heading) and item.level == 1]
-    own = [item.text for item in page.items[start.items : end.items] if isinstance(item, Heading) and item.level == 1]
-    return bool(own) and (own == tops or own[0].casefold() == page.title.casefold())
+    own = tops[bisect_left(tops, start.items) : bisect_left(tops, end.items)]
+    return bool(own) and (len(own) == len(tops) or page.items[own[0]].text.casefold() == page.title.casefold())
 
 
 def _leads_into_page(region: Region, page: Shown) -> bool:

@@ -49,7 +49,7 @@ __all__ = [
     "writing",
 ]
 
-FORMAT = 4
+FORMAT = 5
 """The version of everything in a generation's folder.
 
 One of an earlier version is built anew by the next indexing run, from the vectors that are kept; one

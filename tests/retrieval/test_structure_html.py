@@ -30,6 +30,8 @@ SITE = f"""\
 <h2 id="o">Other ways</h2>
 <aside class="note"><p>Cash is welcome.</p></aside>
 <div class="navigation"><a href="1">Previous</a> | <a href="2">Next</a></div>
+<div class="navfooter"><table><tr><td><a href="1">Prev</a><td><a href="/">Up</a></tr>
+<tr><td>The chapter on delivery<td><a href="2">Next »</a></tr></table></div>
 <footer>Nothing here</footer>
 </body></html>
 """
@@ -82,13 +84,24 @@ def test_all_articles_of_a_page_are_read() -> None:
         '<section id="cookies"><p>How to set cookies, and to read them.</p></section>',
         '<section id="contents"><p>What the box contains: a lid, a tray.</p></section>',
         '<main><div class="cookie-notice"><p>A component that shows a notice.</p></div></main>',
-        '<ul><li><a href="a">Alpha</a><li><a href="b">Beta</a><li><a href="c">Gamma</a></ul>',
-        '<div class="toc"><ul><li><a href="a">Alpha</a><li><a href="b">Beta</a></ul></div>',
         '<div role="tabpanel" hidden><p>What the other tab shows.</p></div>',
         '<table class="nav"><tr><td>Sail</td><td>north</td></tr></table>',
+        '<div class="header"><h1><a href="/">The only title</a></h1><p><a href="/">next</a></p></div>',
+        f'<div class="sidebar"><p>{WORDS * 4} <a href="2">Next</a></p></div>',
     ],
 )
 def test_what_only_looks_like_furniture_is_kept(page: str) -> None:
+    assert shown(page)[0] in shown(f"{page}<p>{WORDS}</p>")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<ul><li><a href="a">Alpha</a><li><a href="b">Beta</a><li><a href="c">Gamma</a></ul>',
+        '<div class="toc"><ul><li><a href="a">Alpha</a><li><a href="b">Beta</a></ul></div>',
+    ],
+)
+def test_a_page_of_nothing_but_furniture_is_kept(page: str) -> None:
     assert outline(page) != []
 
 
@@ -152,7 +165,17 @@ def test_elements_that_are_never_closed_lose_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", ["<div class=nav>", "<article>", "<details>", "<main>", "<aside>", "<dl><dt>x?", "<a href=#>x"]
+    "junk",
+    [
+        "<div class=nav>",
+        "<article>",
+        "<details>",
+        "<main>",
+        "<aside>",
+        "<dl><dt>x?",
+        "<a href=#>x",
+        "<div class=nav><h1>x</h1><a href=#>next</a>",
+    ],
 )
 def test_pages_of_nothing_but_furniture_take_no_more_than_their_time(junk: str) -> None:
     outline(junk * 10_000)
