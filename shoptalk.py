@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = command_line.main(args=arguments, prog_name="shoptalk", standalone_mode=False)
     except click.exceptions.Abort:
+        # One more Ctrl-C ends it at once, without a word from whatever has yet to be tidied up.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         click.echo("Stopped.", err=True)
         sys.exit(130)
     except click.ClickException as error:

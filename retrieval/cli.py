@@ -51,6 +51,8 @@ def init(invocation: Invocation, paths: tuple[Path, ...], base_model: str) -> No
     if not paths:
         raise click.UsageError("no documents were named; give their folder with --corpus PATH")
     root = invocation.root.expanduser().resolve()
+    if (folder := Path(base_model).expanduser()).is_dir():
+        base_model = _stored_path(folder, root)
     corpora: dict[str, str] = {}
     for path in paths:
         corpora[_corpus_name(path, corpora)] = _stored_path(path, root)

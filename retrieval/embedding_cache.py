@@ -67,7 +67,7 @@ class EmbeddingCache:
         """Throw a damaged file away and begin another; a locked or unreadable one is not damaged."""
         if isinstance(error, sqlite3.OperationalError):
             raise IndexingError(
-                f"{self._path} cannot be used ({error}); is the disk full, or another process writing it?"
+                f"{self._path} cannot be used ({error}); is it read-only, its disk full, or another process writing it?"
             ) from error
         log.warning("%s is damaged (%s); its vectors are encoded again", self._path, error)
         _remove(self._path)

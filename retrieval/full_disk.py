@@ -18,11 +18,19 @@ _SQLITE_REFUSALS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 
 @contextmanager
-def full_disk_told(index_dir: Path) -> Iterator[None]:
-    """Turn what SQLite, FAISS, tantivy and Python raise over a full disk into one error.
+def full_disk_told(
+    folder: Path, kept: str = "the old index stays", kind: type[ShoptalkError] = IndexingError
+) -> Iterator[None]:
+    """Turn what SQLite, FAISS, tantivy, safetensors and Python raise over a full disk into one error.
+
+    Args:
+        folder: what is written to.
+        kept: what the reader need not fear for.
+        kind: of the error.
 
     Raises:
-        IndexingError: the disk that holds ``index_dir`` is full, or its quota or the process's file size is used up.
+        ShoptalkError: of that ``kind``: the disk that holds ``folder`` is full, or its quota or the process's file size
+            is used up.
     """
     try:
         yield
@@ -32,9 +40,8 @@ def full_disk_told(index_dir: Path) -> Iterator[None]:
         reason = _refusal(error)
         if reason is None:
             raise
-        raise IndexingError(
-            f"the disk of {index_dir} takes no more ({reason}); free some space and run it again; the old index stays"
-        ) from error
+        told = f"the disk of {folder} takes no more ({reason}); free some space and run it again; {kept}"
+        raise kind(told) from error
 
 
 def _refusal(error: Exception) -> str | None:
@@ -43,5 +50,5 @@ def _refusal(error: Exception) -> str | None:
         return strerror(error.errno)
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in _SQLITE_REFUSALS:
         return str(error)
-    # FAISS (RuntimeError) and tantivy (ValueError, OSError without errno) only quote it.
+    # FAISS (RuntimeError), tantivy (ValueError, OSError without errno) and safetensors only quote it.
     return next((strerror(code) for code in _REFUSALS if strerror(code) in str(error)), None)

@@ -25,9 +25,15 @@ def read_queries(file: Path) -> dict[str, dict[str, Any]]:
     for number, line in _lines(file):
         try:
             record = json.loads(line)
-            identifier, text = str(record["_id"]), str(record["text"]).strip()
-        except (ValueError, KeyError, TypeError):
-            raise QuestionsError(f"{file}:{number}: not a JSON object with _id and text") from None
+            identifier, text = str(record["_id"]), record["text"].strip()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise QuestionsError(f"{file}:{number}: not a JSON object with _id and text, a string") from None
+        try:
+            f"{identifier}{text}".encode()
+        except UnicodeEncodeError as error:
+            # JSON can say half of a pair of UTF-16, which is no character.
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise QuestionsError(f"{file}:{number}: {half} is half of a character; leave it out") from None
         if not text:
             raise QuestionsError(f"{file}:{number}: question {identifier!r} has no text")
         if identifier in found:

@@ -18,7 +18,7 @@ from retrieval.console import Progress, silent
 from retrieval.errors import ModelError, first_line
 from retrieval.late_interaction import pack_signs
 from retrieval.model_identity import Identity, model_folder, remember, tokenizer_file
-from retrieval.models import ResolvedModel, resolve
+from retrieval.models import ResolvedModel, resolve, verify_version
 from retrieval.prompts import choose_prompts
 from retrieval.threads import cores, in_threads
 from retrieval.workspace import Workspace
@@ -41,6 +41,8 @@ UNLIMITED_TOKENS = 512
 CPU_BATCH = 16
 MOST_IN_BATCH = 1024
 SPECIAL_TOKENS = 8
+TOKENIZERS = ("tokenizer", "vocab", "spiece", "sentencepiece")
+"""What the names of a tokenizer's files begin with."""
 
 
 def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransformer, str, Compute]:
@@ -73,6 +75,7 @@ def load_model(workspace: Workspace, reference: str) -> tuple[SentenceTransforme
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )
         except Exception as error:  # transformers, huggingface_hub and safetensors raise without a common base
+            verify_version(workspace, resolved.reference)
             raise ModelError(f"model {resolved.reference} could not be loaded: {_why(resolved, error)}") from error
     if _knows_no_word(model.tokenizer):
         raise ModelError(
@@ -344,12 +347,32 @@ def _why(resolved: ResolvedModel, error: Exception) -> str:
                 "its weights are a pickle (pytorch_model.bin), which can run code when it is read; "
                 "save them as safetensors, and put model.safetensors beside it"
             )
+        if damaged := _damaged(folder):
+            return f"{damaged} is damaged or cut short; copy the model there anew"
+        if not any(file.name.startswith(TOKENIZERS) for file in folder.rglob("*")):
+            return "it has no tokenizer; put tokenizer.json beside its weights"
     reason = first_line(error)
     if "trust_remote_code" in str(error):
         return (
             "it brings code of its own, which is not run; if you trust its author, set model.trust_remote_code = true"
         )
     return reason if resolved.is_folder else f"{reason}; is the Hub reachable, and the name right?"
+
+
+def _damaged(folder: Path) -> Path | None:
+    """The first file of a model that is no JSON, or no safetensors, though its name says so."""
+    from safetensors import safe_open
+
+    for file in sorted(folder.rglob("*")):
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            elif file.suffix == ".safetensors":
+                with safe_open(file, "pt"):
+                    pass
+        except Exception:  # safetensors has an error of its own, which is no ValueError
+            return file
+    return None
 
 
 def _countable(embedder: LocalEmbedder, resolved: ResolvedModel) -> bool:

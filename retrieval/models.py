@@ -208,17 +208,24 @@ def changing_models(workspace: Workspace) -> Iterator[None]:
     """Be the one process that changes which model is in use, for the length of the block.
 
     Raises:
-        ModelError: another process is.
+        ModelError: another process is, or nothing can be written there.
     """
     from filelock import FileLock, Timeout
 
-    workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workspace.models_dir / "LOCK", timeout=0)
     try:
-        with FileLock(workspace.models_dir / "LOCK", timeout=0):
-            _sweep(workspace)
-            yield
+        workspace.models_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except Timeout:
         raise ModelError("another process is putting a model to use; wait for it, then try again") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelError(f"{workspace.models_dir} cannot be written to ({reason}); make it writable") from None
+    try:
+        _sweep(workspace)
+        yield
+    finally:
+        lock.release()
 
 
 def add_version(workspace: Workspace, staged: Path) -> ModelVersion:

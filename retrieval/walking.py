@@ -165,7 +165,8 @@ class _Walker:
         """What the repository around ``root`` ignores; nothing where that is ``root`` itself, which was asked for."""
         inside = root
         folders: list[Path] = []
-        while not (inside / ".git").exists():
+        # os.path.exists, since Path.exists raises where the folder may not be read.
+        while not os.path.exists(inside / ".git"):
             if inside == inside.parent:
                 return None
             inside = inside.parent

@@ -6,6 +6,7 @@ environment (``SHOPTALK_<SECTION>_<KEY>``), ``shoptalk.toml``, the default writt
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -592,5 +593,5 @@ def _where(file: Path, text: str, section: str, key: str | None) -> str:
 
 
 def _toml_string(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    # A string of JSON is one of TOML, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -32,17 +32,18 @@ def idle_rules(yields: Sequence[Yield], rules: Collection[str]) -> dict[str, str
     return reasons
 
 
-def advice(material: Material, yields: Sequence[Yield], rules: Collection[str]) -> list[str]:
+def advice(material: Material, yields: Sequence[Yield], rules: Collection[str], wanted: int) -> list[str]:
     """Sentences for whoever owns the documents: how much there is, what is odd, and what would give more.
 
     Args:
         material: what was mined.
         yields: of every rule that was tried.
         rules: the rules of the recipe that is to be trained.
+        wanted: how many pairs a training wants at least.
     """
     pairs = sum(item.silver for item in yields if item.rule in rules)
     idle = idle_rules(yields, NEEDS)
-    sentences = [*_oddities(material, yields, idle), _amount(pairs)]
+    sentences = [*_oddities(material, yields, idle), _amount(pairs, wanted)]
     if pairs < FEW:
         lacking = [NEEDS[rule] for rule in WORTH_WRITING if rule in idle][:NAMED]
         more = f"{'; '.join(lacking)}, none of which it has" if lacking else "more documents of the same kind"
@@ -53,7 +54,9 @@ def advice(material: Material, yields: Sequence[Yield], rules: Collection[str]) 
     return sentences
 
 
-def _amount(pairs: int) -> str:
+def _amount(pairs: int, wanted: int) -> str:
+    if pairs < wanted:
+        return f"{pairs} usable pairs are too few to tune on: {wanted} are wanted (trainer.min_pairs), 1,000 do good."
     if pairs < FEW:
         return f"{pairs} usable pairs are few: below 1,000 a gain is seldom beyond doubt."
     if pairs < SWEET:
@@ -75,7 +78,7 @@ def _oddities(material: Material, yields: Sequence[Yield], idle: Collection[str]
             f"{copies} of {groups.total()} sections say nearly what another one says: such copies add nothing to "
             "learn; check that the corpus holds each document once."
         )
-    if all(rule in idle for rule in NEEDS if rule not in PROSE_RULES):
+    elif all(rule in idle for rule in NEEDS if rule not in PROSE_RULES):
         found.append(
             "No structure was found (headings, titles, questions, names, definitions, tables): only what stands "
             "together in running text can be learned from, which taught little in every comparison so far."

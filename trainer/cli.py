@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from retrieval.console import Duration, Invocation, pass_invocation
-from retrieval.errors import GateRefused
+from retrieval.errors import GateRefused, ShoptalkError
 from trainer.models_cli import version_value
 from trainer.options import corpus_option, questions_option, recipe_option
 
@@ -57,6 +57,11 @@ def tune(
         raise GateRefused(
             f"{report.version.name} is no better than {report.base} beyond doubt ({outcome.verdict}, {outcome.dense}); "
             f"it is kept in {report.version.path}, and not put to use"
+        )
+    if report.obstacle:
+        raise ShoptalkError(
+            f"{report.version.name} won but could not be put to use: {report.obstacle}; "
+            f"then run `shoptalk models promote {report.version.name}`"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from trainer.outcome import Row
 from trainer.questions import MINED_EVIDENCE, check_answers, load_questions
 from trainer.ranking import by_heading_share, rank
 from trainer.runs import Rankings, write_runs
-from trainer.statistics import Change, compare, verdict
+from trainer.statistics import Change, compare, gate, verdict
 
 __all__ = ["Comparison", "compare_models"]
 
@@ -70,6 +70,7 @@ def compare_models(
     missing: list[str] = []
     rows: list[Row] = []
     rankings: dict[str, Rankings] = {}
+    hybrid: dict[str, Scores] = {}
     for place, reference in enumerate(concrete):
         if not (modes := _modes(mode, place)):
             continue
@@ -91,6 +92,7 @@ def compare_models(
             headings = [passage.embedded_heading for passage in material.passages]
             find = by_heading_share(judge, workspace, corpus, embedder, headings, vectors, ranked)
             served = find(served_share(workspace, fusion))
+        found: dict[str, float] = {}
         for name in modes:
             scores = judge.score(name, served if name == "hybrid" else dense, weight)
             change = None if first is None else compare(first.ndcg, scores.ndcg)
@@ -98,14 +100,29 @@ def compare_models(
             shown = weight if name == "hybrid" else None
             rows.append(Row("BM25" if name == "lexical" else reference, name, shown, scores.means(), change))
             rankings[f"{rows[-1].system}-{name}"] = scores.rankings
+            found[name] = rows[-1].means["ndcg@10"]
+            if name == "hybrid":
+                hybrid[reference] = scores
         if dense is not None and reference in versions:
-            record_look(workspace, versions[reference], asked, "evaluate")
+            record_look(workspace, versions[reference], asked, "evaluate", found)
     if runs is not None:
         write_runs(runs, asked, rankings)
-    return Comparison(len(asked), missing, rows, list(_flattered(versions, rows)))
+    served_changes = {
+        reference: compare(hybrid[concrete[0]].ndcg, scores.ndcg)
+        for reference, scores in hybrid.items()
+        if reference != concrete[0]
+    }
+    notes = [
+        f"What is served (hybrid search), {concrete[0]} {change.before:.3f} → {reference} {change.after:.3f}: "
+        f"{change}, {verdict(change)}"
+        for reference, change in served_changes.items()
+    ]
+    return Comparison(len(asked), missing, rows, [*notes, *_flattered(versions, rows, served_changes)])
 
 
-def _flattered(versions: dict[str, ModelVersion], rows: Sequence[Row]) -> Iterator[str]:
+def _flattered(
+    versions: Mapping[str, ModelVersion], rows: Sequence[Row], served: Mapping[str, Change]
+) -> Iterator[str]:
     """Where a version was judged by mined questions, what those said beside what these say."""
     for row in rows:
         version = versions.get(row.system)
@@ -113,10 +130,11 @@ def _flattered(versions: dict[str, ModelVersion], rows: Sequence[Row]) -> Iterat
             continue
         if version.evaluation.get("evidence") == MINED_EVIDENCE and rows[0].system == version.training.get("base"):
             said = Change(**version.evaluation["dense"])
-            differ = "" if verdict(said) == verdict(row.change) else "; the real ones count"
+            found = gate(row.change, served.get(row.system, row.change))
+            differ = "" if version.verdict == found else "; the real ones count"
             yield (
-                f"{version.name} on {said.questions} mined questions: {verdict(said)}, {said}; on these "
-                f"{row.change.questions} real ones: {verdict(row.change)}, {row.change}{differ}"
+                f"{version.name} on {said.questions} mined questions: {version.verdict}, dense {said}; on these "
+                f"{row.change.questions} real ones: {found}, dense {row.change}{differ}"
             )
 
 

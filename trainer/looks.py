@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,13 +27,17 @@ LOOKS = "looks.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One judging of a version: when, by which command, and the marks of the test questions asked."""
+    """One judging of a version: when, by which command, the marks of the test questions asked, and NDCG@10 by mode.
+
+    ``found`` is empty for tune's own look, whose figures are in ``evaluation.json``.
+    """
 
     version: str
     content: str
     when: str
     command: str
     questions: tuple[str, ...]
+    found: dict[str, float] = field(default_factory=dict)
 
 
 def mark(question: Question) -> str:
@@ -72,10 +76,12 @@ def refuse_second_look(workspace: Workspace, version: ModelVersion, questions: S
             )
 
 
-def record_look(workspace: Workspace, version: ModelVersion, questions: Sequence[Question], command: str) -> Look:
-    """Append a look at a version to the record."""
+def record_look(
+    workspace: Workspace, version: ModelVersion, questions: Sequence[Question], command: str, found: dict[str, float]
+) -> Look:
+    """Append a look at a version to the record, with the NDCG@10 it found, by mode."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    look = Look(version.name, _content(version), now, command, tuple(mark(question) for question in questions))
+    look = Look(version.name, _content(version), now, command, tuple(mark(question) for question in questions), found)
     with (workspace.models_dir / LOOKS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(look)) + "\n")
         file.flush()

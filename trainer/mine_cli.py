@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from retrieval.console import Invocation, pass_invocation
+from retrieval.errors import ShoptalkError
 from trainer.options import corpus_option, questions_option, recipe_option
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
     pairs = mined.take(chosen, workspace.trainer.max_pairs, workspace.trainer.seed)
     yields = counted(mined.yields, pairs)
     idle = idle_rules(yields, RULES)
-    hints = advice(mined.material, yields, chosen.every_rule)
+    hints = advice(mined.material, yields, chosen.every_rule, workspace.trainer.min_pairs)
     if out:
         write_pairs(out, pairs)
         invocation.note(f"Wrote {len(pairs)} pairs to {out}")
@@ -89,15 +90,18 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
 
 def write_pairs(file: Path, pairs: Sequence[Pair]) -> None:
     """Write ``pairs`` as JSON, one object a line: anchor, positive, rule, document_id."""
-    with file.open("w", encoding="utf-8") as stream:
-        for pair in pairs:
-            record = {
-                "anchor": pair.anchor,
-                "positive": pair.positive,
-                "rule": pair.rule,
-                "document_id": pair.document_id,
-            }
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    try:
+        with file.open("w", encoding="utf-8") as stream:
+            for pair in pairs:
+                record = {
+                    "anchor": pair.anchor,
+                    "positive": pair.positive,
+                    "rule": pair.rule,
+                    "document_id": pair.document_id,
+                }
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise ShoptalkError(f"--out {file} cannot be written ({error.strerror or error})") from None
 
 
 def mined_text(

@@ -94,7 +94,9 @@ def mine_corpus(
     """
     known = (*RULES, *SEED_RULES, SYNTHETIC_RULE)
     if unknown := [rule for rule in rules if rule not in known]:
-        raise SettingsError(f"unknown mining rule {unknown[0]!r} in a recipe; known: {', '.join(known)}")
+        raise SettingsError(
+            f"trainer.recipes: there is no mining rule {unknown[0]!r} for rules to name; there are {', '.join(known)}"
+        )
     material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
     missing = check_answers(questions, material.passages) if questions else []
     found = mine(material, [rule for rule in rules if rule in RULES], seed)

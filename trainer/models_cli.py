@@ -9,7 +9,7 @@ import click
 
 from retrieval.console import Invocation, pass_invocation
 from retrieval.errors import GateRefused
-from retrieval.models import ModelVersion, find_version, list_versions
+from retrieval.models import EVALUATION_RECORD, ModelVersion, find_version, list_versions
 
 __all__ = ["models", "version_value"]
 
@@ -44,13 +44,22 @@ def list_models(invocation: Invocation) -> None:
 @pass_invocation
 def show(invocation: Invocation, version: str) -> None:
     """Show how VERSION was made and judged."""
+    from trainer.looks import looks_at
     from trainer.report import result_lines
 
-    found = find_version(invocation.workspace(), version)
+    workspace = invocation.workspace()
+    found = find_version(workspace, version)
+    if not found.evaluation:
+        invocation.note(f"{found.path / EVALUATION_RECORD} is missing: nobody knows any more how it was judged")
     lines = [_version_line(found), f"report: {found.path / 'report.html'}", ""]
     lines += result_lines(found.evaluation.get("rows", []))
     lines += ["", *(f"- {choice}" for choice in found.training.get("choices", []))]
-    value = {**version_value(found), "training": found.training, "evaluation": found.evaluation}
+    later = [look for look in looks_at(workspace, found) if look.command != "tune"]
+    for look in later:
+        figures = ", ".join(f"{mode} {value:.3f}" for mode, value in look.found.items())
+        lines.append(f"- {look.command}, {look.when}, {len(look.questions)} questions: NDCG@10 {figures or 'not kept'}")
+    looks = [asdict(look) | {"questions": len(look.questions)} for look in later]
+    value = {**version_value(found), "training": found.training, "evaluation": found.evaluation, "looks": looks}
     invocation.emit(value, "\n".join(lines))
 
 

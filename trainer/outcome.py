@@ -12,7 +12,7 @@ from trainer.leakage import nearest
 from trainer.looks import mark
 from trainer.questions import QuestionSet, Unit
 from trainer.runs import Rankings
-from trainer.statistics import Change, Verdict, compare, compare_each, verdict
+from trainer.statistics import Change, Verdict, compare, compare_each, gate, verdict
 
 __all__ = ["Asked", "Example", "Found", "Outcome", "Row", "score_test"]
 
@@ -100,9 +100,8 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the dense change; but what makes the served ranking worse is never a WIN."""
-        dense = verdict(self.dense)
-        return "TIE" if dense == "WIN" and verdict(self.product) == "REGRESSION" else dense
+        """WIN, TIE or REGRESSION."""
+        return gate(self.dense, self.product)
 
     def reasons(self) -> list[str]:
         """Why the verdict is what it is, a sentence each, the decisive one first."""

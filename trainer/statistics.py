@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Change", "Verdict", "compare", "compare_each", "verdict"]
+__all__ = ["Change", "Verdict", "compare", "compare_each", "gate", "verdict"]
 
 Verdict = Literal["WIN", "TIE", "REGRESSION"]
 RESAMPLES = 10_000
@@ -105,6 +105,12 @@ def verdict(change: Change) -> Verdict:
     if change.low > 0:
         return "WIN"
     return "REGRESSION" if change.high < 0 else "TIE"
+
+
+def gate(dense: Change, product: Change) -> Verdict:
+    """The verdict on the dense change; but what makes the served ranking worse is never a WIN."""
+    found = verdict(dense)
+    return "TIE" if found == "WIN" and verdict(product) == "REGRESSION" else found
 
 
 def _resampled_means(difference: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:

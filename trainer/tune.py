@@ -32,7 +32,7 @@ from trainer.looks import earlier_versions
 from trainer.mined import counted, mine_corpus, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
-from trainer.publishing import register
+from trainer.publishing import register, require_room
 from trainer.questions import MINED_EVIDENCE, load_questions
 from trainer.ranking import by_heading_share, rank
 from trainer.ranks import Follower, is_alone, is_main
@@ -54,7 +54,10 @@ SPLITS = (
 
 @dataclass(frozen=True)
 class TuneReport:
-    """What a run did and found. ``promoted`` is whether the new version is now in use."""
+    """What a run did and found.
+
+    ``promoted`` is whether the new version is now in use; ``obstacle`` why one that won could not be put to use.
+    """
 
     recipe: str
     base: str
@@ -70,6 +73,7 @@ class TuneReport:
     forgetting: Forgetting | None
     version: ModelVersion
     promoted: bool
+    obstacle: str
     seconds: float
 
 
@@ -91,13 +95,14 @@ def tune(
     Raises:
         DocumentError: the corpus is missing or empty.
         QuestionsError: the questions are missing or not about this corpus, or too few pairs were mined.
-        ModelError: the base model cannot be loaded.
+        ModelError: the base model cannot be loaded, or the disk has no room for another version.
         SettingsError: ``auto`` was launched on several processes.
         Follower: this is one of several processes, and not the first, which goes on alone after the training.
     """
     started = time.monotonic()
     real = load_questions(questions) if questions else None
     embedder = load_local("base", workspace)
+    require_room(workspace, embedder.model)
     choices: list[str] = []
 
     mined = mine_corpus(workspace, corpus, recipe.every_rule, embedder, questions=real, seed=seed, progress=progress)
@@ -133,7 +138,8 @@ def tune(
     unfinished.finish()
     chosen_for_base = Fusion(base.weight, base.share)
     remember_base_fusion(workspace, embedder.reference, chosen_for_base, by_people=real is not None)
-    promoted = promote and outcome.verdict == "WIN" and _put_to_use(workspace, version, choices, progress)
+    won = promote and outcome.verdict == "WIN"
+    obstacle = _put_to_use(workspace, version, progress) if won else ""
     return TuneReport(
         recipe=recipe.name,
         base=embedder.reference,
@@ -148,7 +154,8 @@ def tune(
         findings=findings,
         forgetting=forgetting,
         version=find_version(workspace, version.name),
-        promoted=promoted,
+        promoted=won and not obstacle,
+        obstacle=obstacle,
         seconds=time.monotonic() - started,
     )
 
@@ -255,11 +262,10 @@ def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yiel
     }
 
 
-def _put_to_use(workspace: Workspace, version: ModelVersion, choices: list[str], progress: Progress) -> bool:
-    """Put a version to use; where that fails the run's result is still worth showing."""
+def _put_to_use(workspace: Workspace, version: ModelVersion, progress: Progress) -> str:
+    """Put a version to use; return what stood in the way, "" for nothing: the run's result is worth showing anyway."""
     try:
         put_to_use(workspace, version.name, progress)
     except ShoptalkError as error:
-        choices.append(f"not put to use: {error}; then run `shoptalk models promote {version.name}`")
-        return False
-    return True
+        return str(error)
+    return ""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hash_embedder import HashEmbedder
 
 import shoptalk
@@ -84,6 +85,10 @@ def test_looking_again_is_allowed_if_told_and_is_recorded_with_what_was_asked(wo
     ]
     looks = looks_at(workspace, version)
     assert [(look.command, len(look.questions)) for look in looks] == [("tune", 8), ("evaluate", 12)]
+    figures = {row.mode: row.means["ndcg@10"] for row in result.rows if row.system == "v1"}
+    assert looks[1].found == figures and set(figures) == {"dense", "hybrid"}
+    shown = CliRunner().invoke(shoptalk.command_line, ["-w", str(workspace.root), "models", "show", "v1"]).output
+    assert f"12 questions: NDCG@10 dense {figures['dense']:.3f}, hybrid {figures['hybrid']:.3f}" in shown
 
 
 @pytest.mark.usefixtures("hashed")
@@ -119,15 +124,24 @@ def test_a_version_judged_by_mined_questions_is_told_what_real_ones_say(workspac
     add(workspace, [], evidence=MINED_EVIDENCE, dense=dense)
     result = compare_models(workspace, "docs", ["base", "v1"], workspace.root / "questions", "dense")
     assert len(result.notes) == 1
-    assert result.notes[0].startswith("v1 on 30 mined questions: WIN, +0.500")
+    assert result.notes[0].startswith("v1 on 30 mined questions: WIN, dense +0.500")
     assert "on these 12 real ones: TIE" in result.notes[0] and result.notes[0].endswith("the real ones count")
+
+
+@pytest.mark.usefixtures("hashed")
+def test_what_is_served_is_compared_with_what_the_first_model_would_serve(workspace: Workspace) -> None:
+    add(workspace, [])
+    result = compare_models(workspace, "docs", ["base", "v1"], workspace.root / "questions")
+    before, after = (row.means["ndcg@10"] for row in result.rows if row.mode == "hybrid")
+    served = f"What is served (hybrid search), test/base {before:.3f} → v1 {after:.3f}: {after - before:+.3f} ["
+    assert len(result.notes) == 1 and result.notes[0].startswith(served)
 
 
 def test_a_number_that_comes_again_after_its_version_is_gone_has_a_clean_record(workspace: Workspace) -> None:
     from retrieval.models import remove_version
 
     gone = add(workspace, [])
-    record_look(workspace, gone, QUESTIONS, "evaluate")
+    record_look(workspace, gone, QUESTIONS, "evaluate", {})
     remove_version(workspace, gone)
     fresh = add(workspace, [], verdict="TIE")
     assert fresh.name == gone.name and looks_at(workspace, fresh) == []
@@ -142,7 +156,7 @@ def test_versions_that_the_same_questions_judged_are_counted(workspace: Workspac
 
 def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:
     version = add(workspace, QUESTIONS)
-    record_look(workspace, version, QUESTIONS, "evaluate")
+    record_look(workspace, version, QUESTIONS, "evaluate", {})
     with (workspace.models_dir / LOOKS).open("a") as file:
         file.write("{broken\n")
     with pytest.raises(ModelError, match=r"looks\.jsonl:2: not a record of a look"):

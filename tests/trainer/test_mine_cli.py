@@ -40,7 +40,7 @@ def test_mine_tells_what_each_rule_and_each_filter_left_and_what_would_give_more
     assert rules["alias"]["mined"] == 10 and rules["question"]["kept"] == 10
     assert list(rules["alias"]) == ["rule", "mined", "clear", "distinct", "telling", "silver", "kept"]
     assert "definition" in value["idle"] and set(rules) | set(value["idle"]) >= set(RULES)
-    assert "are few" in " ".join(value["advice"]) and "glossaries" in " ".join(value["advice"])
+    assert "are too few" in " ".join(value["advice"]) and "glossaries" in " ".join(value["advice"])
     assert value["pairs"] == sum(item["kept"] for item in value["rules"])
 
 

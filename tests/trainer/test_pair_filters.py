@@ -94,7 +94,7 @@ def test_a_giant_file_without_structure_gives_pairs_of_prose_and_is_told_so(tmp_
     material = material_of(tmp_path, {"all.txt": paragraphs})
     _, yields = filtered(material, list(RULES))
     assert yields["cloze"].mined == 300 and "definition" not in yields
-    said = " ".join(advice(material, list(yields.values()), list(RULES)))
+    said = " ".join(advice(material, list(yields.values()), list(RULES), 64))
     assert "one document" in said and "--questions" in said
 
 
@@ -103,8 +103,9 @@ def test_a_corpus_of_copies_is_told_so(tmp_path: Path) -> None:
     material = material_of(tmp_path, files)
     kept, yields = filtered(material, list(RULES))
     assert kept == []
-    said = " ".join(advice(material, list(yields.values()), list(RULES)))
-    assert "11 of 12 sections say nearly what another one says" in said
+    said = " ".join(advice(material, list(yields.values()), list(RULES), 64))
+    assert "11 of 12 sections say nearly what another one says" in said and "No structure" not in said
+    assert "0 usable pairs are too few to tune on: 64 are wanted (trainer.min_pairs)" in said
     assert set(idle_rules(list(yields.values()), RULES)) == set(RULES)
 
 
@@ -123,9 +124,10 @@ def test_the_advice_of_the_trade_goes_by_the_number_of_pairs_of_the_recipe(tmp_p
 
     def said(pairs: int) -> str:
         yields = [Yield("heading", *[pairs] * 6), Yield("cloze", *[90_000] * 6)]
-        return " ".join(advice(material, yields, ["heading"]))
+        return " ".join(advice(material, yields, ["heading"], 64))
 
-    assert "are few" in said(50) and "questions with answers" in said(50) and "unused: cloze 90000" in said(50)
+    assert "50 usable pairs are too few to tune on" in said(50) and "questions with answers" in said(50)
+    assert "are few" in said(500) and "unused: cloze 90000" in said(500)
     assert "sweet spot" in said(3000) and "enough" in said(3000)
     assert "the sweet spot" in said(12_000) and "few" not in said(12_000)
     assert "returns diminish" in said(60_000)

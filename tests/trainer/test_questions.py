@@ -70,6 +70,9 @@ def test_judgments_of_zero_and_questions_without_an_answer_are_left_out(tmp_path
     [
         (["{broken"], "q0\ta\t1\n", "queries.jsonl:1: not a JSON object"),
         ([{"_id": "q0"}], "q0\ta\t1\n", "queries.jsonl:1: not a JSON object with _id and text"),
+        ([{"_id": "q0", "text": None}], "q0\ta\t1\n", "queries.jsonl:1: not a JSON object with _id and text"),
+        (["[" * 100_000], "q0\ta\t1\n", "queries.jsonl:1: not a JSON object"),
+        ([*many(1), {"_id": "q1", "text": "x \ud800"}], "q0\ta\t1\n", r"queries.jsonl:2: \\ud800 is half of a"),
         ([{"_id": "q0", "text": " "}], "q0\ta\t1\n", "has no text"),
         ([*many(1), *many(1)], "q0\ta\t1\n", "appears twice"),
         (many(1), "q0\ta\n", "qrels.tsv:2: wanted query-id, corpus-id and a whole score"),

@@ -86,7 +86,7 @@ def test_only_what_a_recipe_sets_is_listed_among_the_settings(tmp_path: Path) ->
 
 
 def test_a_rule_that_there_is_not_is_named_before_anything_is_mined(tuned: Tuned) -> None:
-    with pytest.raises(SettingsError, match="unknown mining rule 'alais' in a recipe; known: .*alias"):
+    with pytest.raises(SettingsError, match="trainer.recipes: there is no mining rule 'alais' .*there are .*alias"):
         bench_of(tuned.workspace, tuned.corpus.questions, ("alais",))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ from tiny_bert import load_tiny, save_tiny_bert, tiny_material, tiny_pairs
 
 from retrieval.compute import Compute
 from retrieval.errors import ModelError, QuestionsError, SettingsError, ShoptalkError
+from retrieval.models import list_versions
+from retrieval.workspace import Workspace
 from trainer import memory
 from trainer.batches import Plan
 from trainer.distillation import Lesson, listwise_loss
@@ -25,6 +28,7 @@ from trainer.gradients import batch_gradient
 from trainer.loss import at_dimensions, ranking_loss, triplet_loss
 from trainer.memory import Room
 from trainer.precision import Precision, choose_precision
+from trainer.publishing import register, require_room
 from trainer.ranks import Ranks
 from trainer.recipes import Recipe
 from trainer.training import train
@@ -412,6 +416,20 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_version_that_the_disk_has_no_room_for_is_told_and_nothing_of_it_stays(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Workspace.create(tmp_path, {"docs": "docs"}, str(bert))
+    workspace, model = Workspace.open(tmp_path), load_tiny(bert)
+    with files_no_larger_than(4096), pytest.raises(ModelError, match=r"the disk of .*models takes no more \(File too"):
+        register(workspace, model, {}, {})
+    assert list_versions(workspace) == [] and list(workspace.models_dir.iterdir()) == []
+    require_room(workspace, model)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+    with pytest.raises(ModelError, match="has 5 MB free, and a version of this model takes 9; make room"):
+        require_room(workspace, SimpleNamespace(state_dict=lambda: {"weights": torch.zeros(9 << 18)}))
 
 
 def test_a_disk_that_is_full_is_told_once_and_the_last_good_checkpoint_is_kept(

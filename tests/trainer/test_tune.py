@@ -217,7 +217,7 @@ def test_a_result_that_cannot_be_put_to_use_is_still_reported(
     workspace = copy_of(tuned, tmp_path)
     report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions)
     assert report.outcome.verdict == "WIN" and not report.promoted
-    assert "shoptalk models promote v1" in report.choices[-1]
+    assert report.obstacle == "another process is indexing corpus 'icd'"
 
 
 def test_a_version_that_cannot_be_written_leaves_nothing_behind(tuned: Tuned, tmp_path: Path) -> None:
