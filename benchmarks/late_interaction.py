@@ -86,7 +86,7 @@ def _measure(root: Path, folder: Path, arguments: argparse.Namespace) -> dict[st
     texts = [passage.embedded_text for passage in material.passages]
     judge = Judge.of(workspace, material.passages, texts, dev)
     vectors = encode_cached(workspace, "corpus", embedder, texts)
-    _, with_tokens = rank(judge, workspace, "corpus", embedder, texts, vectors)
+    with_tokens = rank(judge, workspace, "corpus", embedder, texts, vectors).candidates
     without = Candidates(with_tokens.found)
     before, after = (judge.score("hybrid", some, choose_weight(judge, some)[0]) for some in (without, with_tokens))
     change = compare(before.ndcg, after.ndcg)

@@ -143,7 +143,7 @@ class _Search:
 
     def _judging(self) -> float:
         """Seconds that encoding all passages will take, by the tuned weights and by their mix with the base's."""
-        return 2 * self._look() * len(self._bench.mined.texts) / len(self._bench.probe.passages)
+        return 2 * self._look() * len(self._bench.mined.texts) / len(self._bench.view.probe.passages)
 
 
 def _variations(best: Recipe) -> list[Recipe]:

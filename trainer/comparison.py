@@ -87,10 +87,10 @@ def compare_models(
         dense = served = None
         if modes != ("lexical",):
             vectors = encode_cached(workspace, corpus, embedder, texts, progress)
-            ranked = rank(judge, workspace, corpus, embedder, texts, vectors)
-            dense = ranked[1]
+            plain = rank(judge, workspace, corpus, embedder, texts, vectors)
+            dense = plain.candidates
             headings = [passage.embedded_heading for passage in material.passages]
-            find = by_heading_share(judge, workspace, corpus, embedder, headings, vectors, ranked)
+            find = by_heading_share(judge, workspace, corpus, embedder, headings, plain)
             served = find(served_share(workspace, fusion))
         found: dict[str, float] = {}
         for name in modes:

@@ -101,6 +101,7 @@ def diagnose(
             *_noise(signs),
             *_over_fitting(outcome, losses, dev),
             *_ceiling(outcome, signs),
+            *_own_words(outcome),
         ]
         findings += _too_few(outcome)
     return [*findings, *_seen_before(earlier)]
@@ -217,6 +218,17 @@ def _ceiling(outcome: Outcome, signs: PairSigns | None) -> Iterator[Finding]:
             "nothing left to learn from these pairs",
             f"the base already finds an anchor nearer to its own positive {signs.agreement:.1%} of the time",
             "hard negatives, or pairs that are harder: names and questions users type rather than headings",
+        )
+
+
+def _own_words(outcome: Outcome) -> Iterator[Finding]:
+    if outcome.unmasked and verdict(outcome.unmasked) == "REGRESSION":
+        yield Finding(
+            "the documents' own words lost",
+            f"with nothing masked in the passages, what is served changed by {outcome.unmasked}: sections are found "
+            "less well by what the documents themselves call them",
+            "real questions (--questions) tell whether people ask in such words; or keep less of the tuned weights "
+            "(averages = [0.3] in a recipe of your own)",
         )
 
 

@@ -263,17 +263,24 @@ class Judge:
 
 
 def choose_weight(
-    judge: Judge, dense: Candidates, only: Sequence[int] | None = None
+    judge: Judge,
+    dense: Candidates,
+    only: Sequence[int] | None = None,
+    beside: Sequence[tuple[Judge, Candidates]] = (),
 ) -> tuple[float, dict[float, float]]:
     """Choose the BM25 weight by mean NDCG@10 on dev questions.
 
     The curve is smoothed over its neighbours, as a single step's peak on a hundred questions is mostly noise;
-    ties go to the weight nearer the untuned one.
+    ties go to the weight nearer the untuned one. ``beside`` are the same questions asked in other ways, which count as
+    much.
 
     Returns:
         The weight, and the mean NDCG@10 at each weight tried.
     """
-    curve = {weight: float(judge.hybrid_ndcg(dense, weight, only).mean()) for weight in WEIGHTS}
+    asked = [(judge, dense), *beside]
+    curve = {
+        weight: float(np.mean([some.hybrid_ndcg(found, weight, only) for some, found in asked])) for weight in WEIGHTS
+    }
     values = np.array(list(curve.values()))
     padded = np.concatenate((values[:1], values, values[-1:]))
     smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from trainer.evaluation import Candidates, Judge, Scores, choose_weight
 
-__all__ = ["SHARES", "Fused", "choose_fusion"]
+__all__ = ["SHARES", "Finder", "Fused", "choose_fusion"]
+
+Finder = Callable[[float], Candidates]
+"""Given a share of headings in passages' vectors: the dense candidates of all questions."""
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Of headings in the vectors of passages: what is tried."""
@@ -35,7 +38,11 @@ class Fused:
 
 
 def choose_fusion(
-    judge: Judge, find: Callable[[float], Candidates], dev: Sequence[int], shares: Sequence[float] = SHARES
+    judge: Judge,
+    find: Finder,
+    dev: Sequence[int],
+    shares: Sequence[float] = SHARES,
+    beside: Sequence[tuple[Judge, Finder]] = (),
 ) -> Fused:
     """Choose the share of headings and the weight of BM25 by mean hybrid NDCG@10 on dev questions.
 
@@ -47,13 +54,17 @@ def choose_fusion(
         find: given a share, the dense candidates of all questions.
         dev: places of the questions to choose by.
         shares: what is tried.
+        beside: the same questions asked in other ways, which count as much.
     """
     tried: list[Fused] = []
     scores: list[NDArray[np.float64]] = []
     for share in shares:
         found = find(share)
-        tried.append(Fused(share, found, *choose_weight(judge, found, dev)))
-        scores.append(judge.hybrid_ndcg(found, tried[-1].weight, dev))
+        others = [(other, finder(share)) for other, finder in beside]
+        fused = Fused(share, found, *choose_weight(judge, found, dev, others))
+        tried.append(fused)
+        asked = [(judge, found), *others]
+        scores.append(np.mean([some.hybrid_ndcg(what, fused.weight, dev) for some, what in asked], axis=0))
     gains = [some - scores[0] for some in scores]
     beyond = [gain.mean() - gain.std() / len(gain) ** 0.5 for gain in gains]
     return tried[int(np.argmax(beyond))]

@@ -56,6 +56,7 @@ EVALUATION_KEYS = (
     "likeness",
     "dense",
     "product",
+    "unmasked",
     "dev",
 )
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

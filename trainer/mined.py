@@ -58,6 +58,11 @@ class Mined:
         return [self.masks.get(place, passage.embedded_text) for place, passage in enumerate(self.material.passages)]
 
     @cached_property
+    def plain_texts(self) -> list[str]:
+        """Each passage as the index embeds it, nothing masked."""
+        return [passage.embedded_text for passage in self.material.passages]
+
+    @cached_property
     def headings(self) -> list[str]:
         """Of each passage, as it is judged; none of those with a mask, which would be given away by them."""
         passages = enumerate(self.material.passages)

@@ -81,7 +81,9 @@ class Outcome:
     """Base and tuned model on the test questions, and the verdict.
 
     ``dense`` and ``dev`` (on the dev questions) are the tuned model's dense search against the base's;
-    ``product`` is what would be served, tuned hybrid, against what would be served without: base hybrid.
+    ``product`` is what would be served, tuned hybrid, against what would be served without: base hybrid. Of mined
+    questions ``unmasked`` is the same with nothing masked in the passages: how well sections are found by what the
+    documents call them, which masked passages cannot tell.
     ``changes`` has, by mode and metric, tuned against base; ``likeness`` the change of dense NDCG@10 on the
     questions that are like a training anchor, and on those that are not.
     """
@@ -97,23 +99,34 @@ class Outcome:
     dense: Change
     product: Change
     dev: Change
+    unmasked: Change | None = None
+
+    @property
+    def served(self) -> dict[str, Change]:
+        """What is served, tuned against base, each way it was asked."""
+        asked = {"What is served (hybrid search)": self.product}
+        if self.unmasked is not None:
+            asked["What is served, with nothing masked in the passages"] = self.unmasked
+        return asked
 
     @property
     def verdict(self) -> Verdict:
         """WIN, TIE or REGRESSION."""
-        return gate(self.dense, self.product)
+        return gate(self.dense, *self.served.values())
 
     def reasons(self) -> list[str]:
         """Why the verdict is what it is, a sentence each, the decisive one first."""
-        dense, product = verdict(self.dense), verdict(self.product)
+        dense = verdict(self.dense)
         searched = f"Dense search: {_told(self.dense)}"
-        served = f"What is served (hybrid search): {_told(self.product)}"
-        if dense == "WIN" and product == "REGRESSION":
-            return [
-                f"{served}, worse beyond doubt, so the gain of dense search alone does not count.",
-                f"{searched}, better.",
-            ]
         judged = {"WIN": "better beyond doubt", "REGRESSION": "worse beyond doubt", "TIE": "no change beyond doubt"}
+        served = [f"{name}: {_told(change)}, {judged[verdict(change)]}" for name, change in self.served.items()]
+        if dense == "WIN" and self.verdict == "TIE":
+            worse = [sentence for sentence in served if sentence.endswith(judged["REGRESSION"])]
+            others = [sentence for sentence in served if sentence not in worse]
+            return [
+                f"{worse[0]}, so the gain of dense search alone does not count.",
+                *(f"{sentence}." for sentence in (*worse[1:], f"{searched}, better", *others)),
+            ]
         if dense == "TIE":
             doubt = (
                 f"the randomization test does not agree with the interval (p = {self.dense.p:.2f})"
@@ -122,9 +135,9 @@ class Outcome:
             )
             return [
                 f"{searched}: {doubt}, so neither better nor worse beyond doubt.",
-                f"{served}, {judged[product]}.",
+                *(f"{sentence}." for sentence in served),
             ]
-        return [f"{searched}, {judged[dense]}.", f"{served}, {judged[product]}."]
+        return [f"{sentence}." for sentence in (f"{searched}, {judged[dense]}", *served)]
 
     def record(self) -> dict[str, Any]:
         """What ``evaluation.json`` holds."""
@@ -144,6 +157,7 @@ def score_test(
     tuned: Candidates,
     served: tuple[Fused, Fused],
     anchors: Sequence[str] = (),
+    unmasked: tuple[Judge, tuple[Fused, Fused]] | None = None,
 ) -> tuple[Outcome, dict[str, Rankings]]:
     """Look at the test questions, once: base and tuned in every mode, each against base dense.
 
@@ -154,6 +168,8 @@ def score_test(
         tuned: the same under the tuned one.
         served: what hybrid search makes of the base, and of the tuned model.
         anchors: what was trained on.
+        unmasked: where passages were masked for the questions, who judges them over those as they stand, and what
+            hybrid search finds there with the base and with the tuned model.
 
     Returns:
         The outcome, and the rankings it rests on, by system and mode.
@@ -194,8 +210,14 @@ def score_test(
         dense=changes["dense"]["ndcg@10"],
         product=changes["hybrid"]["ndcg@10"],
         dev=compare(judge.score("dense", base, only=dev).ndcg, judge.score("dense", tuned, only=dev).ndcg),
+        unmasked=unmasked and _served_change(*unmasked, test),
     )
     return outcome, {name: scores.rankings for name, (scores, _) in systems.items()}
+
+
+def _served_change(judge: Judge, served: tuple[Fused, Fused], test: Sequence[int]) -> Change:
+    before, after = (fused.score(judge, test) for fused in served)
+    return compare(before.ndcg, after.ndcg)
 
 
 def _told(change: Change) -> str:

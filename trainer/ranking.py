@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
@@ -16,7 +17,16 @@ from retrieval.late_interaction import Codes, similarity
 from retrieval.workspace import Workspace
 from trainer.evaluation import Candidates, Judge
 
-__all__ = ["by_heading_share", "rank"]
+__all__ = ["Found", "by_heading_share", "rank"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """(passages, d) and (questions, d) under a model, and its dense candidates of each question."""
+
+    vectors: NDArray[np.float32]
+    asked: NDArray[np.float32]
+    candidates: Candidates
 
 
 def rank(
@@ -26,7 +36,7 @@ def rank(
     embedder: Embedder,
     texts: Sequence[str],
     vectors: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], Candidates]:
+) -> Found:
     """Encode the judge's questions, and find what ``embedder`` ranks first for them.
 
     Args:
@@ -37,16 +47,13 @@ def rank(
         texts: of the passages, as they are embedded.
         vectors: (passages, d) under the model, by `encode_cached`.
 
-    Returns:
-        (questions, d) under the model, and its candidates.
-
     Raises:
         IndexingError: by the candidates, when they are looked at closer and the cache is gone.
     """
     questions = [question.text for question in judge.questions]
     if not compares_tokens(embedder, workspace):
         asked = embedder.encode_queries(questions)
-        return asked, judge.dense(asked, vectors)
+        return Found(vectors, asked, judge.dense(asked, vectors))
     encoded = embedder.encode_queries_and_tokens(questions)
     asked = np.stack([vector for vector, _ in encoded])
 
@@ -59,7 +66,7 @@ def rank(
             raise IndexingError(f"vectors of corpus {corpus!r} were deleted while it was judged; run the command again")
         return [found[digest] for digest in hashes]
 
-    return asked, judge.dense(asked, vectors, _Likeness([tokens for _, tokens in encoded], codes))
+    return Found(vectors, asked, judge.dense(asked, vectors, _Likeness([tokens for _, tokens in encoded], codes)))
 
 
 def by_heading_share(
@@ -68,8 +75,7 @@ def by_heading_share(
     corpus: str,
     embedder: Embedder,
     headings: Sequence[str],
-    vectors: NDArray[np.float32],
-    ranked: tuple[NDArray[np.float32], Candidates],
+    plain: Found,
 ) -> Callable[[float], Candidates]:
     """Return what gives the model's candidates for any share of headings in passages' vectors.
 
@@ -81,18 +87,18 @@ def by_heading_share(
         corpus: whose cache the headings' vectors come into.
         embedder: the model.
         headings: of each passage, "" where its text stands alone.
-        vectors: (passages, d) of their texts.
-        ranked: what `rank` returned.
+        plain: what `rank` found without a share of them.
     """
-    asked, plain = ranked
 
     @cache
     def of_headings() -> NDArray[np.float32]:
         encode = partial(encode_cached, workspace, corpus, embedder)
-        return heading_vectors(headings, vectors.shape[1], encode)
+        return heading_vectors(headings, plain.vectors.shape[1], encode)
 
     def find(share: float) -> Candidates:
-        return judge.dense(asked, with_headings(vectors, of_headings(), share), plain.finer) if share else plain
+        if not share:
+            return plain.candidates
+        return judge.dense(plain.asked, with_headings(plain.vectors, of_headings(), share), plain.candidates.finer)
 
     return find
 

@@ -107,10 +107,10 @@ def verdict(change: Change) -> Verdict:
     return "REGRESSION" if change.high < 0 else "TIE"
 
 
-def gate(dense: Change, product: Change) -> Verdict:
-    """The verdict on the dense change; but what makes the served ranking worse is never a WIN."""
+def gate(dense: Change, *served: Change) -> Verdict:
+    """The verdict on the dense change; but what makes a served ranking worse is never a WIN."""
     found = verdict(dense)
-    return "TIE" if found == "WIN" and verdict(product) == "REGRESSION" else found
+    return "TIE" if found == "WIN" and "REGRESSION" in map(verdict, served) else found
 
 
 def _resampled_means(difference: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:

@@ -25,7 +25,6 @@ from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
 from trainer.diagnosis import Finding, diagnose
-from trainer.evaluation import Candidates
 from trainer.forgetting import Forgetting, general_set
 from trainer.fusing import SHARES, Fused, choose_fusion
 from trainer.looks import earlier_versions
@@ -34,7 +33,7 @@ from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
 from trainer.publishing import register, require_room
 from trainer.questions import MINED_EVIDENCE, load_questions
-from trainer.ranking import by_heading_share, rank
+from trainer.ranking import Found, by_heading_share
 from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
@@ -109,7 +108,7 @@ def tune(
     require_enough(workspace, mined, len(mined.take(recipe, workspace.trainer.max_pairs, seed)))
     bench = Workbench.of(workspace, corpus, embedder, mined, seed, progress)
     # While the base's weights are in the model.
-    base = _fused(bench, embedder, bench.vectors, (bench.asked, bench.base))
+    base = _fused(bench, embedder, [view.base for view in bench.views])
     general = general_set(workspace)
     elsewhere = general.score(embedder) if general else ()
     data = data_hash(mined.material.documents)
@@ -121,22 +120,30 @@ def tune(
         raise Follower
     choices += fit.notes
 
-    candidate, vectors = bench.encode_tuned()
     asked = mined.questions
-    ranked = rank(bench.judge, workspace, corpus, candidate, mined.texts, vectors)
-    tuned = _fused(bench, candidate, vectors, ranked)
-    choices += _fusion_notes(bench, base, tuned)
+    candidate, found = bench.find_tuned()
+    tuned = _fused(bench, candidate, found)
+    choices += _fusion_notes(bench, base[0], tuned[0])
 
     earlier = earlier_versions(workspace, asked.test)
     anchors = [pair.anchor for pair in fit.pairs]
-    outcome, runs = score_test(bench.judge, asked, bench.base, ranked[1], (base, tuned), anchors)
+    unmasked = (bench.views[1].judge, (base[1], tuned[1])) if len(bench.views) > 1 else None
+    outcome, runs = score_test(
+        bench.view.judge,
+        asked,
+        bench.view.base.candidates,
+        found[0].candidates,
+        (base[0], tuned[0]),
+        anchors,
+        unmasked,
+    )
     forgetting = general.compare(elsewhere, general.score(candidate)) if general else None
-    findings, judged = _judgement(bench, fit, outcome, vectors, earlier, forgetting)
+    findings, judged = _judgement(bench, fit, outcome, found[0].vectors, earlier, forgetting)
     yields = counted(mined.yields, fit.pairs)
-    record = _training_record(bench, fit, tuned, yields, data) | {"choices": choices, "trials": trials}
+    record = _training_record(bench, fit, tuned[0], yields, data) | {"choices": choices, "trials": trials}
     version = register(workspace, embedder.model, record, judged, asked.test, runs)
     unfinished.finish()
-    chosen_for_base = Fusion(base.weight, base.share)
+    chosen_for_base = Fusion(base[0].weight, base[0].share)
     remember_base_fusion(workspace, embedder.reference, chosen_for_base, by_people=real is not None)
     won = promote and outcome.verdict == "WIN"
     obstacle = _put_to_use(workspace, version, progress) if won else ""
@@ -178,13 +185,8 @@ def _choose(
     return chosen, tried
 
 
-def _fused(
-    bench: Workbench,
-    embedder: LocalEmbedder,
-    vectors: NDArray[np.float32],
-    ranked: tuple[NDArray[np.float32], Candidates],
-) -> Fused:
-    """The hybrid search that is best on dev with this model, or the one that is set."""
+def _fused(bench: Workbench, embedder: LocalEmbedder, found: Sequence[Found]) -> list[Fused]:
+    """The hybrid search that is best on dev with this model, or the one that is set, in each of the bench's views."""
     workspace, mined = bench.workspace, bench.mined
     dev, _ = mined.questions.places()
     shares: Sequence[float] = SHARES
@@ -193,10 +195,15 @@ def _fused(
     elif mined.questions.evidence == MINED_EVIDENCE:
         # Such questions are made of headings, which are masked for them: they cannot tell what these are worth.
         shares = SHARES[:1]
-    find = by_heading_share(bench.judge, workspace, bench.corpus, embedder, mined.headings, vectors, ranked)
-    fused = choose_fusion(bench.judge, find, dev, shares)
-    weight = workspace.search.lexical_weight
-    return fused if weight is None else replace(fused, weight=weight)
+    finders = [
+        by_heading_share(view.judge, workspace, bench.corpus, embedder, view.headings, some)
+        for view, some in zip(bench.views, found, strict=True)
+    ]
+    others = [(view.judge, find) for view, find in zip(bench.views[1:], finders[1:], strict=True)]
+    fused = choose_fusion(bench.view.judge, finders[0], dev, shares, others)
+    if (weight := workspace.search.lexical_weight) is not None:
+        fused = replace(fused, weight=weight)
+    return [fused, *(replace(fused, found=find(fused.share)) for find in finders[1:])]
 
 
 def _fusion_notes(bench: Workbench, base: Fused, tuned: Fused) -> Iterator[str]:
@@ -213,7 +220,7 @@ def _fusion_notes(bench: Workbench, base: Fused, tuned: Fused) -> Iterator[str]:
             f"{base.share:g} of each passage's vector are its headings with the base, {tuned.share:g} with the tuned "
             "model, where hybrid search is judged and in the index: best on dev"
         )
-    if bench.base.finer is not None:
+    if bench.view.base.candidates.finer is not None:
         yield f"hybrid search compares its first {DEPTH} candidates token by token, and is judged so"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +19,17 @@ from retrieval.reranking import Reranker
 from retrieval.workspace import Workspace
 from trainer.diagnosis import PairSigns, measure_pairs
 from trainer.distillation import Lesson
-from trainer.evaluation import Candidates, Judge
 from trainer.leakage import refuse_leaks
 from trainer.lessons import fused_lessons, rescored
 from trainer.mined import Mined
 from trainer.negatives import add_hard_negatives, by_likeness, refresh_hard_negatives
 from trainer.pairs import Pair
-from trainer.probe import DEEP, Probe
-from trainer.ranking import rank
+from trainer.probe import DEEP
+from trainer.ranking import Found, rank
 from trainer.recipes import Recipe
 from trainer.training import train
 from trainer.training_log import TrainingLog
+from trainer.view import View
 from trainer.weights import Weights, average_weights, copy_weights, load_weights
 
 __all__ = ["Fit", "Workbench"]
@@ -54,13 +55,8 @@ class Workbench:
     corpus: str
     embedder: LocalEmbedder
     mined: Mined
-    judge: Judge
-    vectors: NDArray[np.float32]
-    """(passages, d) under the base."""
-    asked: NDArray[np.float32]
-    """(questions, d) under the base."""
-    base: Candidates
-    probe: Probe
+    views: tuple[View, ...]
+    """How the questions are asked: as they are judged, and mined ones with nothing masked as well."""
     base_weights: Weights
     seed: int
     progress: Progress = silent
@@ -72,24 +68,35 @@ class Workbench:
         cls, workspace: Workspace, corpus: str, embedder: LocalEmbedder, mined: Mined, seed: int, progress: Progress
     ) -> Workbench:
         """Encode the corpus with the base and choose the dev questions to look at while training."""
-        judge = Judge.of(workspace, mined.material.passages, mined.texts, mined.questions.all)
-        vectors = encode_cached(
-            workspace,
-            corpus,
-            embedder,
-            mined.texts,
-            lambda _, done, total: progress("encoding with the base", done, total),
-        )
-        asked, base = rank(judge, workspace, corpus, embedder, mined.texts, vectors)
-        dev, _ = mined.questions.places()
-        probe = Probe.choose(judge, base, dev, mined.texts)
-        weights = copy_weights(embedder.model)
-        return cls(workspace, corpus, embedder, mined, judge, vectors, asked, base, probe, weights, seed, progress)
+        asked = [(mined.texts, mined.headings)]
+        if mined.masks:
+            passages = mined.material.passages
+            asked.append((mined.plain_texts, [passage.embedded_heading for passage in passages]))
+        views = tuple(View.of(workspace, corpus, embedder, mined, *some, progress) for some in asked)
+        return cls(workspace, corpus, embedder, mined, views, copy_weights(embedder.model), seed, progress)
+
+    @property
+    def view(self) -> View:
+        """The questions as they are judged."""
+        return self.views[0]
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(passages, d) under the base, as they are judged."""
+        return self.view.base.vectors
 
     def looking_deeper(self) -> Workbench:
-        """The same bench with a deeper pool to look at trained states over, to compare recipes by."""
+        """The same bench with deeper pools to look at trained states over, to compare recipes by."""
         dev, _ = self.mined.questions.places()
-        return replace(self, probe=Probe.choose(self.judge, self.base, dev, self.mined.texts, DEEP))
+        return replace(self, views=tuple(view.looking(dev, DEEP) for view in self.views))
+
+    def look(self) -> float:
+        """How good the model as it now is looks: mean dense NDCG@10 over the probes of all views."""
+        return fmean(view.probe.score(self.embedder) for view in self.views)
+
+    def base_score(self) -> float:
+        """What the base itself scores where trained states are looked at."""
+        return fmean(view.base_score() for view in self.views)
 
     def pairs(self, recipe: Recipe, notes: list[str]) -> list[Pair]:
         """What ``recipe`` trains on: its share of the mined pairs, with hard negatives where it wants them.
@@ -180,24 +187,32 @@ class Workbench:
         notes += log.choices
         widen = widen and len(recipe.averages) > 1
         if widen:
-            self.probe = self.probe.widened(*self.encode_tuned(), self.mined.texts)
+            self.views = tuple(view.widened(*self.encode_tuned(view.texts)) for view in self.views)
         share, score = self._mix(recipe.averages, notes)
         # Looks while training were over the pool as it was: no number over a wider one continues them.
         if not (widen and log.dev):
             log.dev.append((log.steps, score))
         return Fit(recipe, pairs, log, share, score, notes)
 
-    def encode_tuned(self) -> tuple[LocalEmbedder, NDArray[np.float32]]:
-        """The model as it now is, and (passages, d) under it."""
+    def encode_tuned(self, texts: Sequence[str]) -> tuple[LocalEmbedder, NDArray[np.float32]]:
+        """The model as it now is, and (passages, d) of their ``texts`` under it."""
         tuned = LocalEmbedder(self.embedder.model, "candidate", self.embedder.compute, self.embedder.batch_size)
         vectors = encode_cached(
             self.workspace,
             self.corpus,
             tuned,
-            self.mined.texts,
+            texts,
             lambda _, done, total: self.progress("encoding with the tuned", done, total),
         )
         return tuned, vectors
+
+    def find_tuned(self) -> tuple[LocalEmbedder, list[Found]]:
+        """The model as it now is, and what it finds in each view."""
+        found = []
+        for view in self.views:
+            tuned, vectors = self.encode_tuned(view.texts)
+            found.append(rank(view.judge, self.workspace, self.corpus, tuned, view.texts, vectors))
+        return tuned, found
 
     def _train(
         self, recipe: Recipe, pairs: Sequence[Pair], lessons: Sequence[Lesson], folder: Path | None
@@ -209,7 +224,7 @@ class Workbench:
             self.mined.material,
             self.embedder.compute,
             seed=self.seed,
-            dev_score=lambda: self.probe.score(self.embedder),
+            dev_score=self.look,
             progress=self.progress,
             lessons=lessons,
             folder=folder,
@@ -232,11 +247,6 @@ class Workbench:
         """BM25 over the passages."""
         return Bm25Scorer(self.mined.texts, self.workspace.passages.language)
 
-    def base_score(self) -> float:
-        """What the base itself scores where trained states are looked at."""
-        probe = self.probe
-        return probe.score_vectors(self.asked[list(probe.questions)], self.vectors[list(probe.passages)])
-
     def signs(self, pairs: Sequence[Pair]) -> PairSigns:
         """How sound the pairs look to the base; what is in the model stays there."""
         tuned = copy_weights(self.embedder.model)
@@ -255,7 +265,7 @@ class Workbench:
         scores: dict[float, float] = {}
         for share in shares:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, share))
-            scores[share] = self.probe.score(self.embedder)
+            scores[share] = self.look()
         best = max(scores, key=lambda share: (round(scores[share], 4), share))
         if len(shares) > 1:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))

@@ -53,10 +53,10 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(ben
 
 
 def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing(bench: Workbench) -> None:
-    before = bench.probe
+    before = bench.view.probe
     chosen, trials = _one_round(bench)
-    assert bench.probe is before and chosen.averages == FEW[0].averages
-    assert set(bench.looking_deeper().probe.passages) > set(before.passages)
+    assert bench.view.probe is before and chosen.averages == FEW[0].averages
+    assert set(bench.looking_deeper().view.probe.passages) > set(before.passages)
     # The first arm again, by itself, all of its tuned weights over the deeper pool.
     again = bench.looking_deeper().fit(replace(FEW[0], max_pairs=96, averages=(1.0,)))
     assert trials[0].dev == pytest.approx(again.probe, abs=1e-6)
@@ -90,18 +90,18 @@ def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_t
     recipe = replace(find_recipe("structure"), max_pairs=512, averages=(1.0,))
     own = replace(bench)
     flattered = own.fit(recipe, widen=True).probe
-    assert own.probe is bench.probe  # one share: nothing to choose
-    tuned, vectors = own.encode_tuned()
-    judge, chosen = own.judge, list(own.probe.questions)
+    assert own.view.probe is bench.view.probe  # one share: nothing to choose
+    tuned, vectors = own.encode_tuned(own.view.texts)
+    judge, chosen = own.view.judge, list(own.view.probe.questions)
     everywhere = judge.dense(tuned.encode_queries([question.text for question in judge.questions]), vectors)
     honest = float(np.mean(judge.score("dense", everywhere, only=chosen).ndcg))
 
     shares = own.fit(replace(recipe, averages=(1.0, 0.0)), widen=True)
-    assert set(own.probe.passages) > set(bench.probe.passages)
+    assert set(own.view.probe.passages) > set(bench.view.probe.passages)
     load_weights(tuned.model, own.base_weights)
-    assert own.base_score() == pytest.approx(own.probe.score(own.embedder), abs=1e-6)
+    assert own.base_score() == pytest.approx(own.view.probe.score(own.embedder), abs=1e-6)
     own.fit(recipe)
-    assert abs(own.probe.score(own.embedder) - honest) < abs(flattered - honest) / 2
+    assert abs(own.view.probe.score(own.embedder) - honest) < abs(flattered - honest) / 2
     assert shares.log.dev == [(shares.log.steps, shares.probe)]
 
 
@@ -224,7 +224,7 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _judging(bench: Workbench) -> float:
-    return 200 * len(bench.mined.texts) / len(bench.looking_deeper().probe.passages)
+    return 200 * len(bench.mined.texts) / len(bench.looking_deeper().view.probe.passages)
 
 
 def test_the_time_that_judging_will_take_is_kept_from_the_dose(bench: Workbench, paced: list[float]) -> None:

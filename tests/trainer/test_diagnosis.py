@@ -20,7 +20,9 @@ def change(mean: float, spread: float = 0.2, questions: int = 200, before: float
     return compare([before] * questions, (before + mean + noise).tolist())
 
 
-def outcome(dense: Change, product: Change | None = None, dev: Change | None = None) -> Outcome:
+def outcome(
+    dense: Change, product: Change | None = None, dev: Change | None = None, unmasked: Change | None = None
+) -> Outcome:
     return Outcome(
         evidence="real questions",
         dev_questions=90,
@@ -33,6 +35,7 @@ def outcome(dense: Change, product: Change | None = None, dev: Change | None = N
         dense=dense,
         product=product or dense,
         dev=dev or dense,
+        unmasked=unmasked,
     )
 
 

@@ -8,6 +8,7 @@ from hash_embedder import HashEmbedder
 from test_diagnosis import change, outcome
 
 from retrieval.passages import Passage
+from trainer.diagnosis import diagnose
 from trainer.evaluation import METRICS, Judge
 from trainer.fusing import Fused
 from trainer.outcome import Outcome, score_test
@@ -15,6 +16,15 @@ from trainer.questions import Question, QuestionSet
 from trainer.runs import Rankings
 
 COUNT = 60
+
+
+def test_mined_questions_have_to_be_answered_where_nothing_is_masked_too() -> None:
+    lost, kept = outcome(change(0.1), unmasked=change(-0.1)), outcome(change(0.1), unmasked=change(0.001))
+    assert lost.verdict == "TIE" and kept.verdict == "WIN"
+    assert "nothing masked in the passages" in lost.reasons()[0] and "does not count" in lost.reasons()[0]
+    assert len(lost.reasons()) == len(kept.reasons()) == 3 and "no change beyond doubt" in kept.reasons()[2]
+    assert [finding.cause for finding in diagnose(lost)] == ["the documents' own words lost"]
+    assert outcome(change(-0.1), unmasked=change(0.1)).verdict == "REGRESSION"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def test_structure_pairs_make_a_better_model_of_real_documents(tuned: Tuned) -> None:
     report = tuned.report
     assert report.outcome.verdict == "WIN" and report.promoted
-    assert report.outcome.dense.mean >= 0.02 and report.outcome.dense.low > 0
+    assert report.outcome.dense.mean >= 0.02 and report.outcome.dense.low > 0 and report.outcome.unmasked is None
     assert report.outcome.test_questions > report.outcome.dev_questions > 10
 
 
@@ -149,6 +149,9 @@ def test_without_questions_some_documents_are_held_out_and_nothing_of_them_is_le
     assert tuned_fusion(workspace, report.version.name).heading_share == 0  # such questions cannot tell it
     assert report.outcome.evidence == "questions mined from held-out documents"
     assert report.outcome.test_questions >= 20
+    plain, masked = report.outcome.unmasked, report.outcome.product
+    assert plain and plain.before > masked.before  # what is asked stands in the answer there
+    assert any("nothing masked in the passages" in reason for reason in report.outcome.reasons())
     assert "mined" in (report.version.path / "report.html").read_text()
 
 

@@ -1,0 +1,72 @@
+"""One way to ask the questions: over which texts of the passages, by whom it is judged, and what the base finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.console import Progress
+from retrieval.embedders import LocalEmbedder
+from retrieval.embedding_cache import encode_cached
+from retrieval.workspace import Workspace
+from trainer.evaluation import Judge
+from trainer.mined import Mined
+from trainer.probe import PROBE_DEPTH, Probe
+from trainer.ranking import Found, rank
+
+__all__ = ["View"]
+
+
+@dataclass(frozen=True)
+class View:
+    """The questions over the passages, with what would give an answer away masked, or as they stand.
+
+    ``headings`` are those of each passage that its vector may share, ``base`` is what the base finds, ``probe`` what
+    trained states are looked at over.
+    """
+
+    judge: Judge
+    texts: Sequence[str]
+    headings: Sequence[str]
+    base: Found
+    probe: Probe
+
+    @classmethod
+    def of(
+        cls,
+        workspace: Workspace,
+        corpus: str,
+        embedder: LocalEmbedder,
+        mined: Mined,
+        texts: Sequence[str],
+        headings: Sequence[str],
+        progress: Progress,
+    ) -> View:
+        """Encode ``texts`` with the base, and choose the dev questions to look at while training."""
+        judge = Judge.of(workspace, mined.material.passages, texts, mined.questions.all)
+        vectors = encode_cached(
+            workspace,
+            corpus,
+            embedder,
+            texts,
+            lambda _, done, total: progress("encoding with the base", done, total),
+        )
+        base = rank(judge, workspace, corpus, embedder, texts, vectors)
+        dev, _ = mined.questions.places()
+        return cls(judge, texts, headings, base, Probe.choose(judge, base.candidates, dev, texts))
+
+    def looking(self, dev: range, depth: int = PROBE_DEPTH) -> View:
+        """The same with a pool of another depth to look at trained states over."""
+        return replace(self, probe=Probe.choose(self.judge, self.base.candidates, dev, self.texts, depth))
+
+    def widened(self, embedder: LocalEmbedder, vectors: NDArray[np.float32]) -> View:
+        """The same with the mistakes of ``embedder``, which gives the passages these ``vectors``, in that pool."""
+        return replace(self, probe=self.probe.widened(embedder, vectors, self.texts))
+
+    def base_score(self) -> float:
+        """What the base scores where trained states are looked at."""
+        places, passages = list(self.probe.questions), list(self.probe.passages)
+        return self.probe.score_vectors(self.base.asked[places], self.base.vectors[passages])
