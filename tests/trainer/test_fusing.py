@@ -55,6 +55,21 @@ def test_headings_have_their_share_where_questions_ask_for_them() -> None:
     assert gained.mean() > gained.std() / ASKED**0.5 > 0
 
 
+def test_the_same_questions_asked_in_another_way_count_as_much() -> None:
+    judge, find, _ = judge_of_headings(0.5)
+    other, other_find, other_tried = judge_of_headings(0.0)
+    alone, both = (
+        choose_fusion(judge, find, range(ASKED)),
+        choose_fusion(judge, find, range(ASKED), beside=[(other, other_find)]),
+    )
+    assert other_tried == list(SHARES) and both.share < alone.share
+    curves = [
+        float(np.mean([some.hybrid_ndcg(finder(both.share), 0.5, range(ASKED)) for some, finder in sides]))
+        for sides in ([(judge, find), (other, other_find)], [(judge, find)])
+    ]
+    assert both.curve[0.5] == pytest.approx(curves[0]) != pytest.approx(curves[1])
+
+
 def test_they_have_none_where_questions_ask_for_what_the_texts_say() -> None:
     judge, find, _ = judge_of_headings(0.0)
     assert choose_fusion(judge, find, range(ASKED)).share == 0
