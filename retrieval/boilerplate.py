@@ -18,12 +18,12 @@ from retrieval.structure import Block, Heading
 
 __all__ = ["Link", "Place", "Region", "RegionKind", "Shown", "content", "kind_of", "skips"]
 
-RegionKind = Literal["main", "article", "header", "furniture", "consent", "list", "questions"]
+RegionKind = Literal["main", "article", "header", "head", "furniture", "consent", "list", "questions"]
 
 NAMES = frozenset(
     "nav navbar navigation navheader navfooter topnav sidenav subnav navlinks sidebar sphinxsidebar menu menubar toc "
     "contents tableofcontents breadcrumb breadcrumbs crumbs crumb pagination pager prevnext related social share "
-    "sharing skip header footer siteinfo langs languages".split()
+    "sharing skip footer siteinfo langs languages".split()
 )
 """Words in a class or an id of elements that help to get about a site."""
 CONSENT = re.compile(
@@ -106,10 +106,13 @@ def kind_of(tag: str, attributes: Mapping[str, str | None]) -> RegionKind | None
     if tag == "header" or role == "banner":
         return "header"
     names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
+    words = re.split(r"[\s_-]+", names.lower())
     if tag in BOXES and CONSENT.search(names):
         return "consent"
-    if tag == "aside" or (tag in BOXES and not NAMES.isdisjoint(re.split(r"[\s_-]+", names.lower()))):
+    if tag == "aside" or (tag in BOXES and not NAMES.isdisjoint(words)):
         return "furniture"
+    if tag in BOXES and "header" in words:
+        return "head"
     if tag == "details":
         return "questions"
     return "list" if tag in LISTS else None
@@ -137,8 +140,9 @@ def content(page: Shown) -> list[Heading | Block]:
     The questions of an FAQ in <details> or <dl> become headings.
     """
     count = len(page.items)
-    tops = [number for number, item in enumerate(page.items) if isinstance(item, Heading) and item.level == 1]
-    furniture = _covered((region for region in page.regions if _is_furniture(region, page, tops)), count)
+    levels = {number: item.level for number, item in enumerate(page.items) if isinstance(item, Heading)}
+    headings, tops = tuple(levels), [number for number, level in levels.items() if level == 1]
+    furniture = _covered((region for region in page.regions if _is_furniture(region, page, headings, tops)), count)
     chosen = [True] * count
     for kind, share, enough in (("main", MAIN_SHARE, MAIN_CHARACTERS), ("article", ARTICLE_SHARE, None)):
         within = _covered((region for region in page.regions if region.kind == kind), count)
@@ -163,8 +167,11 @@ def _covered(regions: Iterable[Region], count: int) -> list[bool]:
     return [depth > 0 for depth in accumulate(steps[:count])]
 
 
-def _is_furniture(region: Region, page: Shown, tops: Sequence[int]) -> bool:
-    """Whether a region is none of the page's content; ``tops`` are the places of its headings of level 1."""
+def _is_furniture(region: Region, page: Shown, headings: Sequence[int], tops: Sequence[int]) -> bool:
+    """Whether a region is none of the page's content.
+
+    ``headings`` are the places of the page's headings, ``tops`` of those of level 1.
+    """
     start, end = region.closed
     if start.items == end.items:
         return False
@@ -172,6 +179,9 @@ def _is_furniture(region: Region, page: Shown, tops: Sequence[int]) -> bool:
         return not _has_title(region, page, tops)
     if region.kind == "furniture":
         return (region.linked(MOSTLY_LINKS) or _turns_pages(region, page)) and not _has_title(region, page, tops)
+    if region.kind == "head":
+        # One with a heading is a section's, its link or button beside it.
+        return region.linked(MOSTLY_LINKS) and bisect_left(headings, start.items) == bisect_left(headings, end.items)
     if region.kind == "consent":
         few = end.characters - start.characters <= CONSENT_CHARACTERS
         return few and not region.inside_main

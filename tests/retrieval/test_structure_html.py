@@ -30,6 +30,7 @@ SITE = f"""\
 <h2 id="o">Other ways</h2>
 <aside class="note"><p>Cash is welcome.</p></aside>
 <div class="navigation"><a href="1">Previous</a> | <a href="2">Next</a></div>
+<div class="header"><p>Next: <a href="2">Delivery</a>, Up: <a href="/">Top</a> [<a href="x">Index</a>]</p></div>
 <div class="navfooter"><table><tr><td><a href="1">Prev</a><td><a href="/">Up</a></tr>
 <tr><td>The chapter on delivery<td><a href="2">Next »</a></tr></table></div>
 <footer>Nothing here</footer>
@@ -86,7 +87,8 @@ def test_all_articles_of_a_page_are_read() -> None:
         '<main><div class="cookie-notice"><p>A component that shows a notice.</p></div></main>',
         '<div role="tabpanel" hidden><p>What the other tab shows.</p></div>',
         '<table class="nav"><tr><td>Sail</td><td>north</td></tr></table>',
-        '<div class="header"><h1><a href="/">The only title</a></h1><p><a href="/">next</a></p></div>',
+        '<div class="section-header"><h2>A section</h2><p><a href="#a">permanent link</a></p></div>',
+        '<div class="nav"><h1><a href="/">The only title</a></h1><p><a href="/">next</a></p></div>',
         f'<div class="sidebar"><p>{WORDS * 4} <a href="2">Next</a></p></div>',
     ],
 )
@@ -175,6 +177,7 @@ def test_elements_that_are_never_closed_lose_nothing() -> None:
         "<dl><dt>x?",
         "<a href=#>x",
         "<div class=nav><h1>x</h1><a href=#>next</a>",
+        "<div class=header><h2>x</h2><a href=#>next</a>",
     ],
 )
 def test_pages_of_nothing_but_furniture_take_no_more_than_their_time(junk: str) -> None:
