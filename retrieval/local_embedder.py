@@ -340,23 +340,23 @@ def _knows_no_word(tokenizer: Any) -> bool:
 
 def _why(resolved: ResolvedModel, error: Exception) -> str:
     """One line that says what is wrong with a model that did not load, and the way to mend it."""
-    if resolved.is_folder:
-        folder = Path(resolved.location)
-        if next(folder.rglob("pytorch_model*.bin"), None) and not next(folder.rglob("*.safetensors"), None):
-            return (
-                "its weights are a pickle (pytorch_model.bin), which can run code when it is read; "
-                "save them as safetensors, and put model.safetensors beside it"
-            )
-        if damaged := _damaged(folder):
-            return f"{damaged} is damaged or cut short; copy the model there anew"
-        if not any(file.name.startswith(TOKENIZERS) for file in folder.rglob("*")):
-            return "it has no tokenizer; put tokenizer.json beside its weights"
-    reason = first_line(error)
     if "trust_remote_code" in str(error):
         return (
             "it brings code of its own, which is not run; if you trust its author, set model.trust_remote_code = true"
         )
-    return reason if resolved.is_folder else f"{reason}; is the Hub reachable, and the name right?"
+    if not resolved.is_folder:
+        return f"{first_line(error)}; is the Hub reachable, and the name right?"
+    folder = Path(resolved.location)
+    if next(folder.rglob("pytorch_model*.bin"), None) and not next(folder.rglob("*.safetensors"), None):
+        return (
+            "its weights are a pickle (pytorch_model.bin), which can run code when it is read; "
+            "save them as safetensors, and put model.safetensors beside it"
+        )
+    if damaged := _damaged(folder):
+        return f"{damaged} is damaged or cut short; copy the model there anew"
+    if not any(file.name.startswith(TOKENIZERS) for file in folder.rglob("*")):
+        return f"it has no tokenizer; put tokenizer.json beside its weights ({first_line(error)})"
+    return first_line(error)
 
 
 def _damaged(folder: Path) -> Path | None:
