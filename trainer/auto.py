@@ -21,7 +21,8 @@ __all__ = ["Trial", "search"]
 FIRST_DOSE = 400
 FACTOR = 3
 FEWEST_PAIRS = 64
-# Of the budget less what judging will take; the rest is for the training that counts.
+# Of the budget less what judging will take; the rest is for the training that counts, and at least its whole dose is:
+# a third of the pairs costs more than the wrong set-up does (docs/experiments.md).
 SHARE_FOR_TRIALS = 0.5
 # A later arm must look better than an earlier, plainer one by more than this.
 WORTH = 0.002
@@ -48,8 +49,8 @@ def search(
     Args:
         bench: the base and what was mined.
         recipe: ``auto`` itself, whose name and dose the chosen arm takes over.
-        budget: seconds for the whole run; half of what judging leaves of them is for trials. The first arm is tried
-            whatever it takes.
+        budget: seconds for the whole run; half of what judging leaves of them is for trials, less where the plainest
+            arm's whole dose takes more than the other half. The first arm is tried whatever it takes.
         clock: tells the seconds.
 
     Raises:
@@ -67,6 +68,7 @@ class _Search:
         self._began, self._budget = clock(), budget
         self._base = self._bench.base_score()
         self._trials: list[Trial] = []
+        self._whole = 0
         # Of the trials' seconds. The rest is looking, which costs the same whatever the dose.
         self._training = 0.0
 
@@ -75,6 +77,10 @@ class _Search:
         tried = [*ARMS, *own_recipes(self._bench.workspace.trainer.recipes)]
         arms = [arm for arm in tried if self._has(arm)]
         wanted = len(arms)
+        if arms:
+            self._whole = len(
+                self._bench.mined.take(arms[0], self._bench.workspace.trainer.max_pairs, self._bench.seed)
+            )
         arms = self._round(arms, dose, max(1, wanted // FACTOR))
         timely = len(self._trials)
         # A round of a third of the arms at three times the dose costs what the one before it cost.
@@ -126,8 +132,9 @@ class _Search:
         return [arm for _, arm, _ in best]
 
     def _end(self) -> float:
-        """When trials have had their time, by what looking at dev took so far."""
-        return self._began + SHARE_FOR_TRIALS * max(0.0, self._budget - self._judging())
+        """When trials have had their time, by what looking at dev and training took so far."""
+        left = self._budget - self._judging()
+        return self._began + max(0.0, min(SHARE_FOR_TRIALS * left, left - self._pace() * self._whole))
 
     def _affords(self, arms: int, dose: int) -> bool:
         """Whether the time left is enough for a round, by what the trials so far took."""

@@ -238,6 +238,15 @@ def test_the_time_that_judging_will_take_is_kept_from_the_dose(bench: Workbench,
 
 def test_trials_take_half_of_the_time_that_judging_leaves(bench: Workbench, paced: list[float]) -> None:
     # One arm takes some 200 seconds, so a second is begun within half of 500 and a third is not.
+    few = bench.workspace.trainer.model_copy(update={"max_pairs": 100})
+    bench = replace(bench, workspace=replace(bench.workspace, trainer=few))
     chosen, trials = search(bench, find_recipe(AUTO), _judging(bench) + 500, clock=lambda: paced[0])
     assert [trial.name for trial in trials] == [arm.name for arm in FEW[:2]]
     assert f"2 of {len(FEW)} set-ups" in chosen.description
+
+
+def test_trials_leave_the_time_that_the_plainest_arm_s_whole_dose_takes(bench: Workbench, paced: list[float]) -> None:
+    whole = len(bench.mined.take(FEW[0], bench.workspace.trainer.max_pairs, bench.seed))
+    assert whole > 300  # so half would leave too little
+    chosen, trials = search(bench, find_recipe(AUTO), _judging(bench) + whole + 300, clock=lambda: paced[0])
+    assert len(trials) == 2 and whole - 100 <= chosen.max_pairs <= whole + 300
