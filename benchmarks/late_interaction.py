@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.embedders import LocalEmbedder, load_local
-from retrieval.embedding_cache import encode_cached
 from retrieval.errors import ModelError
 from retrieval.generation import open_current
 from retrieval.indexing import build_index, passage_limit
@@ -85,8 +84,8 @@ def _measure(root: Path, folder: Path, arguments: argparse.Namespace) -> dict[st
     material = gather(workspace, "corpus", embedder.count_tokens, passage_limit(workspace, embedder))
     texts = [passage.embedded_text for passage in material.passages]
     judge = Judge.of(workspace, material.passages, texts, dev)
-    vectors = encode_cached(workspace, "corpus", embedder, texts)
-    with_tokens = rank(judge, workspace, "corpus", embedder, texts, vectors).candidates
+    ranked = rank(judge, workspace, "corpus", embedder, texts)
+    with_tokens = ranked.candidates
     without = Candidates(with_tokens.found)
     before, after = (judge.score("hybrid", some, choose_weight(judge, some)[0]) for some in (without, with_tokens))
     change = compare(before.ndcg, after.ndcg)
@@ -99,7 +98,7 @@ def _measure(root: Path, folder: Path, arguments: argparse.Namespace) -> dict[st
         "ci_low": change.low,
         "ci_high": change.high,
         "added_p50_ms": 1000 * _added(workspace, [question.text for question in dev[: arguments.questions]]),
-        "codes_over_vectors": files[CODES][0] / vectors.nbytes,
+        "codes_over_vectors": files[CODES][0] / ranked.vectors.nbytes,
         "encoding_over_plain": _encoding(embedder, texts),
     }
 

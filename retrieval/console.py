@@ -15,7 +15,7 @@ import click
 
 from retrieval.workspace import Workspace
 
-__all__ = ["Duration", "Invocation", "Progress", "pass_invocation", "printable", "silent"]
+__all__ = ["Duration", "Invocation", "Progress", "pass_invocation", "printable", "silent", "staged"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -51,6 +51,11 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # it is generic in t
 
 def silent(stage: str, done: int, total: int) -> None:
     """Report no progress."""
+
+
+def staged(progress: Progress, stage: str) -> Progress:
+    """The same reporter for work that is known by another name here: whatever stage it reports is told as ``stage``."""
+    return lambda _, done, total: progress(stage, done, total)
 
 
 @dataclass

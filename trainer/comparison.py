@@ -9,7 +9,6 @@ from typing import Literal
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import load_embedder
-from retrieval.embedding_cache import encode_cached
 from retrieval.heading_share import served_share
 from retrieval.indexing import passage_limit
 from retrieval.models import ModelVersion, list_versions, resolve, tuned_fusion
@@ -18,7 +17,7 @@ from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
 from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
-from trainer.questions import MINED_EVIDENCE, check_answers, load_questions
+from trainer.questions import MINED_EVIDENCE, QuestionSet, check_answers, load_questions
 from trainer.ranking import by_heading_share, rank
 from trainer.runs import Rankings, write_runs
 from trainer.statistics import Change, compare, gate, verdict
@@ -74,36 +73,18 @@ def compare_models(
     for place, reference in enumerate(concrete):
         if not (modes := _modes(mode, place)):
             continue
-        embedder = load_embedder(reference, workspace)
-        # Passages are measured in a model's own tokens, so each model is judged over its own.
-        material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
-        missing = check_answers(loaded, material.passages)
-        texts = [passage.embedded_text for passage in material.passages]
-        judge = Judge.of(workspace, material.passages, texts, asked)
-        fusion = tuned_fusion(workspace, reference)
-        weight = workspace.search.lexical_weight
-        if weight is None:
-            weight = UNTUNED_WEIGHT if fusion.lexical_weight is None else fusion.lexical_weight
-        dense = served = None
-        if modes != ("lexical",):
-            vectors = encode_cached(workspace, corpus, embedder, texts, progress)
-            plain = rank(judge, workspace, corpus, embedder, texts, vectors)
-            dense = plain.candidates
-            headings = [passage.embedded_heading for passage in material.passages]
-            find = by_heading_share(judge, workspace, corpus, embedder, headings, plain)
-            served = find(served_share(workspace, fusion))
-        found: dict[str, float] = {}
-        for name in modes:
-            scores = judge.score(name, served if name == "hybrid" else dense, weight)
+        judged = _judge_model(workspace, corpus, reference, loaded, modes, progress)
+        missing = judged.missing
+        for name, scores in judged.scores.items():
             change = None if first is None else compare(first.ndcg, scores.ndcg)
             first = first or scores
-            shown = weight if name == "hybrid" else None
+            shown = judged.weight if name == "hybrid" else None
             rows.append(Row("BM25" if name == "lexical" else reference, name, shown, scores.means(), change))
             rankings[f"{rows[-1].system}-{name}"] = scores.rankings
-            found[name] = rows[-1].means["ndcg@10"]
-            if name == "hybrid":
-                hybrid[reference] = scores
-        if dense is not None and reference in versions:
+        if "hybrid" in judged.scores:
+            hybrid[reference] = judged.scores["hybrid"]
+        if reference in versions and modes != ("lexical",):
+            found: dict[str, float] = {name: scores.means()["ndcg@10"] for name, scores in judged.scores.items()}
             record_look(workspace, versions[reference], asked, "evaluate", found)
     if runs is not None:
         write_runs(runs, asked, rankings)
@@ -118,6 +99,42 @@ def compare_models(
         for reference, change in served_changes.items()
     ]
     return Comparison(len(asked), missing, rows, [*notes, *_flattered(versions, rows, served_changes)])
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One model's scores by mode, the weight of BM25 in its hybrid search, and the answers that its passages lack."""
+
+    scores: dict[Mode, Scores]
+    weight: float
+    missing: list[str]
+
+
+def _judge_model(
+    workspace: Workspace,
+    corpus: str,
+    reference: str,
+    questions: QuestionSet,
+    modes: Sequence[Mode],
+    progress: Progress,
+) -> _Judged:
+    """Ask one model the questions over passages that are measured in its own tokens, as searches by it would be."""
+    embedder = load_embedder(reference, workspace)
+    passages = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress).passages
+    missing = check_answers(questions, passages)
+    texts = [passage.embedded_text for passage in passages]
+    judge = Judge.of(workspace, passages, texts, questions.all)
+    fusion = tuned_fusion(workspace, reference)
+    weight = workspace.search.lexical_weight
+    if weight is None:
+        weight = UNTUNED_WEIGHT if fusion.lexical_weight is None else fusion.lexical_weight
+    if modes == ("lexical",):
+        return _Judged({"lexical": judge.score("lexical")}, weight, missing)
+    plain = rank(judge, workspace, corpus, embedder, texts, progress)
+    headings = [passage.embedded_heading for passage in passages]
+    served = by_heading_share(judge, workspace, corpus, embedder, headings, plain)(served_share(workspace, fusion))
+    found = {"lexical": None, "dense": plain.candidates, "hybrid": served}
+    return _Judged({mode: judge.score(mode, found[mode], weight) for mode in modes}, weight, missing)
 
 
 def _flattered(

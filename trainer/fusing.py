@@ -23,10 +23,11 @@ SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 class Fused:
     """A model's hybrid search, as it was chosen on dev questions.
 
-    ``found`` are its dense candidates where passages are indexed with ``share`` of their headings, ``weight`` is that
-    of BM25 beside them, ``curve`` dev NDCG@10 by that weight.
+    ``dense`` are its dense candidates alone, ``found`` those where passages are indexed with ``share`` of their
+    headings, ``weight`` is that of BM25 beside the latter, ``curve`` dev NDCG@10 by that weight.
     """
 
+    dense: Candidates
     share: float
     found: Candidates
     weight: float
@@ -56,12 +57,13 @@ def choose_fusion(
         shares: what is tried.
         beside: the same questions asked in other ways, which count as much.
     """
+    alone = find(0.0)
     tried: list[Fused] = []
     scores: list[NDArray[np.float64]] = []
     for share in shares:
         found = find(share)
         others = [(other, finder(share)) for other, finder in beside]
-        fused = Fused(share, found, *choose_weight(judge, found, dev, others))
+        fused = Fused(alone, share, found, *choose_weight(judge, found, dev, others))
         tried.append(fused)
         asked = [(judge, found), *others]
         scores.append(np.mean([some.hybrid_ndcg(what, fused.weight, dev) for some, what in asked], axis=0))

@@ -151,40 +151,36 @@ class Outcome:
 
 
 def score_test(
-    judge: Judge,
+    judges: Sequence[Judge],
     questions: QuestionSet,
-    base: Candidates,
-    tuned: Candidates,
-    served: tuple[Fused, Fused],
+    base: Sequence[Fused],
+    tuned: Sequence[Fused],
     anchors: Sequence[str] = (),
-    unmasked: tuple[Judge, tuple[Fused, Fused]] | None = None,
 ) -> tuple[Outcome, dict[str, Rankings]]:
     """Look at the test questions, once: base and tuned in every mode, each against base dense.
 
     Args:
-        judge: its questions are the dev questions, then the test questions.
-        questions: the same.
-        base: dense candidates of all of them under the base model.
-        tuned: the same under the tuned one.
-        served: what hybrid search makes of the base, and of the tuned model.
+        judges: each of all questions, dev then test; where passages are masked for them, a second one has these as
+            they stand.
+        questions: the same questions.
+        base: what the base model finds, for each of the judges.
+        tuned: the same of the tuned one.
         anchors: what was trained on.
-        unmasked: where passages were masked for the questions, who judges them over those as they stand, and what
-            hybrid search finds there with the base and with the tuned model.
 
     Returns:
         The outcome, and the rankings it rests on, by system and mode.
     """
     dev, test = questions.places()
+    judge, before, after = judges[0], base[0], tuned[0]
     lexical = judge.score("lexical", only=test)
-    dense = judge.score("dense", base, only=test), judge.score("dense", tuned, only=test)
-    base_weight, tuned_weight = (fused.weight for fused in served)
-    hybrid = served[0].score(judge, test), served[1].score(judge, test)
+    dense = judge.score("dense", before.dense, only=test), judge.score("dense", after.dense, only=test)
+    hybrid = before.score(judge, test), after.score(judge, test)
     systems = {
         "base-lexical": (lexical, None),
         "base-dense": (dense[0], None),
-        "base-hybrid": (hybrid[0], base_weight),
+        "base-hybrid": (hybrid[0], before.weight),
         "tuned-dense": (dense[1], None),
-        "tuned-hybrid": (hybrid[1], tuned_weight),
+        "tuned-hybrid": (hybrid[1], after.weight),
     }
     against_base = compare_each(
         {name: (dense[0].ndcg, scores.ndcg) for name, (scores, _) in systems.items() if name != "base-dense"}
@@ -194,8 +190,8 @@ def score_test(
         system, _, mode = name.partition("-")
         rows.append(Row(system, mode, weight, scores.means(), against_base.get(name)))
     changes = {
-        mode: compare_each({metric: (before.values[metric], after.values[metric]) for metric in METRICS})
-        for mode, (before, after) in (("dense", dense), ("hybrid", hybrid))
+        mode: compare_each({metric: (scores[0].values[metric], scores[1].values[metric]) for metric in METRICS})
+        for mode, scores in (("dense", dense), ("hybrid", hybrid))
     }
     asked = _asked(questions, dense, hybrid, anchors)
     outcome = Outcome(
@@ -205,18 +201,18 @@ def score_test(
         rows=rows,
         changes=changes,
         likeness=_by_likeness(asked) if anchors else {},
-        examples=_examples(judge, test, base, tuned, *dense),
+        examples=_examples(judge, test, before.dense, after.dense, *dense),
         questions=asked,
         dense=changes["dense"]["ndcg@10"],
         product=changes["hybrid"]["ndcg@10"],
-        dev=compare(judge.score("dense", base, only=dev).ndcg, judge.score("dense", tuned, only=dev).ndcg),
-        unmasked=unmasked and _served_change(*unmasked, test),
+        dev=_change([judge.score("dense", fused.dense, only=dev) for fused in (before, after)]),
+        unmasked=_change([fused.score(judges[1], test) for fused in (base[1], tuned[1])]) if judges[1:] else None,
     )
     return outcome, {name: scores.rankings for name, (scores, _) in systems.items()}
 
 
-def _served_change(judge: Judge, served: tuple[Fused, Fused], test: Sequence[int]) -> Change:
-    before, after = (fused.score(judge, test) for fused in served)
+def _change(scores: Sequence[Scores]) -> Change:
+    before, after = scores
     return compare(before.ndcg, after.ndcg)
 
 

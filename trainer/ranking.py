@@ -9,6 +9,7 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.console import Progress, silent
 from retrieval.embedders import Embedder, compares_tokens
 from retrieval.embedding_cache import encode_cached, open_cache, text_hash
 from retrieval.errors import IndexingError
@@ -35,21 +36,22 @@ def rank(
     corpus: str,
     embedder: Embedder,
     texts: Sequence[str],
-    vectors: NDArray[np.float32],
+    progress: Progress = silent,
 ) -> Found:
-    """Encode the judge's questions, and find what ``embedder`` ranks first for them.
+    """Encode the passages and the judge's questions, and find what ``embedder`` ranks first for them.
 
     Args:
         judge: whose questions.
         workspace: its settings say whether tokens are compared.
-        corpus: whose cache has the codes of the passages' tokens.
+        corpus: whose cache the passages' vectors are taken from and come into, with the codes of their tokens.
         embedder: the model.
         texts: of the passages, as they are embedded.
-        vectors: (passages, d) under the model, by `encode_cached`.
+        progress: told of what is encoded.
 
     Raises:
         IndexingError: by the candidates, when they are looked at closer and the cache is gone.
     """
+    vectors = encode_cached(workspace, corpus, embedder, texts, progress)
     questions = [question.text for question in judge.questions]
     if not compares_tokens(embedder, workspace):
         asked = embedder.encode_queries(questions)

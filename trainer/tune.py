@@ -121,22 +121,14 @@ def tune(
     choices += fit.notes
 
     asked = mined.questions
-    candidate, found = bench.find_tuned()
+    candidate = bench.tuned()
+    found = bench.find(candidate)
     tuned = _fused(bench, candidate, found)
     choices += _fusion_notes(bench, base[0], tuned[0])
 
     earlier = earlier_versions(workspace, asked.test)
     anchors = [pair.anchor for pair in fit.pairs]
-    unmasked = (bench.views[1].judge, (base[1], tuned[1])) if len(bench.views) > 1 else None
-    outcome, runs = score_test(
-        bench.view.judge,
-        asked,
-        bench.view.base.candidates,
-        found[0].candidates,
-        (base[0], tuned[0]),
-        anchors,
-        unmasked,
-    )
+    outcome, runs = score_test([view.judge for view in bench.views], asked, base, tuned, anchors)
     forgetting = general.compare(elsewhere, general.score(candidate)) if general else None
     findings, judged = _judgement(bench, fit, outcome, found[0].vectors, earlier, forgetting)
     yields = counted(mined.yields, fit.pairs)
@@ -203,7 +195,7 @@ def _fused(bench: Workbench, embedder: LocalEmbedder, found: Sequence[Found]) ->
     fused = choose_fusion(bench.view.judge, finders[0], dev, shares, others)
     if (weight := workspace.search.lexical_weight) is not None:
         fused = replace(fused, weight=weight)
-    return [fused, *(replace(fused, found=find(fused.share)) for find in finders[1:])]
+    return [fused, *(replace(fused, dense=find(0.0), found=find(fused.share)) for find in finders[1:])]
 
 
 def _fusion_notes(bench: Workbench, base: Fused, tuned: Fused) -> Iterator[str]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.console import Progress
+from retrieval.console import Progress, staged
 from retrieval.embedders import LocalEmbedder
-from retrieval.embedding_cache import encode_cached
 from retrieval.workspace import Workspace
 from trainer.evaluation import Judge
 from trainer.mined import Mined
@@ -47,14 +46,7 @@ class View:
     ) -> View:
         """Encode ``texts`` with the base, and choose the dev questions to look at while training."""
         judge = Judge.of(workspace, mined.material.passages, texts, mined.questions.all)
-        vectors = encode_cached(
-            workspace,
-            corpus,
-            embedder,
-            texts,
-            lambda _, done, total: progress("encoding with the base", done, total),
-        )
-        base = rank(judge, workspace, corpus, embedder, texts, vectors)
+        base = rank(judge, workspace, corpus, embedder, texts, staged(progress, "encoding with the base"))
         dev, _ = mined.questions.places()
         return cls(judge, texts, headings, base, Probe.choose(judge, base.candidates, dev, texts))
 

@@ -11,7 +11,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.console import Progress, silent
+from retrieval.console import Progress, silent, staged
 from retrieval.embedders import LocalEmbedder
 from retrieval.embedding_cache import encode_cached
 from retrieval.lexical import Bm25Scorer
@@ -187,32 +187,31 @@ class Workbench:
         notes += log.choices
         widen = widen and len(recipe.averages) > 1
         if widen:
-            self.views = tuple(view.widened(*self.encode_tuned(view.texts)) for view in self.views)
+            self.widen(self.tuned())
         share, score = self._mix(recipe.averages, notes)
         # Looks while training were over the pool as it was: no number over a wider one continues them.
         if not (widen and log.dev):
             log.dev.append((log.steps, score))
         return Fit(recipe, pairs, log, share, score, notes)
 
-    def encode_tuned(self, texts: Sequence[str]) -> tuple[LocalEmbedder, NDArray[np.float32]]:
-        """The model as it now is, and (passages, d) of their ``texts`` under it."""
-        tuned = LocalEmbedder(self.embedder.model, "candidate", self.embedder.compute, self.embedder.batch_size)
-        vectors = encode_cached(
-            self.workspace,
-            self.corpus,
-            tuned,
-            texts,
-            lambda _, done, total: self.progress("encoding with the tuned", done, total),
-        )
-        return tuned, vectors
+    def tuned(self) -> LocalEmbedder:
+        """The model as it now is. Its weights are hashed for its fingerprint, so ask once a state."""
+        return LocalEmbedder(self.embedder.model, "candidate", self.embedder.compute, self.embedder.batch_size)
 
-    def find_tuned(self) -> tuple[LocalEmbedder, list[Found]]:
-        """The model as it now is, and what it finds in each view."""
-        found = []
-        for view in self.views:
-            tuned, vectors = self.encode_tuned(view.texts)
-            found.append(rank(view.judge, self.workspace, self.corpus, tuned, view.texts, vectors))
-        return tuned, found
+    def find(self, tuned: LocalEmbedder) -> list[Found]:
+        """What ``tuned`` finds in each view."""
+        return [rank(view.judge, self.workspace, self.corpus, tuned, view.texts, self._encoding) for view in self.views]
+
+    def widen(self, tuned: LocalEmbedder) -> None:
+        """Put the mistakes of ``tuned`` into the pools that trained states are looked at over."""
+        self.views = tuple(
+            view.widened(tuned, encode_cached(self.workspace, self.corpus, tuned, view.texts, self._encoding))
+            for view in self.views
+        )
+
+    @property
+    def _encoding(self) -> Progress:
+        return staged(self.progress, "encoding with the tuned")
 
     def _train(
         self, recipe: Recipe, pairs: Sequence[Pair], lessons: Sequence[Lesson], folder: Path | None

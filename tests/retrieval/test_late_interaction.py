@@ -218,8 +218,7 @@ def test_what_is_judged_is_what_is_served(workspace: Workspace, minilm: LocalEmb
     texts = [passage.embedded_text for passage in passages]
     questions = [Question(str(place), text, {"pump.md": 1}) for place, text in enumerate(QUESTIONS)]
     judge = Judge.of(workspace, passages, texts, questions)
-    vectors = encode_cached(workspace, "docs", minilm, texts)
-    candidates = rank(judge, workspace, "docs", minilm, texts, vectors).candidates
+    candidates = rank(judge, workspace, "docs", minilm, texts).candidates
     rankings = judge.score("hybrid", candidates).rankings
     for question, ranking in zip(QUESTIONS, rankings, strict=True):
         assert [hit.document_id for hit in engine.search(question, top_k=10).hits] == list(ranking)

@@ -91,10 +91,9 @@ def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_t
     own = replace(bench)
     flattered = own.fit(recipe, widen=True).probe
     assert own.view.probe is bench.view.probe  # one share: nothing to choose
-    tuned, vectors = own.encode_tuned(own.view.texts)
+    tuned = own.tuned()
     judge, chosen = own.view.judge, list(own.view.probe.questions)
-    everywhere = judge.dense(tuned.encode_queries([question.text for question in judge.questions]), vectors)
-    honest = float(np.mean(judge.score("dense", everywhere, only=chosen).ndcg))
+    honest = float(np.mean(judge.score("dense", own.find(tuned)[0].candidates, only=chosen).ndcg))
 
     shares = own.fit(replace(recipe, averages=(1.0, 0.0)), widen=True)
     assert set(own.view.probe.passages) > set(bench.view.probe.passages)

@@ -49,7 +49,7 @@ def judge_of_headings(asks: float) -> tuple[Judge, Callable[[float], Candidates]
 def test_headings_have_their_share_where_questions_ask_for_them() -> None:
     judge, find, tried = judge_of_headings(0.5)
     chosen = choose_fusion(judge, find, range(ASKED))
-    assert tried == list(SHARES) and chosen.share >= 0.2
+    assert set(tried) == set(SHARES) and chosen.share >= 0.2
     plain = choose_fusion(judge, find, range(ASKED), SHARES[:1])
     gained = np.array(chosen.score(judge, range(ASKED)).ndcg) - np.array(plain.score(judge, range(ASKED)).ndcg)
     assert gained.mean() > gained.std() / ASKED**0.5 > 0
@@ -62,7 +62,7 @@ def test_the_same_questions_asked_in_another_way_count_as_much() -> None:
         choose_fusion(judge, find, range(ASKED)),
         choose_fusion(judge, find, range(ASKED), beside=[(other, other_find)]),
     )
-    assert other_tried == list(SHARES) and both.share < alone.share
+    assert set(other_tried) == set(SHARES) and both.share < alone.share
     curves = [
         float(np.mean([some.hybrid_ndcg(finder(both.share), 0.5, range(ASKED)) for some, finder in sides]))
         for sides in ([(judge, find), (other, other_find)], [(judge, find)])

@@ -59,14 +59,8 @@ def judged() -> tuple[Outcome, dict[str, Rankings]]:
     base = judge.dense(np.roll(vectors, 5, axis=0), vectors)
     known = np.where((np.arange(COUNT) % 3 > 0)[:, None], vectors, np.roll(vectors, 5, axis=0))
     tuned = judge.dense(known, vectors)
-    return score_test(
-        judge,
-        questions,
-        base,
-        tuned,
-        (Fused(0, base, 0.5, {}), Fused(0, tuned, 0.3, {})),
-        anchors=["word12 b", "something else"],
-    )
+    before, after = Fused(base, 0, base, 0.5, {}), Fused(tuned, 0, tuned, 0.3, {})
+    return score_test([judge], questions, [before], [after], anchors=["word12 b", "something else"])
 
 
 def test_every_measure_of_every_mode_is_compared_with_the_base(judged: tuple[Outcome, dict[str, Rankings]]) -> None:
