@@ -2,9 +2,10 @@
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the
 better third goes on with three times as much, until one is left; then its learning rate and its
-negatives are varied. Everything is judged on dev questions over a pool of passages, so what is chosen
-is chosen before the test questions are looked at. Trials are looked at with all of their tuned weights: how many
-are kept is chosen after the training that counts.
+negatives are varied. What the plainest of a round, its first, is beaten by must gain more than the standard error
+of its gain. Everything is judged on dev questions over a pool of passages, so what is chosen is chosen before the
+test questions are looked at. Trials are looked at with all of their tuned weights: how many are kept is chosen after
+the training that counts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer.recipes import ARMS, Recipe, own_recipes
+from trainer.statistics import less_its_error
 from trainer.workbench import Workbench
 
 __all__ = ["Trial", "search"]
@@ -24,8 +29,6 @@ FEWEST_PAIRS = 64
 # Of the budget less what judging will take; the rest is for the training that counts, and at least its whole dose is:
 # a third of the pairs costs more than the wrong set-up does (docs/experiments.md).
 SHARE_FOR_TRIALS = 0.5
-# A later arm must look better than an earlier, plainer one by more than this.
-WORTH = 0.002
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class _Search:
         self._bench = bench.looking_deeper()
         self._clock = clock
         self._began, self._budget = clock(), budget
-        self._base = self._bench.base_score()
+        self._base = float(self._bench.base_look().mean())
         self._trials: list[Trial] = []
         self._whole = 0
         # Of the trials' seconds. The rest is looking, which costs the same whatever the dose.
@@ -110,8 +113,12 @@ class _Search:
         return arm.loss == "ranking" or len(self._bench.pairs(sample, [])) >= FEWEST_PAIRS // 2
 
     def _round(self, arms: list[Recipe], dose: int, survivors: int) -> list[Recipe]:
-        """Train each arm on ``dose`` pairs while there is time; return the best ``survivors``, best first."""
+        """Train each arm on ``dose`` pairs while there is time; return the best ``survivors``, best first.
+
+        Each counts as what it gains over the first, less the standard error of that gain.
+        """
         tried: list[tuple[float, Recipe, Trial]] = []
+        first: NDArray[np.float64] | None = None
         for order, arm in enumerate(arms):
             if tried and self._clock() > self._end():
                 break
@@ -120,10 +127,10 @@ class _Search:
             fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,)))
             seconds = self._clock() - began
             self._training += fit.log.seconds
-            trial = Trial(
-                arm.name, arm.settings, len(fit.pairs), round(seconds, 1), fit.probe, fit.probe - self._base, False
-            )
-            tried.append((fit.probe - WORTH * order, arm, trial))
+            dev = float(fit.looked.mean())
+            trial = Trial(arm.name, arm.settings, len(fit.pairs), round(seconds, 1), dev, dev - self._base, False)
+            first = fit.looked if first is None else first
+            tried.append((less_its_error(fit.looked - first), arm, trial))
             self._trials.append(trial)
         best = sorted(tried, key=lambda item: -item[0])[:survivors]
         self._trials[-len(tried) :] = [

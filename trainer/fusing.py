@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation import Candidates, Judge, Scores, choose_weight
+from trainer.statistics import less_its_error
 
 __all__ = ["SHARES", "Finder", "Fused", "choose_fusion"]
 
@@ -47,8 +48,7 @@ def choose_fusion(
 ) -> Fused:
     """Choose the share of headings and the weight of BM25 by mean hybrid NDCG@10 on dev questions.
 
-    Taken is the share with the most to gain over the first one beyond the standard error of that gain: of this many
-    settings, compared on so few questions, the one that looks best is that by luck as often as not.
+    Taken is the share that gains most over the first one, less the standard error of that gain.
 
     Args:
         judge: whose questions.
@@ -67,6 +67,4 @@ def choose_fusion(
         tried.append(fused)
         asked = [(judge, found), *others]
         scores.append(np.mean([some.hybrid_ndcg(what, fused.weight, dev) for some, what in asked], axis=0))
-    gains = [some - scores[0] for some in scores]
-    beyond = [gain.mean() - gain.std() / len(gain) ** 0.5 for gain in gains]
-    return tried[int(np.argmax(beyond))]
+    return tried[int(np.argmax([less_its_error(some - scores[0]) for some in scores]))]

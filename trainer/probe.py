@@ -67,17 +67,17 @@ class Probe:
         pool = {*self.passages, *(int(place) for places, _ in found for place in places[:WIDENED_DEPTH])}
         return self._of(self.judge, self.questions, pool, texts)
 
-    def score(self, embedder: LocalEmbedder) -> float:
-        """Mean dense NDCG@10 of the probe's questions over its passages, both encoded now."""
-        return self.score_vectors(self._ask(embedder), embedder.encode_documents(self.texts))
+    def ndcg(self, embedder: LocalEmbedder) -> NDArray[np.float64]:
+        """Dense NDCG@10 of each of the probe's questions over its passages, both encoded now."""
+        return self.ndcg_of(self._ask(embedder), embedder.encode_documents(self.texts))
 
-    def score_vectors(self, asked: NDArray[np.float32], vectors: NDArray[np.float32]) -> float:
+    def ndcg_of(self, asked: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """The same of the vectors of the probe's questions and of its passages."""
         numbers = np.array(self.passages, dtype=np.int64)
         found = [self.judge.lexical[0]] * len(self.judge.questions)
         for place, (places, scores) in zip(self.questions, self.judge.dense(asked, vectors).found, strict=True):
             found[place] = (numbers[places], scores)
-        return float(np.mean(self.judge.score("dense", Candidates(found), only=self.questions).ndcg))
+        return np.array(self.judge.score("dense", Candidates(found), only=self.questions).ndcg)
 
     def _ask(self, embedder: LocalEmbedder) -> NDArray[np.float32]:
         return embedder.encode_queries([self.judge.questions[place].text for place in self.questions])

@@ -247,7 +247,7 @@ def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yiel
         "base": embedder.reference,
         "base_fingerprint": embedder.fingerprint,
         "base_licence": base_licence(model_folder(resolve(bench.workspace, embedder.reference))),
-        "base_dev": bench.base_score(),
+        "base_dev": float(bench.base_look().mean()),
         "prompts": {side: embedder.model.prompts.get(side, "") for side in ("query", "document")},
         "split": SPLITS[questions.evidence == MINED_EVIDENCE],
         "data": {"documents": len(material.documents), "passages": len(material.passages), "sha256": data},

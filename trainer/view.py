@@ -58,7 +58,7 @@ class View:
         """The same with the mistakes of ``embedder``, which gives the passages these ``vectors``, in that pool."""
         return replace(self, probe=self.probe.widened(embedder, vectors, self.texts))
 
-    def base_score(self) -> float:
-        """What the base scores where trained states are looked at."""
+    def base_ndcg(self) -> NDArray[np.float64]:
+        """What the base scores where trained states are looked at, a number a question."""
         places, passages = list(self.probe.questions), list(self.probe.passages)
-        return self.probe.score_vectors(self.base.asked[places], self.base.vectors[passages])
+        return self.probe.ndcg_of(self.base.asked[places], self.base.vectors[passages])

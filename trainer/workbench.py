@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +36,16 @@ __all__ = ["Fit", "Workbench"]
 
 @dataclass(frozen=True)
 class Fit:
-    """One training: what it learned from, how it went, and how good it looks. Its weights are in the model."""
+    """One training: what it learned from, how it went, and how good it looks. Its weights are in the model.
+
+    ``looked`` is dense NDCG@10 of each question that trained states are looked at by.
+    """
 
     recipe: Recipe
     pairs: list[Pair]
     log: TrainingLog
     share: float
-    probe: float
+    looked: NDArray[np.float64]
     notes: list[str]
 
 
@@ -90,13 +92,18 @@ class Workbench:
         dev, _ = self.mined.questions.places()
         return replace(self, views=tuple(view.looking(dev, DEEP) for view in self.views))
 
-    def look(self) -> float:
-        """How good the model as it now is looks: mean dense NDCG@10 over the probes of all views."""
-        return fmean(view.probe.score(self.embedder) for view in self.views)
+    def look(self) -> NDArray[np.float64]:
+        """How good the model as it now is looks: dense NDCG@10 of each question looked at, the mean of all views."""
+        return self._mean([view.probe.ndcg(self.embedder) for view in self.views])
 
-    def base_score(self) -> float:
+    def base_look(self) -> NDArray[np.float64]:
         """What the base itself scores where trained states are looked at."""
-        return fmean(view.base_score() for view in self.views)
+        return self._mean([view.base_ndcg() for view in self.views])
+
+    @staticmethod
+    def _mean(views: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = np.mean(views, axis=0)
+        return mean
 
     def pairs(self, recipe: Recipe, notes: list[str]) -> list[Pair]:
         """What ``recipe`` trains on: its share of the mined pairs, with hard negatives where it wants them.
@@ -188,11 +195,11 @@ class Workbench:
         widen = widen and len(recipe.averages) > 1
         if widen:
             self.widen(self.tuned())
-        share, score = self._mix(recipe.averages, notes)
+        share, looked = self._mix(recipe.averages, notes)
         # Looks while training were over the pool as it was: no number over a wider one continues them.
         if not (widen and log.dev):
-            log.dev.append((log.steps, score))
-        return Fit(recipe, pairs, log, share, score, notes)
+            log.dev.append((log.steps, float(looked.mean())))
+        return Fit(recipe, pairs, log, share, looked, notes)
 
     def tuned(self) -> LocalEmbedder:
         """The model as it now is. Its weights are hashed for its fingerprint, so ask once a state."""
@@ -223,7 +230,7 @@ class Workbench:
             self.mined.material,
             self.embedder.compute,
             seed=self.seed,
-            dev_score=self.look,
+            dev_score=lambda: float(self.look().mean()),
             progress=self.progress,
             lessons=lessons,
             folder=folder,
@@ -255,22 +262,22 @@ class Workbench:
         finally:
             load_weights(self.embedder.model, tuned)
 
-    def _mix(self, shares: Sequence[float], notes: list[str]) -> tuple[float, float]:
-        """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and its score.
+    def _mix(self, shares: Sequence[float], notes: list[str]) -> tuple[float, NDArray[np.float64]]:
+        """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and that look.
 
         (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.)
         """
         tuned = copy_weights(self.embedder.model)
-        scores: dict[float, float] = {}
+        looks: dict[float, NDArray[np.float64]] = {}
         for share in shares:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, share))
-            scores[share] = self.look()
-        best = max(scores, key=lambda share: (round(scores[share], 4), share))
+            looks[share] = self.look()
+        best = max(looks, key=lambda share: (round(float(looks[share].mean()), 4), share))
         if len(shares) > 1:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
-            tried = ", ".join(f"{share:g}: {score:.3f}" for share, score in scores.items())
+            tried = ", ".join(f"{share:g}: {look.mean():.3f}" for share, look in looks.items())
             notes.append(f"{best:g} of the tuned weights, the rest the base's: best on a sample of dev ({tried})")
-        return best, scores[best]
+        return best, looks[best]
 
     def _anchor_vectors(self, anchors: Sequence[str]) -> NDArray[np.float32]:
         """(n, d) under the base, each encoded once a run."""

@@ -46,7 +46,7 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(ben
     assert names[: len(FEW)] == [arm.name for arm in FEW]
     kept = next(trial for trial in reversed(trials) if trial.kept)
     assert kept.name in chosen.description
-    assert kept.change == pytest.approx(kept.dev - bench.looking_deeper().base_score()) and kept.change > 0
+    assert kept.change == pytest.approx(kept.dev - bench.looking_deeper().base_look().mean()) and kept.change > 0
     # The last round is the winner, its variations, and nothing else.
     last = [trial for trial in trials if trial.name.startswith(kept.name.split(",")[0])][-4:]
     assert kept.dev >= max(trial.dev for trial in last) - 0.01
@@ -59,7 +59,7 @@ def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing
     assert set(bench.looking_deeper().view.probe.passages) > set(before.passages)
     # The first arm again, by itself, all of its tuned weights over the deeper pool.
     again = bench.looking_deeper().fit(replace(FEW[0], max_pairs=96, averages=(1.0,)))
-    assert trials[0].dev == pytest.approx(again.probe, abs=1e-6)
+    assert trials[0].dev == pytest.approx(again.looked.mean(), abs=1e-6)
 
 
 def test_with_time_for_one_round_all_arms_are_tried_once_and_one_is_kept(bench: Workbench) -> None:
@@ -89,7 +89,7 @@ def test_every_training_starts_from_the_base(bench: Workbench) -> None:
 def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_too(bench: Workbench) -> None:
     recipe = replace(find_recipe("structure"), max_pairs=512, averages=(1.0,))
     own = replace(bench)
-    flattered = own.fit(recipe, widen=True).probe
+    flattered = own.fit(recipe, widen=True).looked.mean()
     assert own.view.probe is bench.view.probe  # one share: nothing to choose
     tuned = own.tuned()
     judge, chosen = own.view.judge, list(own.view.probe.questions)
@@ -98,10 +98,10 @@ def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_t
     shares = own.fit(replace(recipe, averages=(1.0, 0.0)), widen=True)
     assert set(own.view.probe.passages) > set(bench.view.probe.passages)
     load_weights(tuned.model, own.base_weights)
-    assert own.base_score() == pytest.approx(own.view.probe.score(own.embedder), abs=1e-6)
+    assert own.base_look() == pytest.approx(own.view.probe.ndcg(own.embedder), abs=1e-6)
     own.fit(recipe)
-    assert abs(own.view.probe.score(own.embedder) - honest) < abs(flattered - honest) / 2
-    assert shares.log.dev == [(shares.log.steps, shares.probe)]
+    assert abs(own.view.probe.ndcg(own.embedder).mean() - honest) < abs(flattered - honest) / 2
+    assert shares.log.dev == [(shares.log.steps, pytest.approx(shares.looked.mean()))]
 
 
 def test_a_search_that_was_killed_after_it_chose_is_not_run_again(bench: Workbench) -> None:
