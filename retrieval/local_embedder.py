@@ -237,7 +237,15 @@ class LocalEmbedder:
                 # The model puts the prompt first itself, as some leave it out of their pooling again.
                 features = self.model.preprocess(texts, prompt=prompt or None)
             features = {key: _to(value, self.compute.device) for key, value in features.items()}
-            made = self.model.forward(features)
+            try:
+                made = self.model.forward(features)
+            except (IndexError, RuntimeError) as error:
+                if not (words := _words_without_row(self.model)):
+                    raise
+                raise ModelError(
+                    f"model {self.reference} and its tokenizer do not belong together: {words:,} words of the "
+                    "tokenizer have no row in its table of embeddings; restore the tokenizer that it was trained with"
+                ) from error
         embedding: torch.Tensor = made["sentence_embedding"]
         unit = torch.nn.functional.normalize(embedding.float(), dim=1).cpu().numpy()
         if not with_tokens:
@@ -336,6 +344,17 @@ def quiet_loading() -> Iterator[None]:
 def _knows_no_word(tokenizer: Any) -> bool:
     """Whether it has no more than such as start, end, padding and unknown, which is what missing files leave."""
     return len(tokenizer.get_vocab()) <= SPECIAL_TOKENS
+
+
+def _words_without_row(model: SentenceTransformer) -> int:
+    """How many words of the tokenizer are numbered beyond the model's table; some models never meet theirs."""
+    first = model[0]
+    inner = getattr(first, "model", None)
+    table = (
+        inner.get_input_embeddings() if hasattr(inner, "get_input_embeddings") else getattr(first, "embedding", None)
+    )
+    rows = getattr(table, "num_embeddings", None)
+    return 0 if rows is None else sum(number >= rows for number in model.tokenizer.get_vocab().values())
 
 
 def _why(resolved: ResolvedModel, error: Exception) -> str:

@@ -154,6 +154,17 @@ def test_a_model_whose_tokenizer_is_missing_is_refused_though_it_loads(tmp_path:
         load_local("wordless", workspace_with(tmp_path, "acme/base"))
 
 
+def test_a_tokenizer_of_another_model_is_named(static_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(static_model, folder)
+    weights = next(folder.rglob("model.safetensors"))
+    table = safetensors.torch.load_file(weights)
+    safetensors.torch.save_file({name: rows[:5_000].clone() for name, rows in table.items()}, weights)
+    embedder = load_local("mixed", workspace_with(tmp_path, "acme/base"))
+    with pytest.raises(ModelError, match=r"^model mixed and its tokenizer do not belong together: 27,000 words of"):
+        embedder.encode_documents(["unfathomable idiosyncrasies of hydraulics"])
+
+
 @pytest.mark.parametrize("place", ["config.json", "modules.json"])
 def test_code_that_a_model_brings_along_is_not_run(static_model: Path, tmp_path: Path, place: str) -> None:
     folder = tmp_path / "bringing"
