@@ -349,10 +349,8 @@ def _knows_no_word(tokenizer: Any) -> bool:
 def _words_without_row(model: SentenceTransformer) -> int:
     """How many words of the tokenizer are numbered beyond the model's table; some models never meet theirs."""
     first = model[0]
-    inner = getattr(first, "model", None)
-    table = (
-        inner.get_input_embeddings() if hasattr(inner, "get_input_embeddings") else getattr(first, "embedding", None)
-    )
+    of_words = getattr(getattr(first, "model", None), "get_input_embeddings", None)
+    table = of_words() if of_words else getattr(first, "embedding", None)
     rows = getattr(table, "num_embeddings", None)
     return 0 if rows is None else sum(number >= rows for number in model.tokenizer.get_vocab().values())
 
