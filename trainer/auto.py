@@ -1,11 +1,12 @@
 """The recipe ``auto``: which pairs, negatives, losses and rates teach this model these documents, found by trying.
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the
-better third goes on with three times as much, until one is left; then its learning rate and its
-negatives are varied. What the plainest of a round, its first, is beaten by must gain more than the standard error
-of its gain. Everything is judged on dev questions over a pool of passages, so what is chosen is chosen before the
-test questions are looked at. Trials are looked at with all of their tuned weights: how many are kept is chosen after
-the training that counts.
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the better third
+goes on with three times as much, until one is left; then its learning rate and its negatives are varied. The
+plainest arm, the first, always goes on: what is to take its place must gain more than the standard error of its gain,
+and on a third of the dose at least, since what teaches fastest on a sample may unlearn on the whole
+(docs/experiments.md). Everything is judged on dev questions over a pool of passages, so what is chosen is chosen
+before the test questions are looked at. Trials are looked at with all of their tuned weights: how many are kept is
+chosen after the training that counts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.errors import QuestionsError
 from trainer.recipes import ARMS, Recipe, own_recipes
 from trainer.statistics import less_its_error
 from trainer.workbench import Workbench
@@ -57,7 +59,7 @@ def search(
         clock: tells the seconds.
 
     Raises:
-        QuestionsError: no arm has enough pairs.
+        QuestionsError: no arm has enough pairs to be tried.
     """
     return _Search(bench, budget, clock).run(recipe)
 
@@ -79,22 +81,27 @@ class _Search:
         dose = FIRST_DOSE
         tried = [*ARMS, *own_recipes(self._bench.workspace.trainer.recipes)]
         arms = [arm for arm in tried if self._has(arm)]
-        wanted = len(arms)
-        if arms:
-            self._whole = len(
-                self._bench.mined.take(arms[0], self._bench.workspace.trainer.max_pairs, self._bench.seed)
+        if not arms:
+            raise QuestionsError(
+                f"the recipe {recipe.name} compares set-ups on {FEWEST_PAIRS} pairs or more, and none has so many "
+                "here; name another, such as structure"
             )
+        plainest, wanted = arms[0], len(arms)
+        self._whole = self._dose(plainest)
         arms = self._round(arms, dose, max(1, wanted // FACTOR))
         timely = len(self._trials)
         # A round of a third of the arms at three times the dose costs what the one before it cost.
-        while len(arms) > 1 and self._affords(len(arms), dose * FACTOR):
+        while len(arms) > 1 and dose < self._whole and self._affords(len(arms), dose * FACTOR):
             dose *= FACTOR
-            arms = self._round(arms, dose, max(1, len(arms) // FACTOR))
+            arms = self._round([plainest, *(arm for arm in arms if arm != plainest)], dose, max(1, len(arms) // FACTOR))
         best = arms[0]
-        variations = [best, *_variations(best)]
-        if self._affords(len(variations), dose):
-            best = self._round(variations, dose, 1)[0]
         of_all = "" if timely == wanted else f", the best of the {timely} of {wanted} set-ups there was time to try"
+        if best != plainest and self._dose(best) > dose * FACTOR:
+            of_all = f"; no time was left to see whether {best.name}, best on {dose} pairs, is so on more"
+            best = plainest
+        variations = [best, *_variations(best)]
+        if self._dose(best) <= dose * FACTOR and self._affords(len(variations), dose):
+            best = self._round(variations, dose, 1)[0]
         left = self._began + self._budget - self._clock() - self._judging()
         affordable = max(dose, int(left / self._pace()))
         chosen = replace(
@@ -105,6 +112,10 @@ class _Search:
         )
         return chosen, self._trials
 
+    def _dose(self, arm: Recipe) -> int:
+        """How many pairs there are to train it on."""
+        return len(self._bench.mined.take(arm, self._bench.workspace.trainer.max_pairs, self._bench.seed))
+
     def _has(self, arm: Recipe) -> bool:
         """Whether there is enough to learn from; a loss of negatives alone wants them with each pair."""
         if len(self._bench.mined.take(arm, FEWEST_PAIRS, self._bench.seed)) < FEWEST_PAIRS:
@@ -113,9 +124,10 @@ class _Search:
         return arm.loss == "ranking" or len(self._bench.pairs(sample, [])) >= FEWEST_PAIRS // 2
 
     def _round(self, arms: list[Recipe], dose: int, survivors: int) -> list[Recipe]:
-        """Train each arm on ``dose`` pairs while there is time; return the best ``survivors``, best first.
+        """Train each arm on ``dose`` pairs while there is time; return those that go on, best first.
 
-        Each counts as what it gains over the first, less the standard error of that gain.
+        These are the best ``survivors`` and the first. Each counts as what it gains over the first, less the standard
+        error of that gain.
         """
         tried: list[tuple[float, Recipe, Trial]] = []
         first: NDArray[np.float64] | None = None
@@ -132,7 +144,8 @@ class _Search:
             first = fit.looked if first is None else first
             tried.append((less_its_error(fit.looked - first), arm, trial))
             self._trials.append(trial)
-        best = sorted(tried, key=lambda item: -item[0])[:survivors]
+        best = sorted(tried, key=lambda item: -item[0])
+        best = [item for place, item in enumerate(best) if place < survivors or item is tried[0]]
         self._trials[-len(tried) :] = [
             replace(trial, kept=any(trial is item[2] for item in best)) for _, _, trial in tried
         ]
@@ -145,7 +158,7 @@ class _Search:
 
     def _affords(self, arms: int, dose: int) -> bool:
         """Whether the time left is enough for a round, by what the trials so far took."""
-        return self._clock() + arms * (self._look() + self._pace() * dose) <= self._end()
+        return self._clock() + arms * (self._look() + self._pace() * min(dose, self._whole)) <= self._end()
 
     def _pace(self) -> float:
         """Seconds of training a pair, in the trials so far."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from benches import bench_of
 
+from retrieval.errors import QuestionsError
 from trainer import auto
 from trainer.auto import Trial, search
 from trainer.pairs import Pair
@@ -65,8 +67,60 @@ def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing
 def test_with_time_for_one_round_all_arms_are_tried_once_and_one_is_kept(bench: Workbench) -> None:
     chosen, trials = _one_round(bench)
     assert [trial.name for trial in trials] == [arm.name for arm in FEW]
-    assert sum(trial.kept for trial in trials) == 1
-    assert "time" not in chosen.description
+    best = max(trials, key=lambda trial: trial.dev)
+    assert {trial.name for trial in trials if trial.kept} == {FEW[0].name, best.name}
+    assert "set-ups" not in chosen.description
+
+
+Looks = Callable[[str, int], float]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Looks], None]:
+    """Say how good each arm looks on a dose: ``of(name, pairs)``, the same on every question."""
+
+    def say(of: Looks) -> None:
+        fit = Workbench.fit
+
+        def as_said(self: Workbench, recipe: Recipe) -> Fit:
+            fitted = fit(self, replace(recipe, max_pairs=min(recipe.max_pairs, 64)))
+            return replace(fitted, looked=np.full_like(fitted.looked, of(recipe.name, recipe.max_pairs)))
+
+        monkeypatch.setattr(Workbench, "fit", as_said)
+
+    return say
+
+
+def test_what_looks_best_on_a_sample_must_do_so_on_a_third_of_the_dose(
+    bench: Workbench, looks: Callable[[Looks], None]
+) -> None:
+    plainest, other, _ = (arm.name for arm in FEW)
+    looks(lambda name, pairs: 0.5 if name != other else 0.6 if pairs <= 96 else 0.4)
+    chosen, trials = _one_round(bench)
+    assert chosen.rules == FEW[0].rules
+    assert chosen.description.endswith(
+        f"{plainest}; no time was left to see whether {other}, best on 96 pairs, is so on more"
+    )
+
+    chosen, trials = search(bench, find_recipe(AUTO), budget=1e6)
+    again = trials[len(FEW) :]
+    assert [trial.name for trial in again[:2]] == [plainest, other] and [trial.kept for trial in again[:2]] == [
+        True,
+        False,
+    ]
+    assert chosen.description.endswith(f": {plainest}")
+
+    looks(lambda name, pairs: 0.6 if name == other else 0.5)
+    chosen, trials = search(bench, find_recipe(AUTO), budget=1e6)
+    assert chosen.rules == FEW[1].rules and chosen.description.endswith(f": {other}")
+
+
+def test_with_too_few_pairs_for_any_arm_the_way_out_is_named(bench: Workbench) -> None:
+    few = replace(bench, mined=replace(bench.mined, kept=bench.mined.kept[:40]))
+    with pytest.raises(
+        QuestionsError, match=r"compares set-ups on 64 pairs or more, .* name another, such as structure"
+    ):
+        search(few, find_recipe(AUTO), budget=1.0)
 
 
 def test_no_arm_but_the_first_is_tried_once_the_trials_time_is_over(bench: Workbench) -> None:
