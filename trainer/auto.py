@@ -1,18 +1,19 @@
 """The recipe ``auto``: which pairs, negatives, losses and rates teach this model these documents, found by trying.
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the better third
-goes on with three times as much, until one is left; then its learning rate and its negatives are varied. The
-plainest arm, the first, always goes on: what is to take its place must gain more than the standard error of its gain,
-and on a third of the dose at least, since what teaches fastest on a sample may unlearn on the whole
-(docs/experiments.md). Everything is judged on dev questions over a pool of passages, so what is chosen is chosen
-before the test questions are looked at. Trials are looked at with all of their tuned weights: how many are kept is
-chosen after the training that counts.
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the better third and
+the plainest on a third of the dose, the best of these on all of it; between the last two its learning rate and its
+negatives are varied. What is to take the plainest arm's place must gain more than the standard error of its gain, and
+must do so on a third of the dose, since what teaches fastest on a sample may unlearn on the whole
+(docs/experiments.md); the time for that is kept. Everything is judged on dev questions over a pool of passages, so what
+is chosen is chosen before the test questions are looked at. Trials are looked at with all of their tuned weights: how
+many are kept is chosen after the training that counts.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,12 +89,11 @@ class _Search:
             )
         plainest, wanted = arms[0], len(arms)
         self._whole = self._dose(plainest)
-        arms = self._round(arms, dose, max(1, wanted // FACTOR))
-        timely = len(self._trials)
-        # A round of a third of the arms at three times the dose costs what the one before it cost.
-        while len(arms) > 1 and dose < self._whole and self._affords(len(arms), dose * FACTOR):
-            dose *= FACTOR
-            arms = self._round([plainest, *(arm for arm in arms if arm != plainest)], dose, max(1, len(arms) // FACTOR))
+        arms = self._round(arms, dose, max(1, wanted // FACTOR), then=self._third(arms))
+        timely, third = len(self._trials), self._third(arms)
+        if len(arms) > 1 and third > dose and self._affords(2, third):
+            dose = third
+            arms = self._round([plainest, *(arm for arm in arms if arm != plainest)], dose, 1)
         best = arms[0]
         of_all = "" if timely == wanted else f", the best of the {timely} of {wanted} set-ups there was time to try"
         if best != plainest and self._dose(best) > dose * FACTOR:
@@ -116,6 +116,11 @@ class _Search:
         """How many pairs there are to train it on."""
         return len(self._bench.mined.take(arm, self._bench.workspace.trainer.max_pairs, self._bench.seed))
 
+    def _third(self, arms: Sequence[Recipe]) -> int:
+        """Pairs enough to compare ``arms`` on, whichever of them is then trained on all that it has."""
+        most = max(self._dose(arm) for arm in arms)
+        return min(most, max(FIRST_DOSE * FACTOR, math.ceil(most / FACTOR)))
+
     def _has(self, arm: Recipe) -> bool:
         """Whether there is enough to learn from; a loss of negatives alone wants them with each pair."""
         if len(self._bench.mined.take(arm, FEWEST_PAIRS, self._bench.seed)) < FEWEST_PAIRS:
@@ -123,16 +128,16 @@ class _Search:
         sample = replace(arm, max_pairs=FEWEST_PAIRS)
         return arm.loss == "ranking" or len(self._bench.pairs(sample, [])) >= FEWEST_PAIRS // 2
 
-    def _round(self, arms: list[Recipe], dose: int, survivors: int) -> list[Recipe]:
+    def _round(self, arms: Sequence[Recipe], dose: int, survivors: int, then: int = 0) -> list[Recipe]:
         """Train each arm on ``dose`` pairs while there is time; return those that go on, best first.
 
         These are the best ``survivors`` and the first. Each counts as what it gains over the first, less the standard
-        error of that gain.
+        error of that gain. Time is kept to compare two of them on ``then`` pairs, where that is more.
         """
         tried: list[tuple[float, Recipe, Trial]] = []
         first: NDArray[np.float64] | None = None
         for order, arm in enumerate(arms):
-            if tried and self._clock() > self._end():
+            if tried and not self._affords(2 if then > dose else 0, then):
                 break
             self._bench.progress("trying recipes", order, len(arms))
             began = self._clock()

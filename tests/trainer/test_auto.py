@@ -36,13 +36,13 @@ def small_doses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "ARMS", FEW)
 
 
-def _one_round(bench: Workbench) -> tuple[Recipe, list[Trial]]:
-    """Search while time stands still at the end of the budget: all arms, once."""
-    return search(bench, find_recipe(AUTO), budget=0.0, clock=lambda: 0.0)
+def _search(bench: Workbench) -> tuple[Recipe, list[Trial]]:
+    """Search with all the time there is."""
+    return search(bench, find_recipe(AUTO), budget=1e6)
 
 
 def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(bench: Workbench) -> None:
-    chosen, trials = search(bench, find_recipe(AUTO), budget=1e6)
+    chosen, trials = _search(bench)
     assert chosen.name == AUTO and chosen.rules
     names = [trial.name for trial in trials]
     assert names[: len(FEW)] == [arm.name for arm in FEW]
@@ -54,22 +54,17 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(ben
     assert kept.dev >= max(trial.dev for trial in last) - 0.01
 
 
-def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing(bench: Workbench) -> None:
+def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "ARMS", FEW[:1])
     before = bench.view.probe
-    chosen, trials = _one_round(bench)
+    chosen, trials = _search(bench)
     assert bench.view.probe is before and chosen.averages == FEW[0].averages
     assert set(bench.looking_deeper().view.probe.passages) > set(before.passages)
     # The first arm again, by itself, all of its tuned weights over the deeper pool.
     again = bench.looking_deeper().fit(replace(FEW[0], max_pairs=96, averages=(1.0,)))
     assert trials[0].dev == pytest.approx(again.looked.mean(), abs=1e-6)
-
-
-def test_with_time_for_one_round_all_arms_are_tried_once_and_one_is_kept(bench: Workbench) -> None:
-    chosen, trials = _one_round(bench)
-    assert [trial.name for trial in trials] == [arm.name for arm in FEW]
-    best = max(trials, key=lambda trial: trial.dev)
-    assert {trial.name for trial in trials if trial.kept} == {FEW[0].name, best.name}
-    assert "set-ups" not in chosen.description
 
 
 Looks = Callable[[str, int], float]
@@ -94,32 +89,44 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Looks], None]:
 def test_what_looks_best_on_a_sample_must_do_so_on_a_third_of_the_dose(
     bench: Workbench, looks: Callable[[Looks], None]
 ) -> None:
-    plainest, other, _ = (arm.name for arm in FEW)
-    looks(lambda name, pairs: 0.5 if name != other else 0.6 if pairs <= 96 else 0.4)
-    chosen, trials = _one_round(bench)
-    assert chosen.rules == FEW[0].rules
-    assert chosen.description.endswith(
-        f"{plainest}; no time was left to see whether {other}, best on 96 pairs, is so on more"
-    )
-
-    chosen, trials = search(bench, find_recipe(AUTO), budget=1e6)
-    again = trials[len(FEW) :]
-    assert [trial.name for trial in again[:2]] == [plainest, other] and [trial.kept for trial in again[:2]] == [
-        True,
-        False,
+    plainest, other, third = (arm.name for arm in FEW)
+    looks(lambda name, pairs: 0.5 if name != other else 0.75 if pairs <= 96 else 0.25)
+    chosen, trials = _search(bench)
+    of_both = [(trial.name, trial.dev, trial.kept) for trial in trials[: len(FEW) + 2]]
+    assert of_both == [
+        (plainest, 0.5, True),
+        (other, 0.75, True),
+        (third, 0.5, False),
+        (plainest, 0.5, True),
+        (other, 0.25, False),
     ]
-    assert chosen.description.endswith(f": {plainest}")
+    assert chosen.rules == FEW[0].rules and chosen.description.endswith(f": {plainest}")
 
     looks(lambda name, pairs: 0.6 if name == other else 0.5)
-    chosen, trials = search(bench, find_recipe(AUTO), budget=1e6)
+    chosen, _ = _search(bench)
     assert chosen.rules == FEW[1].rules and chosen.description.endswith(f": {other}")
+
+
+def test_without_the_time_to_compare_on_more_the_plainest_is_trained(
+    bench: Workbench, looks: Callable[[Looks], None]
+) -> None:
+    plainest, other, third = (arm.name for arm in FEW)
+    now = [0.0]
+
+    def slow_at_last(name: str, pairs: int) -> float:
+        now[0] += 1e6 if name == third else 1.0
+        return 0.6 if name == other else 0.5
+
+    looks(slow_at_last)
+    chosen, trials = search(bench, find_recipe(AUTO), budget=1e5, clock=lambda: now[0])
+    assert [trial.name for trial in trials] == [arm.name for arm in FEW] and chosen.rules == FEW[0].rules
+    untold = f"{plainest}; no time was left to see whether {other}, best on 96 pairs, is so on more"
+    assert chosen.description.endswith(untold)
 
 
 def test_with_too_few_pairs_for_any_arm_the_way_out_is_named(bench: Workbench) -> None:
     few = replace(bench, mined=replace(bench.mined, kept=bench.mined.kept[:40]))
-    with pytest.raises(
-        QuestionsError, match=r"compares set-ups on 64 pairs or more, .* name another, such as structure"
-    ):
+    with pytest.raises(QuestionsError, match=r"set-ups on 64 pairs or more, .* name another, such as structure"):
         search(few, find_recipe(AUTO), budget=1.0)
 
 
@@ -158,8 +165,11 @@ def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_t
     assert shares.log.dev == [(shares.log.steps, pytest.approx(shares.looked.mean()))]
 
 
-def test_a_search_that_was_killed_after_it_chose_is_not_run_again(bench: Workbench) -> None:
-    chosen, trials = _one_round(bench)
+def test_a_search_that_was_killed_after_it_chose_is_not_run_again(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "ARMS", FEW[:1])
+    chosen, trials = _search(bench)
     first = Unfinished(bench.workspace, "icd", 13)
     first.keep_chosen(chosen, [asdict(trial) for trial in trials])
     again = Unfinished(bench.workspace, "icd", 13).chosen()
@@ -198,8 +208,8 @@ def test_both_losses_are_tried_on_the_same_pairs_in_one_search(
 ) -> None:
     both = tuple(arm for arm in ARMS if arm.name in ("structure", "structure with triplet loss"))
     monkeypatch.setattr(auto, "ARMS", both)
-    _, trials = _one_round(bench)
-    assert [trial.name for trial in trials] == ["structure", "structure with triplet loss"]
+    _, trials = _search(bench)
+    assert [trial.name for trial in trials][:2] == ["structure", "structure with triplet loss"]
     assert "triplet" in trials[1].settings
     recipes = [replace(arm, max_pairs=96) for arm in both]
     ranking, triplet = ({pair.anchor for pair in bench.pairs(recipe, [])} for recipe in recipes)
@@ -291,15 +301,22 @@ def test_the_time_that_judging_will_take_is_kept_from_the_dose(bench: Workbench,
 
 def test_trials_take_half_of_the_time_that_judging_leaves(bench: Workbench, paced: list[float]) -> None:
     # One arm takes some 200 seconds, so a second is begun within half of 500 and a third is not.
-    few = bench.workspace.trainer.model_copy(update={"max_pairs": 100})
+    few = bench.workspace.trainer.model_copy(update={"max_pairs": auto.FIRST_DOSE})
     bench = replace(bench, workspace=replace(bench.workspace, trainer=few))
     chosen, trials = search(bench, find_recipe(AUTO), _judging(bench) + 500, clock=lambda: paced[0])
     assert [trial.name for trial in trials] == [arm.name for arm in FEW[:2]]
     assert f"2 of {len(FEW)} set-ups" in chosen.description
 
 
-def test_trials_leave_the_time_that_the_plainest_arm_s_whole_dose_takes(bench: Workbench, paced: list[float]) -> None:
-    whole = len(bench.mined.take(FEW[0], bench.workspace.trainer.max_pairs, bench.seed))
-    assert whole > 300  # so half would leave too little
-    chosen, trials = search(bench, find_recipe(AUTO), _judging(bench) + whole + 300, clock=lambda: paced[0])
-    assert len(trials) == 2 and whole - 100 <= chosen.max_pairs <= whole + 300
+def test_trials_leave_the_time_that_comparing_on_more_and_then_the_whole_dose_take(
+    bench: Workbench, paced: list[float]
+) -> None:
+    whole = 1_800
+    bounded = bench.workspace.trainer.model_copy(update={"max_pairs": whole})
+    bench = replace(bench, workspace=replace(bench.workspace, trainer=bounded))
+    comparing = 2 * (100 + whole // auto.FACTOR)
+    # Half would leave too little. One arm takes some 200 seconds, so a third is not begun.
+    budget = _judging(bench) + whole + comparing + 300
+    chosen, trials = search(bench, find_recipe(AUTO), budget, clock=lambda: paced[0])
+    assert [trial.name for trial in trials] == [arm.name for arm in FEW[:2]]
+    assert whole <= chosen.max_pairs <= whole + comparing
