@@ -60,8 +60,8 @@ def tune(
         )
     if report.obstacle:
         raise ShoptalkError(
-            f"{report.version.name} won but could not be put to use: {report.obstacle}; "
-            f"then run `shoptalk models promote {report.version.name}`"
+            f"{report.version.name} won but was not put to use: {report.obstacle}; "
+            f"`shoptalk models promote {report.version.name}` puts it to use"
         )
 
 

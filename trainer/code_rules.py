@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from random import Random
 
 from trainer.material import Material, is_code
-from trainer.pairs import SENTENCE_END, Pair, pair_of
+from trainer.pairs import Pair, pair_of
+from trainer.words import SENTENCE_END
 
 __all__ = ["code_symbol"]
 

@@ -13,9 +13,9 @@ from trainer.material import (
     is_code,
     normalise,
     strip_identifiers,
-    words_of,
 )
 from trainer.pairs import Pair, pair_of
+from trainer.words import words_of
 
 __all__ = ["PASSAGES_A_HEADING", "heading", "heading_path", "is_question", "title"]
 

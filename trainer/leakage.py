@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from retrieval.errors import QuestionsError
 from trainer.pairs import Pair
+from trainer.words import words_of
 
 __all__ = ["NEARLY_EQUAL", "Leak", "find_leaks", "nearest", "refuse_leaks", "without_leaks"]
 
 NEARLY_EQUAL = 0.8
 """Jaccard similarity of two texts' sets of words from which on they ask the same."""
 
-_WORD = re.compile(r"\w+")
 _Words = frozenset[str]
 
 
@@ -99,7 +98,7 @@ def refuse_leaks(pairs: Sequence[Pair], questions: Sequence[str], held: Collecti
 
 
 def _words(text: str) -> _Words:
-    return frozenset(_WORD.findall(text.casefold()))
+    return frozenset(words_of(text))
 
 
 def _similarity(words: _Words, other: _Words) -> float:

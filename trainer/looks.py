@@ -95,7 +95,12 @@ def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> l
     Each is another chance to pick what happens to suit the questions, so a report tells how many there were.
     """
     asked = {mark(question) for question in questions}
-    return [version.name for version in list_versions(workspace) if not asked.isdisjoint(_test_marks(version))]
+    later = {look.version for look in _later(workspace) if not asked.isdisjoint(look.questions)}
+    return [
+        version.name
+        for version in list_versions(workspace)
+        if version.name in later or not asked.isdisjoint(_test_marks(version))
+    ]
 
 
 def _test_marks(version: ModelVersion) -> list[str]:

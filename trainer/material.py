@@ -16,6 +16,7 @@ from retrieval.passages import Passage, TokenCounter, cut_all
 from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all, owners
 from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
+from trainer.words import words_of
 
 __all__ = [
     "Material",
@@ -26,7 +27,6 @@ __all__ = [
     "normalise",
     "strip_identifiers",
     "telling_words",
-    "words_of",
 ]
 
 # "IV. Governance", "C. Liability"
@@ -278,11 +278,6 @@ def generic_form(heading: str) -> str:
 def normalise(text: str) -> str:
     """Lower-case words one blank apart: what is compared to call two texts the same."""
     return " ".join(words_of(text))
-
-
-def words_of(text: str) -> list[str]:
-    """The words of ``text`` in lower case."""
-    return _WORDS.findall(text.casefold())
 
 
 def telling_words(text: str) -> list[str]:

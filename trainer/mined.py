@@ -18,7 +18,7 @@ from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import QuestionSet, check_answers
 from trainer.recipes import Recipe
-from trainer.silver import Yield, balance, filter_pairs
+from trainer.silver import Yield, balance, filter_pairs, unambiguous
 from trainer.split import hold_out
 from trainer.synthesis import synthetic_pairs
 
@@ -118,7 +118,7 @@ def mine_corpus(
         asked, usable = QuestionSet((), (), "none"), mined
     else:
         # The tutorial's chunks are no questions, and what a model wrote must not judge: structure's pairs do.
-        held, asked, masks = hold_out(material, found or mine(material, list(RULES), seed))
+        held, asked, masks = hold_out(material, unambiguous(material, found or mine(material, list(RULES), seed)), seed)
         usable = [pair for pair in mined if pair.document_id not in held and pair.passage not in masks]
     forbidden = [question.text for question in asked.all]
     kept, yields, leaks = filter_pairs(material, usable, forbidden, workspace.passages.language)

@@ -20,6 +20,7 @@ from trainer.pairs import Pair, Rule
 from trainer.prose_rules import adjacent, cloze, detail, keyphrase
 from trainer.question_rules import question, ticket
 from trainer.table_rules import table_row
+from trainer.words import words_of
 
 __all__ = ["HEADING_RULES", "NEEDS", "RULES", "mine", "seed_chunks"]
 
@@ -90,13 +91,13 @@ def seed_chunks(material: Material, words: int = 256, overlap: int = 32, header_
     pairs: list[Pair] = []
     first_section: dict[str, int] = {}
     for place, section in enumerate(material.sections):
-        first_section.setdefault(section.document_id, place)
+        if material.passages_of[place]:
+            first_section.setdefault(section.document_id, place)
     for document in material.documents:
         if document.id not in first_section:
             continue
         place = first_section[document.id]
-        passage = next(iter(material.passages_of[place]), 0)
-        blank = Pair("", "", "", place, passage, document.id)
+        blank = Pair("", "", "", place, material.passages_of[place][0], document.id)
         tokens = document.text.split()
         chunks = [" ".join(tokens[start : start + words]) for start in range(0, len(tokens), words - overlap)]
         pairs += [
@@ -116,6 +117,6 @@ def _usable(pair: Pair) -> bool:
         return False
     if pair.rule not in TEXT_RULES and size > MAX_ANCHOR_CHARS:
         return False
-    if len(pair.positive.split()) < MIN_POSITIVE_WORDS:
+    if len(words_of(pair.positive)) < MIN_POSITIVE_WORDS:
         return False
     return len(pair.positive) > 2 * size or normalise(pair.anchor) != normalise(pair.positive)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from random import Random
 
 from retrieval.references import references
-from trainer.material import Material, is_code, words_of
-from trainer.pairs import SENTENCE_END, Pair, pair_of
+from trainer.material import Material, is_code
+from trainer.pairs import Pair, pair_of
+from trainer.words import SENTENCE_END, words_of
 
 __all__ = ["alias", "cross_reference", "definition"]
 

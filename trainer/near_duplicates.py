@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -10,14 +9,12 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.words import words_of
+
 __all__ = ["SHINGLE", "near_duplicate_groups"]
 
 SHINGLE = 3
 """Words a shingle."""
-
-# In Chinese, Japanese, Korean and Thai, whose words have no blanks between them, a character is a word.
-_UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8) -> list[int]:
@@ -42,7 +39,7 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8) -> list[
     firsts: dict[tuple[int, ...] | str, int] = {}
     places = []
     for text in texts:
-        words = tuple(map(vocabulary.__getitem__, _WORD.findall(text.casefold())))
+        words = tuple(map(vocabulary.__getitem__, words_of(text)))
         places.append(firsts.setdefault(words or text, len(firsts)))
     families = _families([key for key in firsts if isinstance(key, tuple)], len(vocabulary) + 1, threshold)
     with_words = iter(families)

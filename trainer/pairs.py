@@ -10,11 +10,9 @@ from random import Random
 
 from retrieval.passages import Passage
 from trainer.material import Material, normalise, strip_identifiers
+from trainer.words import fold, joins
 
-__all__ = ["SENTENCE_END", "Pair", "Rule", "masked_text", "pair_of", "says"]
-
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
-
+__all__ = ["Pair", "Rule", "masked_text", "pair_of", "says"]
 
 _AFTER = re.compile(r"^\s*[;,]?\s*")
 
@@ -86,8 +84,8 @@ def masked_text(passage: Passage, removed: Iterable[str], headings: Iterable[str
 def _without(text: str, words: str) -> str:
     """``text`` on one line, less ``words``, case and spacing set aside, and the comma after them."""
     body, gone = " ".join(text.split()), " ".join(words.split())
-    folded, key = body.lower(), gone.lower()
-    if not gone or key not in folded or len(folded) != len(body):
+    folded, key = fold(body), fold(gone)
+    if not gone or key not in folded:
         return body
     # Found without a pattern: to compile one for each of many thousand pairs takes longer than all the rest.
     kept = []
@@ -95,7 +93,7 @@ def _without(text: str, words: str) -> str:
     while (at := folded.find(key, at)) >= 0:
         end = at + len(key)
         # Whole words only: taking "cholera" out of "cholerae" would leave "e".
-        inside = key[0].isalnum() and body[at - 1 : at].isalnum() or key[-1].isalnum() and body[end : end + 1].isalnum()
+        inside = joins(body[at - 1 : at], key[0]) or joins(key[-1], body[end : end + 1])
         if not inside:
             kept.append(body[start:at].strip())
             start = end

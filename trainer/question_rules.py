@@ -8,7 +8,8 @@ from random import Random
 
 from trainer.heading_rules import PASSAGES_A_HEADING, is_question
 from trainer.material import Material, informative_heading
-from trainer.pairs import SENTENCE_END, Pair, pair_of
+from trainer.pairs import Pair, pair_of
+from trainer.words import SENTENCE_END
 
 __all__ = ["question", "ticket"]
 

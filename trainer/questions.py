@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ __all__ = [
     "QuestionSet",
     "Unit",
     "check_answers",
+    "document_of",
     "load_questions",
     "split_questions",
     "unit_of",
@@ -74,7 +75,13 @@ def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
     if single.is_file():
         return split_questions(_join(texts, single), seed)
     if test_file.is_file() and dev_file.is_file():
-        return QuestionSet(tuple(_join(texts, dev_file)), tuple(_join(texts, test_file)), "real questions")
+        dev, test = _join(texts, dev_file), _join(texts, test_file)
+        if both := {question.id for question in dev} & {question.id for question in test}:
+            raise QuestionsError(
+                f"{len(both)} questions stand in both {dev_file} and {test_file} (the first is {min(both)!r}): a model "
+                "would be chosen by what judges it; take them out of one of the two"
+            )
+        return QuestionSet(tuple(dev), tuple(test), "real questions")
     if test_file.is_file():
         return split_questions(_join(texts, test_file), seed)
     raise QuestionsError(f"{folder} has neither qrels.tsv nor qrels/test.tsv")
@@ -125,6 +132,12 @@ def check_answers(questions: QuestionSet, passages: Iterable[Passage]) -> list[s
     return missing
 
 
+def document_of(unit: Unit, documents: Container[str]) -> str | None:
+    """The one of ``documents`` that ``unit`` is or is a section of; names of files may have the mark in them too."""
+    heads = (unit[:place] for place, character in enumerate(unit) if character == HEADING_MARK)
+    return next((name for name in (unit, *heads) if name in documents), None)
+
+
 def section_unit(passage: Passage) -> Unit:
     """The unit of the passage's section."""
     return f"{passage.document_id}{HEADING_MARK}{passage.heading[-1]}" if passage.heading else passage.document_id
@@ -162,8 +175,8 @@ def _groups(questions: Sequence[Question], alike: Mapping[str, str]) -> list[lis
     for question in questions:
         for unit in question.relevant:
             parent[root("unit " + unit)] = root("question " + question.id)
-            if group := alike.get(unit.partition(HEADING_MARK)[0]):
-                parent[root("group " + group)] = root("question " + question.id)
+            if (document := document_of(unit, alike)) is not None:
+                parent[root("group " + alike[document])] = root("question " + question.id)
     groups: dict[str, list[str]] = {}
     for question in questions:
         groups.setdefault(root("question " + question.id), []).append(question.id)

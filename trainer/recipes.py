@@ -178,7 +178,8 @@ def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
     """The workspace's own recipes, in the order of its settings.
 
     Raises:
-        SettingsError: one has the name of a recipe that there is already, or a teacher and nothing for it to teach.
+        SettingsError: one has the name of a recipe that there is already, a teacher and nothing for it to teach, or
+            patience and no looks to count.
     """
     recipes = []
     for name, own in settings.items():
@@ -194,6 +195,11 @@ def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
         if recipe.teacher and not recipe.lessons:
             raise SettingsError(
                 f"trainer.recipes.{name}: a teacher scores lessons, and there are none; set lessons too, say to 1000"
+            )
+        if recipe.patience and not recipe.evaluate_every:
+            raise SettingsError(
+                f"trainer.recipes.{name}: patience counts looks at dev, and there are none; set evaluate_every too, "
+                "say to 20"
             )
         recipes.append(recipe)
     return tuple(recipes)

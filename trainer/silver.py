@@ -17,7 +17,7 @@ from trainer.material import Material, normalise
 from trainer.near_duplicates import near_duplicate_groups
 from trainer.pairs import Pair
 
-__all__ = ["MIN_SILVER", "Yield", "balance", "filter_pairs", "silver_scores"]
+__all__ = ["MIN_SILVER", "Yield", "balance", "filter_pairs", "silver_scores", "unambiguous"]
 
 # The least BM25 score of anchor against positive, as a share of the anchor's against itself. Rules
 # that rest on the document's own structure are trusted: a synonym shares no word with its entry, and
@@ -71,7 +71,7 @@ def filter_pairs(
         The pairs kept, what each step kept by rule, and how many anchors were dropped as leaks.
     """
     clean = without_leaks(pairs, list(forbidden))
-    clear = _unambiguous(material, clean)
+    clear = unambiguous(material, clean)
     distinct = _distinct(material, clear)
     telling = [pair for pair in distinct if pair.passage not in material.boilerplate]
     scored = [pair for pair in telling if pair.rule in MIN_SILVER]
@@ -141,7 +141,7 @@ def _take_turns(groups: Sequence[Sequence[Pair]], turns: Sequence[int]) -> list[
     ]
 
 
-def _unambiguous(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
+def unambiguous(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs whose anchor names few things; copies, and the answers under one question, are one."""
     named: dict[str, set[int]] = defaultdict(set)
     for pair in pairs:

@@ -20,7 +20,7 @@ from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.late_interaction import DEPTH
 from retrieval.model_identity import model_folder
-from retrieval.models import Fusion, ModelVersion, find_version, remember_base_fusion, resolve
+from retrieval.models import Fusion, ModelVersion, find_version, list_versions, remember_base_fusion, resolve
 from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
@@ -37,6 +37,7 @@ from trainer.ranking import Found, by_heading_share
 from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
+from trainer.statistics import compare, verdict
 from trainer.training_log import TrainingLog
 from trainer.unfinished import Unfinished
 from trainer.workbench import Fit, Workbench
@@ -55,7 +56,7 @@ SPLITS = (
 class TuneReport:
     """What a run did and found.
 
-    ``promoted`` is whether the new version is now in use; ``obstacle`` why one that won could not be put to use.
+    ``promoted`` is whether the new version is now in use; ``obstacle`` why one that won was not put to use.
     """
 
     recipe: str
@@ -112,7 +113,10 @@ def tune(
     general = general_set(workspace)
     elsewhere = general.score(embedder) if general else ()
     data = data_hash(mined.material.documents)
-    unfinished = Unfinished(workspace, corpus, data, embedder.fingerprint, asdict(recipe), seed, mined.questions)
+    # A search depends on its time, and on the recipes of one's own that it tries too.
+    searched = (budget, workspace.trainer.recipes) if recipe.name == AUTO else ()
+    parts = (corpus, data, embedder.fingerprint, asdict(recipe), seed, mined.questions, searched)
+    unfinished = Unfinished(workspace, *parts)
     chosen, trials = _choose(bench, recipe, budget, unfinished, choices)
     # The other processes' models are not kept: they need not encode the corpus to choose a mix.
     fit = bench.fit(chosen, unfinished.folder, widen=is_main())
@@ -138,7 +142,9 @@ def tune(
     chosen_for_base = Fusion(base[0].weight, base[0].share)
     remember_base_fusion(workspace, embedder.reference, chosen_for_base, by_people=real is not None)
     won = promote and outcome.verdict == "WIN"
-    obstacle = _put_to_use(workspace, version, progress) if won else ""
+    obstacle = ""
+    if won:
+        obstacle = _better_in_use(workspace, outcome, data) or _put_to_use(workspace, version, progress)
     return TuneReport(
         recipe=recipe.name,
         base=embedder.reference,
@@ -182,9 +188,10 @@ def _fused(bench: Workbench, embedder: LocalEmbedder, found: Sequence[Found]) ->
     workspace, mined = bench.workspace, bench.mined
     dev, _ = mined.questions.places()
     shares: Sequence[float] = SHARES
+    of_people = mined.questions.evidence != MINED_EVIDENCE
     if (fixed := workspace.passages.heading_share) is not None:
         shares = (fixed,)
-    elif mined.questions.evidence == MINED_EVIDENCE:
+    elif not of_people:
         # Such questions are made of headings, which are masked for them: they cannot tell what these are worth.
         shares = SHARES[:1]
     finders = [
@@ -192,7 +199,7 @@ def _fused(bench: Workbench, embedder: LocalEmbedder, found: Sequence[Found]) ->
         for view, some in zip(bench.views, found, strict=True)
     ]
     others = [(view.judge, find) for view, find in zip(bench.views[1:], finders[1:], strict=True)]
-    fused = choose_fusion(bench.view.judge, finders[0], dev, shares, others)
+    fused = choose_fusion(bench.view.judge, finders[0], dev, shares, others, wary=not of_people)
     if (weight := workspace.search.lexical_weight) is not None:
         fused = replace(fused, weight=weight)
     return [fused, *(replace(fused, dense=find(0.0), found=find(fused.share)) for find in finders[1:])]
@@ -247,7 +254,7 @@ def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yiel
         "base": embedder.reference,
         "base_fingerprint": embedder.fingerprint,
         "base_licence": base_licence(model_folder(resolve(bench.workspace, embedder.reference))),
-        "base_dev": float(bench.base_look().mean()),
+        "base_dev": fit.base_dev,
         "prompts": {side: embedder.model.prompts.get(side, "") for side in ("query", "document")},
         "split": SPLITS[questions.evidence == MINED_EVIDENCE],
         "data": {"documents": len(material.documents), "passages": len(material.passages), "sha256": data},
@@ -259,6 +266,27 @@ def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yiel
         "pairs": [asdict(item) for item in yields],
         "log": asdict(fit.log),
     }
+
+
+def _better_in_use(workspace: Workspace, outcome: Outcome, data: str) -> str:
+    """Why the version in use stays though another beats the base: it serves the same questions better beyond doubt.
+
+    "" where it does not, or was judged over other documents.
+    """
+    used = next((version for version in list_versions(workspace) if version.current), None)
+    if used is None or used.training.get("data", {}).get("sha256") != data:
+        return ""
+    known = {asked["mark"]: asked["hybrid_after"] for asked in used.evaluation.get("questions", ()) if "mark" in asked}
+    shared = [asked for asked in outcome.questions if asked.mark in known]
+    if not shared:
+        return ""
+    change = compare([known[asked.mark] for asked in shared], [asked.hybrid_after for asked in shared])
+    if verdict(change) != "REGRESSION":
+        return ""
+    return (
+        f"{used.name}, which is in use, serves the same {change.questions} questions better, NDCG@10 "
+        f"{change.before:.3f} against {change.after:.3f}"
+    )
 
 
 def _put_to_use(workspace: Workspace, version: ModelVersion, progress: Progress) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from retrieval.reranking import Reranker
 from retrieval.workspace import Workspace
 from trainer.diagnosis import PairSigns, measure_pairs
 from trainer.distillation import Lesson
-from trainer.leakage import refuse_leaks
+from trainer.leakage import NEARLY_EQUAL, nearest, refuse_leaks
 from trainer.lessons import fused_lessons, rescored
 from trainer.mined import Mined
 from trainer.negatives import add_hard_negatives, by_likeness, refresh_hard_negatives
@@ -38,7 +39,8 @@ __all__ = ["Fit", "Workbench"]
 class Fit:
     """One training: what it learned from, how it went, and how good it looks. Its weights are in the model.
 
-    ``looked`` is dense NDCG@10 of each question that trained states are looked at by.
+    ``looked`` is dense NDCG@10 of each question that trained states are looked at by, ``base_dev`` what the base scores
+    on average over the pool that ``log.dev`` was looked at over.
     """
 
     recipe: Recipe
@@ -46,6 +48,7 @@ class Fit:
     log: TrainingLog
     share: float
     looked: NDArray[np.float64]
+    base_dev: float
     notes: list[str]
 
 
@@ -141,7 +144,7 @@ class Workbench:
         return found if used else pairs
 
     def lessons(self, recipe: Recipe) -> list[Lesson]:
-        """The rankings that ``recipe`` has the base learn.
+        """The rankings that ``recipe`` has the base learn, less those that ask what a question asks.
 
         Raises:
             ModelError: its teacher cannot be loaded, or is no cross-encoder.
@@ -158,6 +161,9 @@ class Workbench:
             language=self.workspace.passages.language,
             seed=self.seed,
         )
+        asked = [question.text for question in self.mined.questions.all]
+        alike = nearest([lesson.anchor for lesson in lessons], asked, NEARLY_EQUAL)
+        lessons = [lesson for lesson, near in zip(lessons, alike, strict=True) if not near]
         return self._by_teacher(recipe.teacher, lessons) if recipe.teacher else lessons
 
     def _by_teacher(self, reference: str, lessons: Sequence[Lesson]) -> list[Lesson]:
@@ -183,7 +189,9 @@ class Workbench:
         pairs = self.pairs(recipe, notes)
         refuse_leaks(pairs, [question.text for question in self.mined.questions.all], self.mined.held)
         if recipe.refresh_negatives and any(pair.negatives for pair in pairs):
-            first, second = pairs[::2], pairs[1::2]
+            # By whole groups of alike pairs.
+            groups = [pairs[start : start + recipe.alike] for start in range(0, len(pairs), recipe.alike)]
+            first, second = ([*chain.from_iterable(groups[half::2])] for half in (0, 1))
             before = self._train(recipe, first, (), folder and folder / "before")
             second = self._refreshed(recipe, second)
             pairs = [*first, *second]
@@ -192,6 +200,7 @@ class Workbench:
         else:
             log = self._train(recipe, pairs, self.lessons(recipe), folder)
         notes += log.choices
+        base = self.base_look()
         widen = widen and len(recipe.averages) > 1
         if widen:
             self.widen(self.tuned())
@@ -199,7 +208,8 @@ class Workbench:
         # Looks while training were over the pool as it was: no number over a wider one continues them.
         if not (widen and log.dev):
             log.dev.append((log.steps, float(looked.mean())))
-        return Fit(recipe, pairs, log, share, looked, notes)
+            base = self.base_look()
+        return Fit(recipe, pairs, log, share, looked, float(base.mean()), notes)
 
     def tuned(self) -> LocalEmbedder:
         """The model as it now is. Its weights are hashed for its fingerprint, so ask once a state."""

@@ -107,6 +107,14 @@ def test_a_question_about_a_section_is_ranked_by_sections() -> None:
     assert judge.score("lexical").ndcg == (1.0,)
 
 
+def test_an_answer_that_the_corpus_lacks_does_not_change_how_the_others_are_ranked() -> None:
+    passages = [passage("a.md", "One", "red"), passage("a.md", "Two", "red"), passage("C#/b.md", "", "red green")]
+    for missing, ranked in (("gone.md", {"a.md", "C#/b.md"}), ("a.md#Gone", {"a.md#One", "a.md#Two", "C#/b.md"})):
+        asked = Question("q", "red", {"C#/b.md": 1, missing: 1})
+        judge = Judge(passages, ["red", "red", "red green"], [asked], language="none", depth=10)
+        assert set(judge.score("lexical").rankings[0]) == ranked
+
+
 def test_a_label_on_a_whole_document_counts_for_each_of_its_sections() -> None:
     passages = [passage("a.md", "One", "red"), passage("b.md", "Two", "red green")]
     relevant = {"a.md": 1, "b.md#Nothing": 1}
@@ -164,3 +172,16 @@ def test_the_weight_goes_to_the_side_that_answers() -> None:
     weight, curve = choose_weight(judge, misled)
     assert weight > 0.5
     assert curve[1.0] == 1.0 and curve[0.0] < 1.0
+
+
+def test_questions_that_are_not_peoples_own_move_the_weight_only_beyond_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passages = [passage("a.md", "", "red")]
+    judge = Judge(passages, ["red"], [Question("q", "red", {"a.md": 1})], language="none", depth=10)
+    found = judge.dense(np.eye(1, dtype=np.float32), np.eye(1, dtype=np.float32))
+    doubtful = np.array([0.5, -0.4] * 10)
+    for gained, wary in ((doubtful, 0.5), (doubtful + 0.4, 1.0)):
+        monkeypatch.setattr(judge, "hybrid_ndcg", lambda _, weight, only, gained=gained: 0.5 + (weight - 0.5) * gained)
+        assert choose_weight(judge, found)[0] == 1.0
+        assert choose_weight(judge, found, wary=True)[0] == wary

@@ -152,6 +152,8 @@ def test_versions_that_the_same_questions_judged_are_counted(workspace: Workspac
     add(workspace, QUESTIONS[:4])
     add(workspace, QUESTIONS[8:])
     assert earlier_versions(workspace, QUESTIONS[:6]) == ["v1"]
+    record_look(workspace, add(workspace, []), QUESTIONS[4:5], "evaluate", {})
+    assert earlier_versions(workspace, QUESTIONS[:6]) == ["v1", "v3"]
 
 
 def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:

@@ -17,7 +17,7 @@ from trainer.material import (
 from trainer.mining import RULES, mine, seed_chunks
 from trainer.pairs import Pair, masked_text
 from trainer.questions import section_unit
-from trainer.silver import balance, filter_pairs, silver_scores
+from trainer.silver import balance, filter_pairs, silver_scores, unambiguous
 from trainer.split import hold_out
 
 CODES = """# Chapter 1: Infections
@@ -180,6 +180,31 @@ def test_the_tutorials_chunks_are_256_words_that_overlap_by_32(tmp_path: Path) -
     assert len(adjacent[0].anchor.split()) == 256
     header = next(pair for pair in pairs if pair.rule == "seed_header")
     assert header.anchor == "Head" and len(header.positive) == 512
+
+
+def test_the_tutorials_pairs_are_of_their_own_documents(tmp_path: Path) -> None:
+    files = {f"{n}.md": f"# Title {n}\n\n## Part {n}\n\nWhat document {n} says of it.\n" for n in range(4)}
+    material = material_of(tmp_path, files)
+    pairs = seed_chunks(material)
+    assert len(pairs) == 8
+    assert all(material.passages[pair.passage].document_id == pair.document_id for pair in pairs)
+
+
+def test_a_heading_that_names_many_sections_is_no_mined_question(tmp_path: Path) -> None:
+    kinds = [f"{a}{b}" for a in ("axial", "radial", "screw", "gear", "vane", "lobe") for b in "bcdfghjklmnpqrst"]
+    files = {
+        f"{kind}.md": f"# About {kind} pumps\n\n## Seals of {kind}\n\nThe seals of it are {n * 7} wide and soft.\n\n"
+        for n, kind in enumerate(kinds)
+    }
+    for name in ("gearb.md", "gearc.md"):
+        files[name] += "".join(
+            f"## Tolerances\n\nKind {part} of {name} has {part * 13} parts.\n\n" for part in range(5)
+        )
+    material = material_of(tmp_path, files)
+    mined = mine(material, ["heading"])
+    for pairs, asked in ((mined, True), (unambiguous(material, mined), False)):
+        found = {text for seed in range(6) for text in (q.text for q in hold_out(material, pairs, seed)[1].all)}
+        assert ("Tolerances" in found) == asked
 
 
 def test_an_anchor_that_is_a_test_question_is_never_trained_on(tmp_path: Path, pairs: list[Pair]) -> None:

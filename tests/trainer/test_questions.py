@@ -60,6 +60,21 @@ def test_a_dev_part_of_ones_own_is_kept(tmp_path: Path) -> None:
     assert [(q.id, dict(q.relevant)) for q in split.test] == [("q1", {"a.md": 1}), ("q2", {"b.md": 2})]
 
 
+def test_a_question_in_both_parts_is_refused_as_it_would_choose_what_it_judges(tmp_path: Path) -> None:
+    write(tmp_path, many(4), "q0\ta.md\t1\nq1\ta.md\t1\n", "qrels/dev.tsv")
+    write(tmp_path, many(4), "q1\ta.md\t1\nq2\tb.md\t2\n", "qrels/test.tsv")
+    with pytest.raises(QuestionsError, match=r"^1 questions stand in both .*dev\.tsv and .*\(the first is 'q1'\)"):
+        load_questions(tmp_path)
+
+
+def test_copies_stay_together_whatever_their_folder_is_called() -> None:
+    questions = [Question(str(n), f"q{n}", {f"C#/{n}.md#Part": 1}) for n in range(40)]
+    alike = {f"C#/{n}.md": f"C#/{n % 20}.md" for n in range(40)}
+    split = split_questions(questions, alike=alike)
+    dev, test = ({alike[next(iter(question.relevant))[:-5]] for question in part} for part in (split.dev, split.test))
+    assert dev and test and dev.isdisjoint(test)
+
+
 def test_judgments_of_zero_and_questions_without_an_answer_are_left_out(tmp_path: Path) -> None:
     split = load_questions(write(tmp_path, many(3), "q0\ta.md\t1\nq1\ta.md\t0\n"))
     assert {q.id for q in (*split.dev, *split.test)} == {"q0"}

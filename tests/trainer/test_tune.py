@@ -15,6 +15,7 @@ from retrieval.errors import QuestionsError, ShoptalkError
 from retrieval.models import (
     add_version,
     current_reference,
+    find_version,
     list_versions,
     set_current,
     staging_folder,
@@ -221,6 +222,21 @@ def test_a_result_that_cannot_be_put_to_use_is_still_reported(
     report = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions)
     assert report.outcome.verdict == "WIN" and not report.promoted
     assert report.obstacle == "another process is indexing corpus 'icd'"
+
+
+def test_a_win_over_the_base_does_not_take_the_place_of_a_better_version(tuned: Tuned, tmp_path: Path) -> None:
+    workspace = copy_of(tuned, tmp_path)
+    first = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions)
+    assert first.promoted
+    file = first.version.path / "evaluation.json"
+    evaluation = json.loads(file.read_text())
+    for asked in evaluation["questions"]:
+        asked["hybrid_after"] = 1.0
+    file.write_text(json.dumps(evaluation))
+    second = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions, seed=14)
+    assert second.outcome.verdict == "WIN" and not second.promoted
+    assert second.obstacle.startswith("v1, which is in use, serves the same ")
+    assert find_version(workspace, "v1").current
 
 
 def test_a_version_that_cannot_be_written_leaves_nothing_behind(tuned: Tuned, tmp_path: Path) -> None:

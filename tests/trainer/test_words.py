@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from retrieval.passages import Passage
+from trainer.pairs import masked_text
+from trainer.words import SENTENCE_END, fold, words_of
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "left"),
+    [
+        ("İzmir körfezi: derin bir koy", "körfezi", "İzmir : derin bir koy"),
+        ("糖尿病又称消渴症是一种代谢病", "消渴症", "糖尿病又称 是一种代谢病"),
+        ("the vibriones of cholera, cholerae", "cholera", "the vibriones of cholerae"),
+    ],
+)
+def test_what_is_asked_is_left_out_in_any_script(text: str, said: str, left: str) -> None:
+    assert masked_text(Passage("p", "a.md", "", (), text, 1, 1), [said]) == left
+
+
+def test_places_in_a_text_in_small_letters_are_those_in_the_text() -> None:
+    text = "Diyarbakır, İSTANBUL, STRASSE, ΑΣ"
+    assert len(fold(text)) == len(text) and fold(text).startswith("diyarbakır, istanbul, strasse")
+
+
+def test_texts_without_blanks_have_as_many_words_as_characters() -> None:
+    assert words_of("糖尿病 and Straße") == ["糖", "尿", "病", "and", "strasse"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("It stops. Then it starts! (Nobody knows.)", ["It stops.", "Then it starts!", "(Nobody knows.)"]),
+        ("approx. five, i.e. few", ["approx. five, i.e. few"]),
+        ("Насос стоит. Клапан закрыт.", ["Насос стоит.", "Клапан закрыт."]),
+        ("Été sec. À suivre.", ["Été sec.", "À suivre."]),
+        ("水泵停止。阀门关闭。", ["水泵停止。", "阀门关闭。"]),
+    ],
+)
+def test_sentences_end_in_any_script(text: str, sentences: list[str]) -> None:
+    assert SENTENCE_END.split(text) == sentences
