@@ -189,8 +189,9 @@ class Workbench:
         pairs = self.pairs(recipe, notes)
         refuse_leaks(pairs, [question.text for question in self.mined.questions.all], self.mined.held)
         if recipe.refresh_negatives and any(pair.negatives for pair in pairs):
-            # By whole groups of alike pairs.
-            groups = [pairs[start : start + recipe.alike] for start in range(0, len(pairs), recipe.alike)]
+            # By whole groups of alike pairs, two at least.
+            size = max(1, min(recipe.alike, len(pairs) // 2))
+            groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
             first, second = ([*chain.from_iterable(groups[half::2])] for half in (0, 1))
             before = self._train(recipe, first, (), folder and folder / "before")
             second = self._refreshed(recipe, second)
