@@ -20,7 +20,7 @@ from retrieval.models import CHECKSUMS, ModelVersion, list_versions
 from retrieval.workspace import Workspace
 from trainer.questions import Question
 
-__all__ = ["LOOKS", "Look", "earlier_versions", "looks_at", "mark", "record_look", "refuse_second_look"]
+__all__ = ["LOOKS", "Look", "earlier_versions", "judged_by", "looks_at", "mark", "record_look", "refuse_second_look"]
 
 LOOKS = "looks.jsonl"
 
@@ -54,7 +54,7 @@ def looks_at(workspace: Workspace, version: ModelVersion) -> list[Look]:
     """
     content = _content(version)
     looks = []
-    if asked := _test_marks(version):
+    if asked := judged_by(version):
         looks.append(Look(version.name, content, version.created, "tune", tuple(asked)))
     # A number may come again once its version is gone; its content does not.
     return looks + [look for look in _later(workspace) if (look.version, look.content) == (version.name, content)]
@@ -99,12 +99,13 @@ def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> l
     return [
         version.name
         for version in list_versions(workspace)
-        if version.name in later or not asked.isdisjoint(_test_marks(version))
+        if version.name in later or not asked.isdisjoint(judged_by(version))
     ]
 
 
-def _test_marks(version: ModelVersion) -> list[str]:
-    return [str(item["mark"]) for item in version.evaluation.get("questions", ()) if "mark" in item]
+def judged_by(version: ModelVersion) -> dict[str, dict[str, Any]]:
+    """What `tune` found of each test question that judged a version, by the question's mark."""
+    return {str(item["mark"]): item for item in version.evaluation.get("questions", ()) if "mark" in item}
 
 
 def _content(version: ModelVersion) -> str:

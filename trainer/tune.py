@@ -27,7 +27,7 @@ from trainer.auto import search
 from trainer.diagnosis import Finding, diagnose
 from trainer.forgetting import Forgetting, general_set
 from trainer.fusing import SHARES, Fused, choose_fusion
-from trainer.looks import earlier_versions
+from trainer.looks import earlier_versions, judged_by
 from trainer.mined import counted, mine_corpus, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
@@ -276,11 +276,11 @@ def _better_in_use(workspace: Workspace, outcome: Outcome, data: str) -> str:
     used = next((version for version in list_versions(workspace) if version.current), None)
     if used is None or used.training.get("data", {}).get("sha256") != data:
         return ""
-    known = {asked["mark"]: asked["hybrid_after"] for asked in used.evaluation.get("questions", ()) if "mark" in asked}
+    known = judged_by(used)
     shared = [asked for asked in outcome.questions if asked.mark in known]
     if not shared:
         return ""
-    change = compare([known[asked.mark] for asked in shared], [asked.hybrid_after for asked in shared])
+    change = compare([known[asked.mark]["hybrid_after"] for asked in shared], [asked.hybrid_after for asked in shared])
     if verdict(change) != "REGRESSION":
         return ""
     return (

@@ -201,7 +201,7 @@ class Workbench:
         else:
             log = self._train(recipe, pairs, self.lessons(recipe), folder)
         notes += log.choices
-        base = self.base_look()
+        looked_over = self.views
         widen = widen and len(recipe.averages) > 1
         if widen:
             self.widen(self.tuned())
@@ -209,7 +209,8 @@ class Workbench:
         # Looks while training were over the pool as it was: no number over a wider one continues them.
         if not (widen and log.dev):
             log.dev.append((log.steps, float(looked.mean())))
-            base = self.base_look()
+            looked_over = self.views
+        base = replace(self, views=looked_over).base_look()
         return Fit(recipe, pairs, log, share, looked, float(base.mean()), notes)
 
     def tuned(self) -> LocalEmbedder:
