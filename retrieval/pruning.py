@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from retrieval.generation import MANIFEST, generation_folders
@@ -46,8 +47,10 @@ def prune_plan(workspace: Workspace, keep: int) -> Pruning:
     return Pruning(going, {version.name: reasons[version.name] for version in versions if version.name in reasons})
 
 
-def prune(workspace: Workspace, keep: int) -> Pruning:
+def prune(workspace: Workspace, keep: int, parting: Callable[[ModelVersion], None] | None = None) -> Pruning:
     """Throw away what `prune_plan` says may go; a kill leaves each version whole or gone.
+
+    ``parting`` is given each version before it goes.
 
     Raises:
         ModelError: another process is putting a model to use.
@@ -55,6 +58,8 @@ def prune(workspace: Workspace, keep: int) -> Pruning:
     with changing_models(workspace):
         plan = prune_plan(workspace, keep)
         for version, _ in plan.going:
+            if parting:
+                parting(version)
             remove_version(workspace, version)
     return plan
 

@@ -11,7 +11,7 @@ from retrieval.console import Progress
 from retrieval.workspace import SynthesisSettings
 from trainer.claude import Ask, Failure, Pace, Reply, ask_now, batch_outcomes, connected, send_batch
 from trainer.question_store import QuestionStore
-from trainer.question_writing import PROMPT_VERSION, read_questions
+from trainer.question_writing import MOST_QUESTIONS, PROMPT_VERSION, read_questions
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -45,9 +45,10 @@ class Inbox:
     tally: Tally
     passages: dict[str, str]
     """Key → passage, of what is on its way."""
-    per_passage: int
     model: str
     prompt: int = PROMPT_VERSION
+    per_passage: int = MOST_QUESTIONS
+    """Questions taken of an answer: a batch of an earlier run may have asked for another number than this one does."""
     again: set[str] = field(default_factory=set)
     """Keys that may be asked again."""
 
@@ -147,7 +148,7 @@ async def fetch_batches(
 ) -> None:
     """Fetch the batches of earlier runs; what failed in them is simply still missing afterwards."""
     async with connected(settings) as client:
-        await _fetch_with(client, Inbox(store, tally, {}, settings.per_passage, ""), pace, progress, tell)
+        await _fetch_with(client, Inbox(store, tally, {}, ""), pace, progress, tell)
 
 
 async def _fetch_with(

@@ -72,6 +72,8 @@ class _Search:
         self._bench = bench.looking_deeper()
         self._clock = clock
         self._began, self._budget = clock(), budget
+        # By arm and dose: the winner of one round is not trained once more beside its variations.
+        self._looked: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._base = float(self._bench.base_look().mean())
         self._trials: list[Trial] = []
         self._whole = 0
@@ -100,7 +102,7 @@ class _Search:
             of_all = f"; no time was left to see whether {best.name}, best on {dose} pairs, is so on more"
             best = plainest
         variations = [best, *_variations(best)]
-        if self._dose(best) <= dose * FACTOR and self._affords(len(variations), dose):
+        if self._dose(best) <= dose * FACTOR and self._affords(len(variations) - 1, dose):
             best = self._round(variations, dose, 1)[0]
         left = self._began + self._budget - self._clock() - self._judging()
         affordable = max(dose, int(left / self._pace()))
@@ -134,27 +136,35 @@ class _Search:
         These are the best ``survivors`` and the first. Each counts as what it gains over the first, less the standard
         error of that gain. Time is kept to compare two of them on ``then`` pairs, where that is more.
         """
-        tried: list[tuple[float, Recipe, Trial]] = []
+        tried: list[tuple[float, Recipe]] = []
         first: NDArray[np.float64] | None = None
+        before = len(self._trials)
         for order, arm in enumerate(arms):
             if tried and not self._affords(2 if then > dose else 0, then):
                 break
             self._bench.progress("trying recipes", order, len(arms))
+            looked = self._look_at(arm, dose)
+            first = looked if first is None else first
+            tried.append((less_its_error(looked - first), arm))
+        best = [arm for _, arm in sorted(tried, key=lambda item: -item[0])]
+        best = [arm for place, arm in enumerate(best) if place < survivors or arm is arms[0]]
+        names = {arm.name for arm in best}
+        self._trials[before:] = [replace(trial, kept=trial.name in names) for trial in self._trials[before:]]
+        return best
+
+    def _look_at(self, arm: Recipe, dose: int) -> NDArray[np.float64]:
+        """Train an arm on ``dose`` pairs, unless it was, and return how good each dev question's ranking is then."""
+        if (arm.name, dose) not in self._looked:
             began = self._clock()
             fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,)))
             seconds = self._clock() - began
             self._training += fit.log.seconds
             dev = float(fit.looked.mean())
-            trial = Trial(arm.name, arm.settings, len(fit.pairs), round(seconds, 1), dev, dev - self._base, False)
-            first = fit.looked if first is None else first
-            tried.append((less_its_error(fit.looked - first), arm, trial))
-            self._trials.append(trial)
-        best = sorted(tried, key=lambda item: -item[0])
-        best = [item for place, item in enumerate(best) if place < survivors or item is tried[0]]
-        self._trials[-len(tried) :] = [
-            replace(trial, kept=any(trial is item[2] for item in best)) for _, _, trial in tried
-        ]
-        return [arm for _, arm, _ in best]
+            self._trials.append(
+                Trial(arm.name, arm.settings, len(fit.pairs), round(seconds, 1), dev, dev - self._base, False)
+            )
+            self._looked[arm.name, dose] = fit.looked
+        return self._looked[arm.name, dose]
 
     def _end(self) -> float:
         """When trials have had their time, by what looking at dev and training took so far."""

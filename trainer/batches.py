@@ -28,6 +28,7 @@ class Batch:
     anchors: tuple[str, ...]
     documents: tuple[str, ...]
     objective: Objective
+    of_lessons: bool = False
 
     @property
     def texts(self) -> int:
@@ -147,4 +148,4 @@ class Plan:
         documents = tuple(dict.fromkeys(text for lesson in lessons for text in lesson.candidates))
         objective = listwise_loss(lessons, documents, self._recipe.teacher_temperature)
         anchors = tuple(lesson.anchor for lesson in lessons)
-        return Batch(anchors, documents, at_dimensions(objective, self._recipe.matryoshka))
+        return Batch(anchors, documents, at_dimensions(objective, self._recipe.matryoshka), of_lessons=True)

@@ -164,7 +164,10 @@ def _contents(version: ModelVersion, repository: str, with_examples: bool) -> tu
         (EVALUATION_RECORD, version.evaluation, EVALUATION_KEYS),
     ):
         withheld.remove(name)
-        contents[name] = (json.dumps({key: record[key] for key in keys if key in record}, indent=2) + "\n").encode()
+        told = {key: record[key] for key in keys if key in record}
+        if teacher := told.get("recipe", {}).get("teacher"):
+            told["recipe"] = {**told["recipe"], "teacher": _without_folders(teacher)}
+        contents[name] = (json.dumps(told, indent=2) + "\n").encode()
         withheld += [f"{name}: {key}" for key in record if key not in keys]
     return contents, withheld
 
@@ -177,9 +180,14 @@ def _card(text: str, version: ModelVersion, repository: str) -> str:
     text = text.replace(f'"{_FOLDER_IN_CARD}"', f'"{repository}"')
     if not base or _is_hub_id(base):
         return text
-    card = ModelCard(text.replace(base, PurePosixPath(base.replace("\\", "/")).name))
+    card = ModelCard(text.replace(base, _without_folders(base)))
     card.data.pop("base_model")  # the Hub takes ids of its own only
     return str(card)
+
+
+def _without_folders(reference: str) -> str:
+    """A model's reference, where it is a folder here its name alone."""
+    return reference if _is_hub_id(reference) else PurePosixPath(reference.replace("\\", "/")).name
 
 
 def _is_hub_id(reference: str) -> bool:

@@ -1,7 +1,8 @@
 """Which questions have judged a version: a test that is looked at twice proves less each time.
 
 The first look is tune's own, in the version's ``evaluation.json``. Version folders never change, so the
-looks after it stand beside them, in ``models/looks.jsonl``, one JSON object a line.
+looks after it stand beside them, in ``models/looks.jsonl``, one JSON object a line; there too is the first look of a
+version that is thrown away.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from retrieval.models import CHECKSUMS, ModelVersion, list_versions
 from retrieval.workspace import Workspace
 from trainer.questions import Question
 
-__all__ = ["LOOKS", "Look", "earlier_versions", "judged_by", "looks_at", "mark", "record_look", "refuse_second_look"]
+__all__ = [
+    "LOOKS",
+    "Look",
+    "earlier_versions",
+    "judged_by",
+    "keep_look",
+    "looks_at",
+    "mark",
+    "record_look",
+    "refuse_second_look",
+]
 
 LOOKS = "looks.jsonl"
 
@@ -29,7 +40,8 @@ LOOKS = "looks.jsonl"
 class Look:
     """One judging of a version: when, by which command, the marks of the test questions asked, and NDCG@10 by mode.
 
-    ``found`` is empty for tune's own look, whose figures are in ``evaluation.json``.
+    ``found`` is empty for tune's own look, whose figures are in ``evaluation.json``; ``chose`` are the marks of the dev
+    questions, by which that version was made what it is.
     """
 
     version: str
@@ -38,6 +50,7 @@ class Look:
     command: str
     questions: tuple[str, ...]
     found: dict[str, float] = field(default_factory=dict)
+    chose: tuple[str, ...] = ()
 
 
 def mark(question: Question) -> str:
@@ -52,27 +65,26 @@ def looks_at(workspace: Workspace, version: ModelVersion) -> list[Look]:
     Raises:
         ModelError: ``models/looks.jsonl`` cannot be read; file and line are named.
     """
-    content = _content(version)
-    looks = []
-    if asked := judged_by(version):
-        looks.append(Look(version.name, content, version.created, "tune", tuple(asked)))
     # A number may come again once its version is gone; its content does not.
-    return looks + [look for look in _later(workspace) if (look.version, look.content) == (version.name, content)]
+    name = version.name, _content(version)
+    own = _own_look(version)
+    kept = [look for look in _kept(workspace) if (look.version, look.content) == name and look != own]
+    return [*([own] if own else []), *kept]
 
 
 def refuse_second_look(workspace: Workspace, version: ModelVersion, questions: Sequence[Question]) -> None:
-    """Refuse to judge a version by questions of which some have judged it before.
+    """Refuse to judge a version by questions of which some have judged it, or made its choices, before.
 
     Raises:
         GateRefused: some have; the message says how many, when, and by which command.
     """
     asked = {mark(question) for question in questions}
     for look in looks_at(workspace, version):
-        if again := len(asked.intersection(look.questions)):
+        if again := len(asked.intersection((*look.questions, *look.chose))):
             raise GateRefused(
-                f"{again} of these {len(questions)} questions have judged {version.name} before ({look.command}, "
-                f"{look.when}), so they prove nothing new; ask others, or see that result with `shoptalk models show "
-                f"{version.name}`, or look all the same with --look-again, which is recorded"
+                f"{again} of these {len(questions)} questions have judged {version.name} or made its choices before "
+                f"({look.command}, {look.when}), so they prove nothing new; ask others, or see that result with "
+                f"`shoptalk models show {version.name}`, or look all the same with --look-again, which is recorded"
             )
 
 
@@ -82,25 +94,25 @@ def record_look(
     """Append a look at a version to the record, with the NDCG@10 it found, by mode."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     look = Look(version.name, _content(version), now, command, tuple(mark(question) for question in questions), found)
-    with (workspace.models_dir / LOOKS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(look)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    _append(workspace, look)
     return look
 
 
+def keep_look(workspace: Workspace, version: ModelVersion) -> None:
+    """Record tune's own look at a version that is about to be thrown away: its questions were asked all the same."""
+    if look := _own_look(version):
+        _append(workspace, look)
+
+
 def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> list[str]:
-    """The versions that some of these questions have judged already.
+    """The versions, those thrown away included, that some of these questions have judged already; oldest first.
 
     Each is another chance to pick what happens to suit the questions, so a report tells how many there were.
     """
     asked = {mark(question) for question in questions}
-    later = {look.version for look in _later(workspace) if not asked.isdisjoint(look.questions)}
-    return [
-        version.name
-        for version in list_versions(workspace)
-        if version.name in later or not asked.isdisjoint(judged_by(version))
-    ]
+    looks = [*_kept(workspace), *filter(None, map(_own_look, list_versions(workspace)))]
+    judged = {look.version for look in looks if not asked.isdisjoint(look.questions)}
+    return sorted(judged, key=lambda name: (len(name), name))
 
 
 def judged_by(version: ModelVersion) -> dict[str, dict[str, Any]]:
@@ -108,12 +120,27 @@ def judged_by(version: ModelVersion) -> dict[str, dict[str, Any]]:
     return {str(item["mark"]): item for item in version.evaluation.get("questions", ()) if "mark" in item}
 
 
+def _own_look(version: ModelVersion) -> Look | None:
+    """The look that `tune` had before it registered the version, if it judged it at all."""
+    if not (judged := judged_by(version)):
+        return None
+    chose = tuple(version.evaluation.get("dev_marks", ()))
+    return Look(version.name, _content(version), version.created, "tune", tuple(judged), chose=chose)
+
+
 def _content(version: ModelVersion) -> str:
     file = version.path / CHECKSUMS
     return file_sha256(file)[:16] if file.is_file() else ""
 
 
-def _later(workspace: Workspace) -> list[Look]:
+def _append(workspace: Workspace, look: Look) -> None:
+    with (workspace.models_dir / LOOKS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(look)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _kept(workspace: Workspace) -> list[Look]:
     file = workspace.models_dir / LOOKS
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
@@ -125,7 +152,7 @@ def _later(workspace: Workspace) -> list[Look]:
             continue
         try:
             value: dict[str, Any] = json.loads(line)
-            looks.append(Look(**{**value, "questions": tuple(value["questions"])}))
+            looks.append(Look(**{**value, **{name: tuple(value.get(name, ())) for name in ("questions", "chose")}}))
         except (ValueError, KeyError, TypeError):
             # A kill in the middle of an append leaves half a line, which another append may have continued.
             raise ModelError(f"{file}:{number}: not a record of a look; remove that line") from None

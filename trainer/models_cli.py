@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -130,9 +131,10 @@ def prune(invocation: Invocation, keep: int, dry_run: bool) -> None:
     """
     from retrieval.pruning import prune as throw_away
     from retrieval.pruning import prune_plan
+    from trainer.looks import keep_look
 
     workspace = invocation.workspace()
-    plan = prune_plan(workspace, keep) if dry_run else throw_away(workspace, keep)
+    plan = prune_plan(workspace, keep) if dry_run else throw_away(workspace, keep, partial(keep_look, workspace))
     lines = [f"  {name:<5} stays: {reason}" for name, reason in plan.staying.items()]
     lines += [f"- {version.name:<5} {_megabytes(size)}" for version, size in plan.going]
     done = "would free" if dry_run else "freed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer.evaluation import METRICS, Candidates, Judge, Scores
@@ -84,6 +84,7 @@ class Outcome:
     ``product`` is what would be served, tuned hybrid, against what would be served without: base hybrid. Of mined
     questions ``unmasked`` is the same with nothing masked in the passages: how well sections are found by what the
     documents call them, which masked passages cannot tell.
+    ``dev_marks`` stand for the dev questions in the record of looks.
     ``changes`` has, by mode and metric, tuned against base; ``likeness`` the change of dense NDCG@10 on the
     questions that are like a training anchor, and on those that are not.
     """
@@ -100,6 +101,7 @@ class Outcome:
     product: Change
     dev: Change
     unmasked: Change | None = None
+    dev_marks: list[str] = field(default_factory=list)
 
     @property
     def served(self) -> dict[str, Change]:
@@ -206,6 +208,7 @@ def score_test(
         dense=changes["dense"]["ndcg@10"],
         product=changes["hybrid"]["ndcg@10"],
         dev=_change([judge.score("dense", fused.dense, only=dev) for fused in (before, after)]),
+        dev_marks=[mark(question) for question in questions.dev],
         unmasked=_change([fused.score(judges[1], test) for fused in (base[1], tuned[1])]) if judges[1:] else None,
     )
     return outcome, {name: scores.rankings for name, (scores, _) in systems.items()}

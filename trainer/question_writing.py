@@ -16,11 +16,13 @@ from retrieval.embedding_cache import text_hash
 from retrieval.passages import Passage
 from retrieval.workspace import SynthesisSettings
 
-__all__ = ["PROMPT_VERSION", "ask_key", "estimated_tokens", "read_questions", "request", "shown"]
+__all__ = ["MOST_QUESTIONS", "PROMPT_VERSION", "ask_key", "estimated_tokens", "read_questions", "request", "shown"]
 
 PROMPT_VERSION = 1
 """Raise it with every change of what is sent, so that old answers are told from new ones."""
 
+MOST_QUESTIONS = 10
+"""Of one answer, where how many were asked for is not known."""
 MAX_QUESTION_CHARS = 300
 MIN_QUESTION_CHARS = 4
 # English is about four bytes a token, other languages and tables fewer: better to promise too much than too little.

@@ -121,8 +121,8 @@ def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[s
     from trainer.report_plots import before_after, curve, differences, intervals
 
     log = training["log"]
-    losses = [(float(step), float(value)) for step, value in log["losses"]]
-    dev = [(float(step), float(value)) for step, value in log["dev"]]
+    curves = ("losses", "lesson_losses", "dev")
+    losses, lessons, dev = ([(float(step), float(value)) for step, value in log.get(name, ())] for name in curves)
     asked = evaluation.get("questions", [])
     scores = [(item["dense_before"], item["dense_after"]) for item in asked]
     # The sample's own pool of passages, so only the base's score on it can be compared with it.
@@ -130,6 +130,7 @@ def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[s
     return {
         "intervals": intervals(_intervals(evaluation), "Change by measure, tuned against base, with 95 % intervals"),
         "loss": curve(_loss_lines(losses), "Training loss by step"),
+        "lessons": lessons and curve(_loss_lines(lessons), "Loss of lessons by step"),
         "dev": curve(_dev_lines(dev), "NDCG@10 on a sample of dev by step", level=base, level_label="base"),
         "before_after": before_after(scores, "NDCG@10 of each test question, before and after"),
         "differences": differences(

@@ -139,7 +139,11 @@ def synthesize(
             asyncio.run(_check(settings))
             confirm(estimate)
             inbox = Inbox(
-                store, tally, {item.key: item.digest for item in missing}, settings.per_passage, settings.model
+                store,
+                tally,
+                {item.key: item.digest for item in missing},
+                settings.model,
+                per_passage=settings.per_passage,
             )
             asks = [Ask(item.key, request(item.text, settings)) for item in missing]
             if batch:

@@ -170,7 +170,7 @@ class _Run:
         batch = self.plan[self.step]
         loss = gradient(batch)
         self.step += 1
-        self.log.losses.append((self.step, loss))
+        (self.log.lesson_losses if batch.of_lessons else self.log.losses).append((self.step, loss))
         if not math.isfinite(loss):
             raise self._astray("loss", loss)
         self.scaler.unscale_(self.optimizer)
@@ -183,7 +183,8 @@ class _Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         examples = self.plan.examples_before[self.step] - self.plan.examples_before[self.step - 1]
-        values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else -1.0}
+        what = "lesson_loss" if batch.of_lessons else "loss"
+        values = {what: loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else -1.0}
         values["examples_per_second"] = examples / max(1e-9, time.monotonic() - started)
         every = self.recipe.evaluate_every
         if dev_score and every and (self.step % every == 0 or self.step == len(self.plan)):

@@ -31,6 +31,8 @@ class TrainingLog:
     learning_rate: float = 0.0
     precision: str = ""
     losses: list[tuple[int, float]] = field(default_factory=list)
+    lesson_losses: list[tuple[int, float]] = field(default_factory=list)
+    """Of the steps that learn lessons, whose loss is another and on another scale."""
     dev: list[tuple[int, float]] = field(default_factory=list)
     kept_step: int = 0
     mini_batch: int | None = None
@@ -47,11 +49,15 @@ class TrainingLog:
             seconds=self.seconds + later.seconds,
             pairs=self.pairs + later.pairs,
             lessons=self.lessons + later.lessons,
-            losses=[*self.losses, *((self.steps + step, loss) for step, loss in later.losses)],
-            dev=[*self.dev, *((self.steps + step, score) for step, score in later.dev)],
+            losses=self._and(self.losses, later.losses),
+            lesson_losses=self._and(self.lesson_losses, later.lesson_losses),
+            dev=self._and(self.dev, later.dev),
             kept_step=self.steps + later.kept_step,
             choices=list(dict.fromkeys((*self.choices, *later.choices))),
         )
+
+    def _and(self, values: list[tuple[int, float]], later: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        return [*values, *((self.steps + step, value) for step, value in later)]
 
 
 class StepLog:

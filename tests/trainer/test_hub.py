@@ -42,7 +42,12 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.open(tmp_path / "ws")
 
 
-def register(workspace: Workspace, base: str = "owner/base", model: dict[str, bytes] | None = None) -> ModelVersion:
+def register(
+    workspace: Workspace,
+    base: str = "owner/base",
+    model: dict[str, bytes] | None = None,
+    recipe: dict[str, str] | None = None,
+) -> ModelVersion:
     """A version whose report and records hold a text of the documents."""
     files = model or {"modules.json": b"[]", "model.safetensors": b"\0" * 2000}
     staged = staging_folder(workspace)
@@ -52,7 +57,7 @@ def register(workspace: Workspace, base: str = "owner/base", model: dict[str, by
     training = {
         "base": base,
         "seed": 13,
-        "recipe": {"name": "structure"},
+        "recipe": recipe or {"name": "structure"},
         "choices": [SECRET],
         "model_files": sorted(files),
     }
@@ -85,6 +90,16 @@ def test_a_push_makes_a_private_repository_with_the_model_its_card_and_its_figur
     assert b'SentenceTransformer("alice/manuals")' in files["README.md"]
     assert repository.tags == {"v1.0": result.revision}
     assert repository.commits[0]["oid"] == result.revision and repository.commits[0]["summary"] == "v1: WIN"
+
+
+def test_folders_of_this_machine_stay_out_of_the_pushed_recipe(hub: HubServer, workspace: Workspace) -> None:
+    register(workspace, recipe={"name": "mine", "teacher": "/home/alice/secret/reranker"})
+    push(workspace, "v1", "alice/manuals")
+    _, files = pushed_to(hub)
+    assert json.loads(files["training.json"])["recipe"] == {"name": "mine", "teacher": "reranker"}
+    register(workspace, recipe={"name": "mine", "teacher": "owner/reranker"})
+    push(workspace, "v2", "alice/others")
+    assert json.loads(pushed_to(hub, "alice/others")[1]["training.json"])["recipe"]["teacher"] == "owner/reranker"
 
 
 def test_no_text_of_the_documents_leaves_the_house_unless_examples_are_asked_for(

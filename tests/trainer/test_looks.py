@@ -9,11 +9,11 @@ from hash_embedder import HashEmbedder
 
 import shoptalk
 from retrieval.errors import GateRefused, ModelError
-from retrieval.models import ModelVersion, add_version, find_version, staging_folder
+from retrieval.models import ModelVersion, add_version, find_version, list_versions, staging_folder
 from retrieval.workspace import Workspace
 from trainer import comparison
 from trainer.comparison import compare_models
-from trainer.looks import LOOKS, earlier_versions, looks_at, mark, record_look, refuse_second_look
+from trainer.looks import LOOKS, earlier_versions, keep_look, looks_at, mark, record_look, refuse_second_look
 from trainer.questions import MINED_EVIDENCE, Question
 from trainer.statistics import compare
 
@@ -70,7 +70,8 @@ def test_questions_that_tested_a_version_in_tune_are_refused_a_second_time_with_
         shoptalk.main([*command, str(workspace.root / "questions")])
     assert ended.value.code == 3
     message = capsys.readouterr().err
-    assert "8 of these 12 questions have judged v1 before (tune, 2026-01-02" in message and "--look-again" in message
+    told = "8 of these 12 questions have judged v1 or made its choices before (tune, 2026-01-02"
+    assert told in message and "--look-again" in message
     assert not (workspace.models_dir / LOOKS).exists()
 
 
@@ -96,7 +97,7 @@ def test_fresh_questions_are_asked_without_ado_but_only_once(workspace: Workspac
     add(workspace, QUESTIONS[:2])
     write_questions(workspace.root / "fresh", QUESTIONS[2:])
     compare_models(workspace, "docs", ["v1"], workspace.root / "fresh", "dense")
-    with pytest.raises(GateRefused, match=r"10 of these 10 questions have judged v1 before \(evaluate, "):
+    with pytest.raises(GateRefused, match=r"10 of these 10 questions have judged v1 or .* before \(evaluate, "):
         compare_models(workspace, "docs", ["v1"], workspace.root / "fresh", "dense")
 
 
@@ -154,6 +155,31 @@ def test_versions_that_the_same_questions_judged_are_counted(workspace: Workspac
     assert earlier_versions(workspace, QUESTIONS[:6]) == ["v1"]
     record_look(workspace, add(workspace, []), QUESTIONS[4:5], "evaluate", {})
     assert earlier_versions(workspace, QUESTIONS[:6]) == ["v1", "v3"]
+
+
+def test_versions_that_were_thrown_away_are_counted_all_the_same(workspace: Workspace) -> None:
+    for number in range(3):
+        add(workspace, QUESTIONS[4 * number : 4 * number + 4])
+    pruned = CliRunner().invoke(shoptalk.command_line, ["-w", str(workspace.root), "models", "prune", "--keep", "1"])
+    assert pruned.exit_code == 0, pruned.output
+    assert [version.name for version in list_versions(workspace)] == ["v3"]
+    assert earlier_versions(workspace, QUESTIONS[:10]) == ["v1", "v2", "v3"]
+
+
+def test_a_look_that_was_kept_before_a_version_went_is_told_once_if_it_did_not_go(workspace: Workspace) -> None:
+    version = add(workspace, QUESTIONS[:4])
+    keep_look(workspace, version)
+    assert [look.command for look in looks_at(workspace, version)] == ["tune"]
+
+
+@pytest.mark.usefixtures("hashed")
+def test_the_dev_questions_that_chose_a_version_do_not_judge_it(workspace: Workspace) -> None:
+    add(workspace, QUESTIONS[6:], dev_marks=[mark(question) for question in QUESTIONS[:6]])
+    write_questions(workspace.root / "dev", QUESTIONS[:6])
+    with pytest.raises(GateRefused, match=r"6 of these 6 questions have judged v1 or made its choices before \(tune, "):
+        compare_models(workspace, "docs", ["v1"], workspace.root / "dev", "dense")
+    # They judged nothing that a later version's test could be worn out by.
+    assert earlier_versions(workspace, QUESTIONS[:6]) == []
 
 
 def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:

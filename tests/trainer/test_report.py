@@ -147,7 +147,14 @@ def test_a_refused_model_is_told_plainly_and_what_is_not_recorded_is_left_out(ve
     made["log"] = made["log"] | {"losses": [], "dev": []}
     text = Page(report_page(made, record)).text
     assert "It is kept, and not put to use by itself." in text
-    assert "Nothing was logged." in text and "None gained." in text
+    assert "Nothing was logged." in text and "None gained." in text and "from a teacher" not in text
+
+
+def test_the_loss_of_lessons_has_a_plot_of_its_own() -> None:
+    made = training()
+    made["log"] = made["log"] | {"lesson_losses": [[step, 3 / step] for step in range(1, 20)]}
+    page = report_page(made, evaluation())
+    assert "Loss of lessons by step" in page and "learn rankings from a teacher" in Page(page).text
 
 
 def test_the_page_opens_in_a_browser_without_errors_or_requests_and_every_plot_is_drawn(tmp_path: Path) -> None:

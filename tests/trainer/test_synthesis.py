@@ -179,6 +179,21 @@ def test_a_batch_outlives_the_run_that_sent_it(root: Path, api: ClaudeServer) ->
     assert asked == [] and len(api.batches) == 1
 
 
+def test_a_batch_that_asked_for_more_questions_than_this_run_does_is_kept_whole(root: Path, api: ClaudeServer) -> None:
+    api.ended.clear()
+    with process_of(root, "batch") as child:
+        assert child.stdout is not None and child.stdout.readline().startswith("Batch msgbatch_")
+        child.kill()
+    api.ended.set()
+    file = root / "shoptalk.toml"
+    before = file.read_text()
+    file.write_text(f"{before}per_passage = 1\n")
+    run(root, limit=0)
+    file.write_text(before)
+    again = run(root)
+    assert (again.asked, again.questions) == (0, 24)
+
+
 def test_ctrl_c_while_a_batch_is_sent_waits_for_its_id(root: Path, api: ClaudeServer) -> None:
     api.told.clear()
     api.ended.clear()

@@ -217,10 +217,14 @@ def test_training_lowers_the_loss(bert: Path, settings: dict[str, Any]) -> None:
 def test_lessons_are_learned_alone_and_between_pairs(bert: Path) -> None:
     recipe = replace(RECIPE, epochs=4, learning_rate=1e-2)
     alone = tune(load_tiny(bert), recipe, pairs=[], lessons=LESSONS)
-    assert alone.losses[-1][1] < 0.5 * alone.losses[0][1] and (alone.pairs, alone.lessons) == (0, 20)
+    told = [loss for _, loss in alone.lesson_losses]
+    assert told[-1] < 0.5 * told[0] and (alone.pairs, alone.lessons, alone.losses) == (0, 20, [])
     assert alone.steps == 12  # 8 lessons of 4 texts cost what 16 pairs do
     both = tune(load_tiny(bert), replace(recipe, epochs=1), lessons=LESSONS)
     assert both.steps == 3 + 2  # here 12, as the pairs have negatives
+    # Losses on two scales in one list would look like steps too large.
+    steps = [step for kind in (both.losses, both.lesson_losses) for step, _ in kind]
+    assert (len(both.losses), len(both.lesson_losses), sorted(steps)) == (3, 2, [1, 2, 3, 4, 5])
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(bert: Path) -> None:
