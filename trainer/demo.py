@@ -9,7 +9,6 @@ category is taken out of the documents and asked as a question; the rest stay, a
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -24,6 +23,7 @@ from retrieval.console import Invocation
 from retrieval.errors import GateRefused, ShoptalkError
 from retrieval.workspace import FILE_NAME, Workspace
 from trainer.questions import Question
+from trainer.words import words_of
 
 if TYPE_CHECKING:
     from trainer.outcome import Example
@@ -140,7 +140,7 @@ def _hold_out(entries: list[_Code]) -> dict[str, str]:
     categories: dict[str, list[tuple[str, str]]] = {}
     for code in entries:
         for term in code.terms:
-            words, title = set(_words(term)), set(_words(code.title))
+            words, title = set(words_of(term)), set(words_of(code.title))
             if len(term) >= MIN_QUESTION_CHARS and words and len(words & title) <= MAX_SHARED_WORDS * len(words):
                 categories.setdefault(code.name[:3], []).append((code.name, term))
     for category, terms in categories.items():
@@ -180,10 +180,6 @@ def _text(element: ElementTree.Element, tag: str) -> str:
 
 def _texts(element: ElementTree.Element, tag: str) -> list[str]:
     return [" ".join((note.text or "").split()) for group in element.findall(tag) for note in group.findall("note")]
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
 
 
 def run_demo(invocation: Invocation, seed: int | None = None) -> None:

@@ -272,7 +272,7 @@ def is_code(material: Material, section: Section) -> bool:
 
 def generic_form(heading: str) -> str:
     """A heading in lower case with its numbers left out."""
-    return " ".join(word for word in _WORDS.findall(heading.casefold()) if not word.isdigit())
+    return " ".join(word for word in words_of(heading) if not word.isdigit())
 
 
 def normalise(text: str) -> str:
