@@ -128,6 +128,9 @@ def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
         return ResolvedModel(reference, str(_package_folder(reference)), True)
     folder = workspace.root / Path(reference).expanduser()
     if folder.is_dir():
+        # A version by its folder is that version, with all that is recorded of it.
+        if number := next((number for number, path in _version_folders(workspace) if path.samefile(folder)), 0):
+            return ResolvedModel(f"v{number}", str(folder), True)
         if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
             raise ModelError(f"{folder} holds no model: neither modules.json nor config.json is in it")
         return ResolvedModel(reference, str(folder), True)

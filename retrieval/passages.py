@@ -17,7 +17,7 @@ from retrieval.dehyphenation import dehyphenated
 from retrieval.slicing import STEPS, Slicer
 from retrieval.structure import Block, Section
 
-__all__ = ["Passage", "TokenCounter", "cut", "cut_all", "passage_id"]
+__all__ = ["Passage", "TokenCounter", "cut", "cut_all", "cut_placed", "passage_id"]
 
 LONGEST_TOKEN = 40
 """Characters. A text with more of them a token (base64 may be one unknown word) counts as if it had not."""
@@ -79,10 +79,22 @@ def cut_all(
     text alone. A title without text of its own is no passage where the document has other sections: each of them is
     embedded with it, and it would take the first place from them. Returns each document's passages, in the order given.
     """
+    placed = cut_placed(documents, count_tokens, max_tokens, heading_context=heading_context)
+    return [[passage for _, passage in some] for some in placed]
+
+
+def cut_placed(
+    documents: Sequence[tuple[str, Sequence[Section]]],
+    count_tokens: TokenCounter,
+    max_tokens: int,
+    *,
+    heading_context: bool = True,
+) -> list[list[tuple[int, Passage]]]:
+    """As `cut_all`; each passage with the place of its section among its document's."""
     cuts = [
         [
-            _Job.of(title, section, heading_context)
-            for section in (_without_bare_title(title, sections) if heading_context else sections)
+            _Job.of(place, title, sections[place], heading_context)
+            for place in (_but_bare_title(title, sections) if heading_context else range(len(sections)))
         ]
         for title, sections in documents
     ]
@@ -96,7 +108,7 @@ def cut_all(
     found = []
     for (title, _), jobs in zip(documents, cuts, strict=True):
         seen: Counter[tuple[str, ...]] = Counter()
-        found.append([passage for job in jobs for passage in job.passages(title, seen)])
+        found.append([(job.place, passage) for job in jobs for passage in job.passages(title, seen)])
     return found
 
 
@@ -106,8 +118,8 @@ def passage_id(document_id: str, heading: Sequence[str], text: str, occurrence: 
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _without_bare_title(title: str, sections: Sequence[Section]) -> Sequence[Section]:
-    """``sections`` less the title, or a heading above all others, that has no text of its own."""
+def _but_bare_title(title: str, sections: Sequence[Section]) -> Sequence[int]:
+    """The places of ``sections`` less the title, or a heading above all others, that has no text of its own."""
 
     def above_all(heading: tuple[str, ...]) -> bool:
         return all(section.heading[: len(heading)] == heading for section in sections)
@@ -118,7 +130,8 @@ def _without_bare_title(title: str, sections: Sequence[Section]) -> Sequence[Sec
         return heading == top or [*map(_folded, heading)] == [_folded(title)]
 
     # Where nothing else is left the title is all that the document says.
-    return [section for section in sections if section.blocks or not is_title(section.heading)] or sections
+    kept = [place for place, section in enumerate(sections) if section.blocks or not is_title(section.heading)]
+    return kept or range(len(sections))
 
 
 def _folded(heading: str) -> str:
@@ -145,20 +158,21 @@ def _embedded(text: str, context: Sequence[str], called: Sequence[str] = ()) -> 
 class _Job:
     """A section on its way to passages: what is embedded with each slice, and the tokens left for its text."""
 
+    place: int
     section: Section
     context: tuple[str, ...]
     slicer: Slicer
     budget: int = 0
 
     @classmethod
-    def of(cls, title: str, section: Section, heading_context: bool) -> _Job:
+    def of(cls, place: int, title: str, section: Section, heading_context: bool) -> _Job:
         """The job of ``section``; a heading without blocks is its own text."""
         context = _context(title, section.heading) if heading_context else ("",)
         if section.blocks:
-            return cls(section, context, Slicer(section.blocks))
+            return cls(place, section, context, Slicer(section.blocks))
         lines = (section.first_line, section.last_line)
         block = Block("paragraph", section.heading[-1], *lines, spans=(lines,))
-        return cls(section, ("", *context[1:]), Slicer([block]))
+        return cls(place, section, ("", *context[1:]), Slicer([block]))
 
     def embedded_texts(self) -> list[str]:
         """What would be embedded of the slices as they are."""

@@ -28,7 +28,8 @@ SKIPPED_SHOWN = 20
     "--budget",
     type=Duration(),
     metavar="TIME",
-    help="How long the recipe auto may take, as 90s, 30m or 2h (default: trainer.budget_minutes).",
+    help="How long the recipe auto may take once documents are encoded, as 90s, 30m or 2h (default: "
+    "trainer.budget_minutes).",
 )
 @click.option("--no-promote", is_flag=True, help="Register the model, but do not put it to use even if it wins.")
 @pass_invocation

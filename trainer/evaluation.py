@@ -24,7 +24,7 @@ from retrieval.late_interaction import DEPTH, SHARE
 from retrieval.lexical import LexicalIndex
 from retrieval.passages import Passage
 from retrieval.workspace import Workspace
-from trainer.questions import Question, Unit, document_of, section_unit, unit_of
+from trainer.questions import Question, Unit, document_of, path_unit, section_unit, unit_of
 from trainer.statistics import less_its_error
 
 __all__ = [
@@ -164,11 +164,10 @@ class Judge:
         self.method: Method = method
         self._documents = [passage.document_id for passage in passages]
         self._known_documents = frozenset(self._documents)
-        self._sections = [section_unit(passage) for passage in passages]
         self._passages = passages
         self._numbers: dict[Unit, list[int]] = defaultdict(list)
         for number in range(len(passages)):
-            for unit in {self._documents[number], self._sections[number]}:
+            for unit in {self._documents[number], section_unit(passages[number]), path_unit(passages[number])}:
                 self._numbers[unit].append(number)
         asked = [question.text for question in self.questions]
         self.lexical = list(lexical_candidates(asked, texts, language, self.reach))

@@ -15,7 +15,7 @@ from trainer.material import (
     strip_identifiers,
 )
 from trainer.pairs import Pair, pair_of
-from trainer.words import words_of
+from trainer.words import count_words, words_of
 
 __all__ = ["PASSAGES_A_HEADING", "heading", "heading_path", "is_question", "title"]
 
@@ -28,6 +28,7 @@ _QUESTION_START = re.compile(
     r"(?:i|we|you|they|he|she|it|there|this|my|our|the))(?=[\s'’])",
     re.I,
 )
+_QUESTION_MARKS = ("?", "？", "؟")
 _NUMBERED = re.compile(r"\d")
 
 
@@ -87,7 +88,8 @@ def title(material: Material, place: int, generator: Random) -> Iterator[Pair]:
 
 def is_question(text: str) -> bool:
     """Whether a heading asks: it ends with a question mark, or begins as questions do and is long enough for one."""
-    return text.rstrip().endswith("?") or bool(_QUESTION_START.match(text.strip()) and len(text.split()) > 3)
+    said = text.strip()
+    return said.endswith(_QUESTION_MARKS) or bool(_QUESTION_START.match(said) and count_words(said) > 3)
 
 
 def _alike(leaf: str, parent: str) -> bool:

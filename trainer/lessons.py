@@ -20,6 +20,7 @@ from trainer.distillation import Lesson
 from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
 from trainer.material import Material
 from trainer.pseudo_queries import key_phrases
+from trainer.words import count_words
 
 if TYPE_CHECKING:
     from retrieval.embedders import LocalEmbedder
@@ -57,7 +58,7 @@ def fused_lessons(
     places = [place for place in range(len(texts)) if place not in held]
     Random(seed).shuffle(places)
     queries = [key_phrases(material, place) for place in places[:count]]
-    queries = [query for query in dict.fromkeys(queries) if len(query.split()) >= FEWEST_WORDS]
+    queries = [query for query in dict.fromkeys(queries) if count_words(query) >= FEWEST_WORDS]
     if not queries:
         return []
     shown = np.array(sorted(places), dtype=np.int64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -54,9 +54,10 @@ class Look:
 
 
 def mark(question: Question) -> str:
-    """Sixteen hex digits that stand for a question and its answers, whatever its id."""
-    content = json.dumps([" ".join(question.text.casefold().split()), sorted(question.relevant.items())])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    """Sixteen hex digits that stand for what a question asks, and sixteen for its answers, whatever its id."""
+    asked = " ".join(question.text.casefold().split())
+    answers = json.dumps(sorted(question.relevant.items()))
+    return "".join(hashlib.sha256(part.encode()).hexdigest()[:16] for part in (asked, answers))
 
 
 def looks_at(workspace: Workspace, version: ModelVersion) -> list[Look]:
@@ -78,9 +79,9 @@ def refuse_second_look(workspace: Workspace, version: ModelVersion, questions: S
     Raises:
         GateRefused: some have; the message says how many, when, and by which command.
     """
-    asked = {mark(question) for question in questions}
+    asked = _asked(map(mark, questions))
     for look in looks_at(workspace, version):
-        if again := len(asked.intersection((*look.questions, *look.chose))):
+        if again := len(asked & _asked((*look.questions, *look.chose))):
             raise GateRefused(
                 f"{again} of these {len(questions)} questions have judged {version.name} or made its choices before "
                 f"({look.command}, {look.when}), so they prove nothing new; ask others, or see that result with "
@@ -109,15 +110,20 @@ def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> l
 
     Each is another chance to pick what happens to suit the questions, so a report tells how many there were.
     """
-    asked = {mark(question) for question in questions}
+    asked = _asked(map(mark, questions))
     looks = [*_kept(workspace), *filter(None, map(_own_look, list_versions(workspace)))]
-    judged = {look.version for look in looks if not asked.isdisjoint(look.questions)}
+    judged = {look.version for look in looks if asked & _asked(look.questions)}
     return sorted(judged, key=lambda name: (len(name), name))
 
 
 def judged_by(version: ModelVersion) -> dict[str, dict[str, Any]]:
     """What `tune` found of each test question that judged a version, by the question's mark."""
     return {str(item["mark"]): item for item in version.evaluation.get("questions", ()) if "mark" in item}
+
+
+def _asked(marks: Iterable[str]) -> set[str]:
+    """What questions ask, by their marks: who labels one anew has seen all the same what a version makes of it."""
+    return {mark[:16] for mark in marks}
 
 
 def _own_look(version: ModelVersion) -> Look | None:
@@ -143,7 +149,7 @@ def _append(workspace: Workspace, look: Look) -> None:
 def _kept(workspace: Workspace) -> list[Look]:
     file = workspace.models_dir / LOOKS
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
     looks = []

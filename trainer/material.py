@@ -12,11 +12,11 @@ from pathlib import PurePosixPath
 from retrieval.console import Progress, silent
 from retrieval.dehyphenation import dehyphenated
 from retrieval.documents import CODE, Document, Skipped, read_all, require_documents
-from retrieval.passages import Passage, TokenCounter, cut_all
+from retrieval.passages import Passage, TokenCounter, cut_placed
 from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all, owners
 from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
-from trainer.words import words_of
+from trainer.words import MARKS, words_of
 
 __all__ = [
     "Material",
@@ -33,7 +33,9 @@ __all__ = [
 _ENUMERATED = re.compile(r"^\s*(?:[IVXLC]+|[A-Z])[.)]\s+(?=[A-Z])")
 _TRAILING = re.compile(rf"\s*[(\[](?:{IDENTIFIER})[)\]]\s*$")
 _WORDS = re.compile(r"\w+")
-_TELLING = re.compile(r"\b[^\W\d_]{3,40}(?:['-][^\W\d_]{1,40})*\b")
+_LETTER = r"[^\W\d_]"
+_LETTERS = rf"{_LETTER}(?:{_LETTER}|[{MARKS}])"
+_TELLING = re.compile(rf"(?<![\w{MARKS}]){_LETTERS}{{2,39}}(?:['-]{_LETTERS}{{0,39}})*(?![\w{MARKS}])")
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|(?<!\S)\S{1,64}@\S+")
 # A heading that stands in so many documents says nothing of its own ("Introduction", "Answer 1").
 GENERIC_DOCUMENTS = 5
@@ -137,20 +139,15 @@ class Material:
         )
 
     @cached_property
-    def _copies(self) -> dict[str, tuple[int, ...]]:
-        by_text: dict[str, list[int]] = defaultdict(list)
-        for place, text in enumerate(self._texts):
-            if text:
-                by_text[text].append(place)
-        return {text: tuple(places) for text, places in by_text.items()}
-
-    @cached_property
-    def _texts(self) -> tuple[str, ...]:
-        return tuple(normalise(section.text) for section in self.sections)
+    def _copies(self) -> dict[int, tuple[int, ...]]:
+        by_group: dict[int, list[int]] = defaultdict(list)
+        for place, group in enumerate(self.section_groups):
+            by_group[group].append(place)
+        return {group: tuple(places) for group, places in by_group.items()}
 
     def copies_of(self, section: int) -> tuple[int, ...]:
-        """The sections with the same text, itself included."""
-        return self._copies.get(self._texts[section], (section,))
+        """The sections that say nearly the same, itself included."""
+        return self._copies[self.section_groups[section]]
 
     @cached_property
     def _kin(self) -> tuple[frozenset[int], ...]:
@@ -234,11 +231,12 @@ def gather(
     all_sections: list[Section] = []
     passages: list[Passage] = []
     section_of: list[int] = []
-    cuts = cut_all(titled, count_tokens, max_tokens, heading_context=workspace.passages.heading_context)
+    placed = cut_placed(titled, count_tokens, max_tokens, heading_context=workspace.passages.heading_context)
+    cuts = [[passage for _, passage in some] for some in placed]
     if workspace.passages.heading_context:
         cuts = named_all(cuts)
-    for (_, found), some in zip(titled, cuts, strict=True):
-        section_of += [len(all_sections) + place for place in _places(found, some)]
+    for (_, found), places, some in zip(titled, placed, cuts, strict=True):
+        section_of += [len(all_sections) + place for place, _ in places]
         # Here, once: no rule has to think of words that a line's end parts.
         all_sections += map(_dehyphenated, found)
         passages += (replace(passage, text=dehyphenated(passage.text)) for passage in some)
@@ -294,22 +292,3 @@ def _groups(texts: Sequence[str]) -> tuple[int, ...]:
         group if _WORDS.search(text) else -place - 1
         for place, (text, group) in enumerate(zip(texts, groups, strict=True))
     )
-
-
-def _places(found: Sequence[Section], cuts: Sequence[Passage]) -> list[int]:
-    """For each passage, the place of its section: both are in reading order, so one walk finds them."""
-    places: list[int] = []
-    place = 0
-    for passage in cuts:
-        start = place
-        while not _holds(found[place], passage):
-            place += 1
-            if place == len(found):
-                raise AssertionError(f"passage {passage.id} of {passage.document_id} lies in no section after {start}")
-        places.append(place)
-    return places
-
-
-def _holds(section: Section, passage: Passage) -> bool:
-    inside = section.first_line <= passage.first_line and passage.last_line <= section.last_line
-    return inside and section.heading == passage.heading

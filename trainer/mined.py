@@ -13,7 +13,7 @@ from retrieval.errors import QuestionsError, SettingsError
 from retrieval.indexing import passage_limit
 from retrieval.workspace import Workspace
 from trainer.material import Material, gather
-from trainer.mining import RULES, mine, seed_chunks
+from trainer.mining import RULES, SEED_RULES, mine, seed_chunks
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import QuestionSet, check_answers
@@ -26,8 +26,6 @@ __all__ = ["Mined", "counted", "mine_corpus", "require_enough"]
 
 MIN_DEV = 5
 MIN_TEST = 10
-SEED_RULES = ("seed_adjacent", "seed_header")
-"""The tutorial's pairs, made by no rule over sections: its chunks cut documents by words, whatever their structure."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,17 @@ def mine_corpus(
         asked, usable = QuestionSet((), (), "none"), mined
     else:
         # The tutorial's chunks are no questions, and what a model wrote must not judge: structure's pairs do.
-        held, asked, masks = hold_out(material, unambiguous(material, found or mine(material, list(RULES), seed)), seed)
-        usable = [pair for pair in mined if pair.document_id not in held and pair.passage not in masks]
+        # What leads to several things is no question: the others would count as wrong.
+        clear = unambiguous(material, found or mine(material, list(RULES), seed), most=1)
+        held, asked, masks = hold_out(material, clear, seed)
+        asked_about = {material.passages[place].document_id for place in masks}
+        usable = [
+            pair
+            for pair in mined
+            if pair.document_id not in held
+            # The tutorial's chunks are cut anyhow, so any of a document may be the passage that is asked for.
+            and (pair.document_id not in asked_about if pair.rule in SEED_RULES else pair.passage not in masks)
+        ]
     forbidden = [question.text for question in asked.all]
     kept, yields, leaks = filter_pairs(material, usable, forbidden, workspace.passages.language)
     return Mined(material, kept, asked, masks, held, yields, leaks, missing)

@@ -20,11 +20,12 @@ from trainer.pairs import Pair, Rule
 from trainer.prose_rules import adjacent, cloze, detail, keyphrase
 from trainer.question_rules import question, ticket
 from trainer.table_rules import table_row
-from trainer.words import words_of
+from trainer.words import count_words, words_of
 
-__all__ = ["HEADING_RULES", "NEEDS", "RULES", "mine", "seed_chunks"]
+__all__ = ["HEADING_RULES", "NEEDS", "RULES", "SEED_RULES", "mine", "seed_chunks"]
 
 MIN_ANCHOR_CHARS = 3
+MIN_ANCHOR_WORDS = 2
 MAX_ANCHOR_CHARS = 300
 MIN_POSITIVE_WORDS = 3
 TEXT_RULES = ("cloze", "detail", "adjacent")
@@ -32,6 +33,9 @@ TEXT_RULES = ("cloze", "detail", "adjacent")
 
 HEADING_RULES = ("heading", "heading_path", "question", "title")
 """The rules whose anchor may be the passage's own heading, which is then left out of the positive."""
+
+SEED_RULES = ("seed_adjacent", "seed_header")
+"""The tutorial's pairs, made by no rule over sections: its chunks cut documents by words, whatever their structure."""
 
 # Rules that know most of what they yield come first: of equal pairs the first one is kept.
 RULES: dict[str, Rule] = {
@@ -105,7 +109,8 @@ def seed_chunks(material: Material, words: int = 256, overlap: int = 32, header_
             for first, second in zip(chunks, chunks[1:], strict=False)
         ]
         for match in re.finditer(r"^#{1,6}\s+(.+)$", document.text, re.MULTILINE):
-            following = document.text[match.end() :].strip()[:header_chars]
+            # Not the whole rest of a document for each of its headers.
+            following = document.text[match.end() : match.end() + 4 * header_chars].strip()[:header_chars]
             if following:
                 pairs.append(replace(blank, anchor=match[1].strip(), positive=following, rule="seed_header"))
     return pairs
@@ -113,7 +118,9 @@ def seed_chunks(material: Material, words: int = 256, overlap: int = 32, header_
 
 def _usable(pair: Pair) -> bool:
     size = len(pair.anchor)
-    if not MIN_ANCHOR_CHARS <= size or not any(character.isalpha() for character in pair.anchor):
+    # Where each character is a word, two are a name.
+    short = size < MIN_ANCHOR_CHARS and count_words(pair.anchor) < MIN_ANCHOR_WORDS
+    if short or not any(character.isalpha() for character in pair.anchor):
         return False
     if pair.rule not in TEXT_RULES and size > MAX_ANCHOR_CHARS:
         return False

@@ -9,7 +9,7 @@ from random import Random
 from retrieval.references import references
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
-from trainer.words import SENTENCE_END, words_of
+from trainer.words import SENTENCE_END, count_words, words_of
 
 __all__ = ["alias", "cross_reference", "definition"]
 
@@ -125,7 +125,7 @@ def definition(material: Material, place: int, generator: Random) -> Iterator[Pa
     for number, passage in enumerate(material.passages_of[place]):
         text = material.passages[passage].text
         for term, meaning in _meanings(material, place, text, opens=number == 0):
-            if _is_name(term) and len(meaning.split()) >= MIN_MEANING_WORDS:
+            if _is_name(term) and count_words(meaning) >= MIN_MEANING_WORDS:
                 yield pair_of(material, term, passage, "definition", remove=term, heading=term, excerpt=meaning)
 
 

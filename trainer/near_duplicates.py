@@ -1,10 +1,10 @@
-"""Which texts say nearly the same: exact, not estimated, and quick where few do."""
+"""Which texts say nearly the same: compared, not estimated, and quick where few do."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ __all__ = ["SHINGLE", "near_duplicate_groups"]
 
 SHINGLE = 3
 """Words a shingle."""
+MOST_COMPARED = 128
+"""Texts that one is compared with at most."""
 
 
 def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8) -> list[int]:
@@ -24,10 +26,11 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8) -> list[
     case and punctuation set aside) is at least ``threshold``; what is alike, if only through a third
     text, is one group. Texts without a word are alike if they are equal.
 
-    Every pair that is alike is found. Two such texts share one of the rarest shingles of each (the
-    prefix filter: Bayardo, Ma and Srikant, Scaling up all pairs similarity search, WWW 2007), so only
-    texts that do are compared. Where most shingles are rare, as in running text, that is quicker
-    than the signatures of MinHash, which would miss some.
+    Two texts that are alike share one of the rarest shingles of each (the prefix filter: Bayardo, Ma and
+    Srikant, Scaling up all pairs similarity search, WWW 2007), so only texts that do are compared. Where most
+    shingles are rare, as in running text, every pair that is alike is found, and quicker than by the signatures
+    of MinHash, which would miss some. Records of one template share so many shingles that each might be compared
+    with all: a text is compared with `MOST_COMPARED` others, those first that share its rarest ones.
 
     Raises:
         ValueError: ``threshold`` is not above 0 and at most 1.
@@ -75,11 +78,14 @@ def _families(texts: Sequence[tuple[int, ...]], vocabulary: int, threshold: floa
     for text, rarest in _prefixes(owner, shingle, sizes, threshold):
         asked: set[int] = set()
         for one in rarest:
-            for family, members in postings[one].items():
+            # The latest are the nearest in size.
+            for family, members in islice(reversed(postings[one].items()), MOST_COMPARED):
                 if root(family) == root(text):
                     continue
-                for other in members:
-                    if other in asked or size_of[other] < threshold * size_of[text] - 1e-9:
+                for other in reversed(members):
+                    if size_of[other] < threshold * size_of[text] - 1e-9 or len(asked) == MOST_COMPARED:
+                        break
+                    if other in asked:
                         continue
                     asked.add(other)
                     common = len(set_of(text) & set_of(other))

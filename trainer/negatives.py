@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.material import Material, normalise
+from trainer.mining import SEED_RULES
 from trainer.pairs import Pair
 from trainer.recipes import NegativeSource
 
@@ -89,6 +90,9 @@ def add_hard_negatives(
             fitting: list[int] = []
             for place in _in_turns(rankings):
                 section = material.section_of[place]
+                # Where in its document such a chunk lies is not known.
+                if pair.rule in SEED_RULES and material.passages[place].document_id == pair.document_id:
+                    continue
                 if similarity[row, place] >= limit or section in likely or material.related(pair.section, section):
                     continue
                 if anchor in f" {texts[place]} " or place in held:

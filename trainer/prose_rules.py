@@ -9,7 +9,7 @@ from random import Random
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
 from trainer.pseudo_queries import key_phrases
-from trainer.words import SENTENCE_END
+from trainer.words import SENTENCE_END, count_words
 
 __all__ = ["adjacent", "cloze", "detail", "keyphrase"]
 
@@ -27,7 +27,7 @@ def cloze(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """A sentence → the rest of its passage (the inverse cloze task; Lee, Chang and Toutanova, ACL 2019)."""
     for passage in material.passages_of[place]:
         sentences = SENTENCE_END.split(" ".join(material.passages[passage].text.split()))
-        fitting = [part for part in sentences if CLOZE_WORDS[0] <= len(part.split()) <= CLOZE_WORDS[1]]
+        fitting = [part for part in sentences if CLOZE_WORDS[0] <= count_words(part) <= CLOZE_WORDS[1]]
         if len(sentences) < 2 or not fitting:
             continue
         for sentence in generator.sample(fitting, min(CLOZE_A_PASSAGE, len(fitting))):
@@ -55,7 +55,7 @@ def detail(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         if block.kind not in ("code", "table")
         for line in _MARKED.split(block.text)
         for part in SENTENCE_END.split(" ".join(_MARK.sub("", line).split()))
-        if CLOZE_WORDS[0] <= len(part.split()) <= CLOZE_WORDS[1] and "](" not in part
+        if CLOZE_WORDS[0] <= count_words(part) <= CLOZE_WORDS[1] and "](" not in part
     ]
     for sentence in generator.sample(fitting, min(DETAILS_A_SECTION, len(fitting))):
         yield pair_of(material, sentence, material.passages_of[opening][0], "detail", remove=sentence)
@@ -77,5 +77,5 @@ def keyphrase(material: Material, place: int, generator: Random) -> Iterator[Pai
     """The words that tell a passage from all others → the passage: what someone might type who knows what it says."""
     for passage in material.passages_of[place]:
         query = key_phrases(material, passage)
-        if len(query.split()) >= MIN_KEY_WORDS:
+        if count_words(query) >= MIN_KEY_WORDS:
             yield pair_of(material, query, passage, "keyphrase")

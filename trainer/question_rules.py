@@ -26,7 +26,7 @@ _OPEN_MARK = r"[ \t]*[*_]{0,3}[ \t]*[:.)][ \t]*[*_]{0,3}[ \t\n]*"
 def _labelled(asks: str, answers: str) -> re.Pattern[str]:
     """A paragraph labelled by one of ``asks``, and the next labelled text, if ``answers`` label it."""
     return re.compile(
-        rf"^{_MARK}(?:{asks}){_OPEN_MARK}(?P<asked>\S.*?)\s*\n\s*{_MARK}(?:{answers}){_OPEN_MARK}"
+        rf"^{_MARK}(?:{asks}){_OPEN_MARK}(?P<asked>\S.*?)[ \t]*\n\s*{_MARK}(?:{answers}){_OPEN_MARK}"
         rf"(?P<answer>\S.*?)(?=^{_MARK}(?:{asks}){_OPEN_MARK}|\Z)",
         re.IGNORECASE | re.MULTILINE | re.DOTALL,
     )

@@ -11,6 +11,7 @@ from random import Random
 from retrieval.errors import QuestionsError
 from retrieval.labels import read_qrels, read_queries
 from retrieval.passages import Passage
+from trainer.words import words_of
 
 __all__ = [
     "MINED_EVIDENCE",
@@ -20,6 +21,7 @@ __all__ = [
     "check_answers",
     "document_of",
     "load_questions",
+    "path_unit",
     "split_questions",
     "unit_of",
 ]
@@ -60,7 +62,7 @@ class QuestionSet:
 
 
 def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
-    """Read ``queries.jsonl`` with ``qrels.tsv``, or with ``qrels/test.tsv`` and ``qrels/dev.tsv``.
+    """Read ``queries.jsonl`` with ``qrels/test.tsv`` and ``qrels/dev.tsv``, or else with ``qrels.tsv``.
 
     Where the folder has no dev part of its own, the questions are split in two (`split_questions`).
 
@@ -72,16 +74,17 @@ def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
         raise QuestionsError(f"questions folder {folder} does not exist")
     texts = {query: record["text"] for query, record in read_queries(folder / "queries.jsonl").items()}
     single, test_file, dev_file = folder / "qrels.tsv", folder / "qrels" / "test.tsv", folder / "qrels" / "dev.tsv"
-    if single.is_file():
-        return split_questions(_join(texts, single), seed)
     if test_file.is_file() and dev_file.is_file():
         dev, test = _join(texts, dev_file), _join(texts, test_file)
-        if both := {question.id for question in dev} & {question.id for question in test}:
+        chosen_by = {question.id for question in dev} | {_said(question) for question in dev}
+        if both := [item.id for item in test if item.id in chosen_by or _said(item) in chosen_by]:
             raise QuestionsError(
-                f"{len(both)} questions stand in both {dev_file} and {test_file} (the first is {min(both)!r}): a model "
+                f"{len(both)} questions stand in both {dev_file} and {test_file} (the first is {both[0]!r}): a model "
                 "would be chosen by what judges it; take them out of one of the two"
             )
         return QuestionSet(tuple(dev), tuple(test), "real questions")
+    if single.is_file():
+        return split_questions(_join(texts, single), seed)
     if test_file.is_file():
         return split_questions(_join(texts, test_file), seed)
     raise QuestionsError(f"{folder} has neither qrels.tsv nor qrels/test.tsv")
@@ -93,7 +96,7 @@ def split_questions(
     evidence: str = "real questions",
     alike: Mapping[str, str] | None = None,
 ) -> QuestionSet:
-    """Split into dev (about 30 %) and test; questions that share a relevant unit stay together.
+    """Split into dev (about 30 %) and test; questions that share a relevant unit, or ask the same, stay together.
 
     ``alike`` names the groups of documents that have one: questions about one group stay together too. A group
     of questions too large for what dev still lacks goes to test.
@@ -143,16 +146,25 @@ def section_unit(passage: Passage) -> Unit:
     return f"{passage.document_id}{HEADING_MARK}{passage.heading[-1]}" if passage.heading else passage.document_id
 
 
+def path_unit(passage: Passage) -> Unit:
+    """The unit of the passage's section by its whole heading path, where the heading alone stands twice."""
+    path = " > ".join(passage.heading)
+    return f"{passage.document_id}{HEADING_MARK}{path}" if path else passage.document_id
+
+
 def unit_of(passage: Passage, relevant: Mapping[Unit, int], by_section: bool) -> Unit:
     """The unit that ``passage`` counts as for a question with these ``relevant`` units.
 
     A question whose labels name sections is ranked by section, any other by document.
     """
-    if by_section:
-        section = section_unit(passage)
-        if section in relevant or passage.document_id not in relevant:
-            return section
-    return passage.document_id
+    if not by_section:
+        return passage.document_id
+    section = section_unit(passage)
+    if section in relevant:
+        return section
+    if (path := path_unit(passage)) in relevant:
+        return path
+    return passage.document_id if passage.document_id in relevant else section
 
 
 def _join(texts: Mapping[str, str], file: Path) -> list[Question]:
@@ -162,8 +174,13 @@ def _join(texts: Mapping[str, str], file: Path) -> list[Question]:
     return [Question(query, text, relevant[query]) for query, text in texts.items() if relevant.get(query)]
 
 
+def _said(question: Question) -> str:
+    """What a question asks, whatever its id: its words, or where it has none, its text."""
+    return " ".join(words_of(question.text)) or question.text
+
+
 def _groups(questions: Sequence[Question], alike: Mapping[str, str]) -> list[list[str]]:
-    """Connected components of questions linked by a relevant unit, or a group, in order of appearance."""
+    """Connected components of questions linked by their words, a relevant unit or a group, in order of appearance."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -173,6 +190,7 @@ def _groups(questions: Sequence[Question], alike: Mapping[str, str]) -> list[lis
         return node
 
     for question in questions:
+        parent[root("text " + _said(question))] = root("question " + question.id)
         for unit in question.relevant:
             parent[root("unit " + unit)] = root("question " + question.id)
             if (document := document_of(unit, alike)) is not None:

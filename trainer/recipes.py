@@ -183,7 +183,7 @@ def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
     """
     recipes = []
     for name, own in settings.items():
-        if name in RECIPES:
+        if name in (*RECIPES, *(arm.name for arm in ARMS)):
             raise SettingsError(f"trainer.recipes.{name}: there is a recipe of that name; choose another")
         changes = own.model_dump(exclude_none=True, exclude={"based_on"})
         if own.rules is not None:

@@ -141,12 +141,12 @@ def _take_turns(groups: Sequence[Sequence[Pair]], turns: Sequence[int]) -> list[
     ]
 
 
-def unambiguous(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs whose anchor names few things; copies, and the answers under one question, are one."""
+def unambiguous(material: Material, pairs: Sequence[Pair], most: int = MAX_TARGETS) -> list[Pair]:
+    """The pairs whose anchor names at most ``most`` things; copies, and the answers under one question, are one."""
     named: dict[str, set[int]] = defaultdict(set)
     for pair in pairs:
         named[normalise(pair.anchor)].add(material.targets[pair.section])
-    return [pair for pair in pairs if len(named[normalise(pair.anchor)]) <= MAX_TARGETS]
+    return [pair for pair in pairs if len(named[normalise(pair.anchor)]) <= most]
 
 
 def _distinct(material: Material, pairs: Sequence[Pair]) -> list[Pair]:

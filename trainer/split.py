@@ -2,22 +2,23 @@
 
 Where there are real questions they are the dev and test splits and every document may be mined.
 Where there are none, some documents are held out whole: their pairs are the questions, and
-nothing mined from them, or from a copy of them, is learned from.
+nothing mined from them, or from what says nearly the same, is learned from.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from random import Random
 
 from retrieval.errors import QuestionsError
+from retrieval.passages import Passage
 from trainer.material import Material, normalise
 from trainer.mining import HEADING_RULES
 from trainer.near_duplicates import near_duplicate_groups
 from trainer.pairs import Pair, masked_text, says
 from trainer.question_store import SYNTHETIC_RULE
-from trainer.questions import MINED_EVIDENCE, Question, QuestionSet, section_unit, split_questions
+from trainer.questions import MINED_EVIDENCE, Question, QuestionSet, Unit, path_unit, section_unit, split_questions
 
 __all__ = ["hold_out", "question_like"]
 
@@ -75,22 +76,30 @@ def hold_out(
 
 
 def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:
-    """One question a section, its copies included, since each masks its own answer's text.
+    """One question a section, its copies included, since each masks its own answer's text; one a name.
+
+    All that one name leads to answers it.
 
     A question made of a heading is said by all that stands under it, which would be found by that: there it is masked
     too. One made of a document's title is answered by the document. A name may be listed in another section under the
     heading that names both ("Synonyms"): there it is masked too.
     """
-    questions: dict[str, Question] = {}
+    by_anchor: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_anchor[normalise(pair.anchor)].append(pair)
+    questions: list[Question] = []
     asked_of: dict[int, Pair] = {}
     said_above: dict[int, list[str]] = defaultdict(list)
     listed: dict[int, list[str]] = defaultdict(list)
-    for pair in pairs:
-        if pair.passage in asked_of or pair.anchor in questions:
-            continue
-        sections = material.copies_of(pair.section)
+    headings = Counter((section.document_id, section.heading[-1:]) for section in material.sections)
+    for alike in by_anchor.values():
+        pair = next((pair for pair in alike if pair.rule in HEADING_RULES), alike[0])
+        answers = dict.fromkeys(pair.section for pair in alike)
+        sections = list(dict.fromkeys(copy for answer in answers for copy in material.copies_of(answer)))
         copies = [place for copy in sections for place in material.passages_of[copy]]
-        units = dict.fromkeys((section_unit(material.passages[place]) for place in copies), 1)
+        if not asked_of.keys().isdisjoint(copies):
+            continue
+        units = dict.fromkeys((_unit(material.passages[place], headings) for place in copies), 1)
         asked_of |= dict.fromkeys(copies, pair)
         if pair.rule in HEADING_RULES:
             documents = list(dict.fromkeys(material.sections[section].document_id for section in sections))
@@ -100,18 +109,24 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
                 passage = material.passages[place]
                 if any(says(heading, pair.anchor) for heading in (passage.title, *passage.heading)):
                     said_above[place].append(pair.anchor)
-        if pair.rule == "alias":
-            said = f" {normalise(pair.anchor)} "
-            for place in _passages_beside(material, pair.section):
+        said = f" {normalise(pair.anchor)} "
+        for answer in dict.fromkeys(other.section for other in alike if other.rule == "alias"):
+            for place in _passages_beside(material, answer):
                 if place not in copies and said in f" {material.normalised[place]} ":
                     listed[place].append(pair.anchor)
-        questions[pair.anchor] = Question(f"mined-{len(questions)}", pair.anchor, units)
+        questions.append(Question(f"mined-{len(questions)}", pair.anchor, units))
         if len(questions) == MAX_MINED_QUESTIONS:
             break
     places = sorted(asked_of.keys() | said_above.keys() | listed.keys())
-    return list(questions.values()), {
+    return questions, {
         place: _masked(material, place, asked_of.get(place), listed[place], said_above[place]) for place in places
     }
+
+
+def _unit(passage: Passage, headings: Counter[tuple[str, tuple[str, ...]]]) -> Unit:
+    """The passage's section, by its whole heading path where its document has the heading twice."""
+    once = headings[passage.document_id, passage.heading[-1:]] == 1
+    return section_unit(passage) if once else path_unit(passage)
 
 
 def _passages_of_documents(material: Material, documents: Sequence[str]) -> list[int]:

@@ -28,6 +28,7 @@ from trainer.material import Material, gather
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE, QuestionStore, Ranked, store_path
 from trainer.question_writing import ask_key, estimated_tokens, request, shown
+from trainer.words import count_words
 
 if TYPE_CHECKING:
     from retrieval.embedders import Embedder
@@ -226,7 +227,7 @@ def _subjects(material: Material, settings: SynthesisSettings) -> list[_Subject]
     found: dict[str, _Subject] = {}
     for place, passage in enumerate(material.passages):
         text = shown(passage)
-        if len(text.split()) >= MIN_WORDS:
+        if count_words(text) >= MIN_WORDS:
             digest = text_hash(text)
             found.setdefault(digest, _Subject(place, text, digest, ask_key(text, settings)))
     return [found[digest] for digest in sorted(found)]

@@ -119,9 +119,12 @@ def _lines_until(file: Path, step: int) -> str:
     if not file.exists():
         return ""
     kept = []
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        # A kill may leave half a line at the end.
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        # A kill may leave half a line at the end, a power cut anything: what follows is written again.
+        try:
+            if not line.endswith("\n") or json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError, TypeError):
             break
         kept.append(line)
     return "".join(kept)

@@ -90,7 +90,8 @@ def tune(
 ) -> TuneReport:
     """Tune the base model on a corpus, judge it, register it, and put it to use if it is better.
 
-    ``budget`` is the seconds that the recipe ``auto`` may take in all; the others take what they take.
+    ``budget`` is the seconds that the recipe ``auto`` may take once documents are read and encoded by the base; the
+    others take what they take.
 
     Raises:
         DocumentError: the corpus is missing or empty.
@@ -103,6 +104,8 @@ def tune(
     real = load_questions(questions) if questions else None
     embedder = load_local("base", workspace)
     require_room(workspace, embedder.model)
+    # What cannot be read is told before there is anything to lose.
+    earlier_versions(workspace, real.test if real else ())
     choices: list[str] = []
 
     mined = mine_corpus(workspace, corpus, recipe.every_rule, embedder, questions=real, seed=seed, progress=progress)
@@ -113,8 +116,8 @@ def tune(
     general = general_set(workspace)
     elsewhere = general.score(embedder) if general else ()
     data = data_hash(mined.material.documents)
-    # A search depends on its time, and on the recipes of one's own that it tries too.
-    searched = (budget, workspace.trainer.recipes) if recipe.name == AUTO else ()
+    # A search depends on its time, on the settings, and on the pairs that it tries.
+    searched = (budget, workspace.trainer, mined.kept) if recipe.name == AUTO else ()
     parts = (corpus, data, embedder.fingerprint, asdict(recipe), seed, mined.questions, searched)
     unfinished = Unfinished(workspace, *parts)
     chosen, trials = _choose(bench, recipe, budget, unfinished, choices)

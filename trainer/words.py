@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
+from unicodedata import category
 
-__all__ = ["SENTENCE_END", "fold", "joins", "words_of"]
+__all__ = ["MARKS", "SENTENCE_END", "count_words", "fold", "joins", "words_of"]
 
 # In Chinese, Japanese, Korean and Thai, whose words have no blanks between them, a character is a word.
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_OF_SPACED = re.compile(rf"[^\W{_UNSPACED}]")
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+
+
+def _marks() -> str:
+    r"""The marks that are part of a word as its letters are (the vowels of Hindi and Tamil), as a class of characters.
+
+    ``\w`` has none of them, and would end a word at each.
+    """
+    places = [code for code in range(0x300, 0x10000) if category(chr(code)) in ("Mn", "Mc")]
+    runs = [[code for _, code in run] for _, run in groupby(enumerate(places), lambda item: item[1] - item[0])]
+    return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs if not _IS_UNSPACED.match(chr(run[0])))
+
+
+MARKS = _marks()
+_LETTER, _MARK = rf"[^\W{_UNSPACED}]", f"[{MARKS}]"
+_OF_SPACED = re.compile(f"{_LETTER}|{_MARK}")
+_WORD = re.compile(rf"[{_UNSPACED}]|{_LETTER}+(?:{_MARK}+{_LETTER}*)*")
+_COUNTED = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 # What a sentence begins with: a figure or a capital, or a letter of a script from Hebrew to Georgian, which has none.
 _CAPITALS = "".join(chr(code) for code in range(0xC0, 0x590) if chr(code).isupper())
@@ -21,6 +39,11 @@ SENTENCE_END = re.compile(
 def words_of(text: str) -> list[str]:
     """The words of ``text``, case set aside."""
     return _WORD.findall(text.casefold())
+
+
+def count_words(text: str) -> int:
+    """How many words blanks part ``text`` into; where they part nothing, how many characters it has."""
+    return len(_COUNTED.findall(text))
 
 
 def fold(text: str) -> str:

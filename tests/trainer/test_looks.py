@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,28 @@ def test_a_mark_stands_for_a_question_and_its_answers_whatever_its_id() -> None:
     asked = Question("a", "What is  red?", {"x.md": 1, "y.md": 2})
     assert mark(asked) == mark(Question("b", "what is red?", {"y.md": 2, "x.md": 1}))
     assert mark(asked) != mark(Question("a", "what is red?", {"x.md": 1}))
+
+
+@pytest.mark.usefixtures("hashed")
+def test_a_version_by_its_folder_and_other_labels_are_a_second_look_as_well(
+    workspace: Workspace,
+) -> None:
+    add(workspace, QUESTIONS)
+    for reference in ("models/v0001", str(workspace.models_dir / "v0001")):
+        with pytest.raises(GateRefused, match="12 of these 12 questions have judged v1"):
+            compare_models(workspace, "docs", [reference], workspace.root / "questions", "dense")
+    relabelled = [replace(question, relevant={**question.relevant, "0.md": 2}) for question in QUESTIONS]
+    write_questions(workspace.root / "relabelled", relabelled)
+    with pytest.raises(GateRefused, match="12 of these 12 questions have judged v1"):
+        compare_models(workspace, "docs", ["v1"], workspace.root / "relabelled", "dense")
+    assert earlier_versions(workspace, relabelled) == ["v1"]
+
+
+def test_a_record_that_is_no_text_is_named_with_its_line(workspace: Workspace) -> None:
+    version = add(workspace, QUESTIONS)
+    (workspace.models_dir / LOOKS).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ModelError, match=r"looks\.jsonl:1: not a record of a look"):
+        looks_at(workspace, version)
 
 
 def test_questions_that_tested_a_version_in_tune_are_refused_a_second_time_with_exit_code_3(

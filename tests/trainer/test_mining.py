@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from trainer.material import (
 )
 from trainer.mining import RULES, mine, seed_chunks
 from trainer.pairs import Pair, masked_text
-from trainer.questions import section_unit
+from trainer.questions import section_unit, unit_of
 from trainer.silver import balance, filter_pairs, silver_scores, unambiguous
 from trainer.split import hold_out
 
@@ -268,6 +269,52 @@ def test_held_out_documents_give_questions_that_their_masked_passages_do_not_hol
             assert f" {normalise(question.text)} " not in f" {normalise(masks[place])} "
 
 
+def test_what_says_nearly_the_same_as_an_answer_is_an_answer_and_is_not_learned_from(tmp_path: Path) -> None:
+    page = "# Pump {0}{1}\n\n{2}\n\n## Care of pump {0}{1}\n\n{3}\n"
+    files = {}
+    for name in "abcdefghijklmnopqrstuvwxyz":
+        care = [f"{name}x{place}" for place in range(60)]
+        for twin in ("one", "two"):
+            own = " ".join(f"{name}{twin}{place}" for place in range(60))
+            files[f"{name}{twin}.md"] = page.format(name, twin, own, " ".join([*care[:30], twin, *care[31:]]))
+    material = material_of(tmp_path, files)
+    _, questions, masks = hold_out(material, mine(material, ["heading"]), seed=3)
+    sides = [{unit for question in side for unit in question.relevant} for side in (questions.dev, questions.test)]
+    assert all(sides) and sides[0].isdisjoint(sides[1])
+    cares = [question for question in questions.all if question.text.startswith("Care")]
+    assert cares and all(len(question.relevant) == 2 for question in cares)
+    for question in cares:
+        for place, passage in enumerate(material.passages):
+            if section_unit(passage) in question.relevant:
+                assert place in masks
+
+
+def test_a_heading_that_its_document_has_twice_is_answered_by_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    things = [f"{one}{two}" for one in "abcdefghijkl" for two in "lmnopqrst"]
+    page = "# Guide {0}\n\n## Part a\n\n### Overview\n\nAlso called: first{0}\n\nThe {0} is red.\n\n"
+    page += "## Part b\n\n### Overview\n\nThe {0} is loud.\n"
+    material = material_of(tmp_path, {f"{thing}.md": page.format(thing) for thing in things})
+    _, questions, _ = hold_out(material, mine(material, ["alias"]), seed=3)
+    for question in questions.all:
+        ranked = {
+            place: unit_of(passage, question.relevant, True)
+            for place, passage in enumerate(material.passages)
+            if passage.document_id in next(iter(question.relevant))
+        }
+        right = [place for place, unit in ranked.items() if unit in question.relevant]
+        assert [material.passages[place].heading[-2:] for place in right] == [("Part a", "Overview")]
+
+
+def test_all_that_one_name_leads_to_answers_it(tmp_path: Path) -> None:
+    things = [f"{one}{two}" for one in "abcdefghijkl" for two in "lmnopqrst"]
+    page = "# How is a {0} made?\n\n## Answer 1\n\nGlue the {0} well.\n\n## Answer 2\n\nBuy another {0} now.\n"
+    material = material_of(tmp_path, {f"{thing}.md": page.format(thing) for thing in things})
+    pairs = mine(material, ["alias", "question"])
+    names = [replace(pair, rule="alias", anchor=pair.anchor.upper()) for pair in pairs[1::2]]
+    _, questions, _ = hold_out(material, [*pairs, *names], seed=3)
+    assert len({normalise(question.text) for question in questions.all}) == len(questions.all) >= 20
+
+
 def test_a_name_listed_beside_what_it_names_does_not_give_the_answer_away(tmp_path: Path) -> None:
     things = [f"{one}{two}" for one in "abcdefghijk" for two in "lmnopqrstuv"]
     page = "# Thing {0}\n\nIts {0} is {0}x, {0}y and {0}z.\n\n## Synonyms\n\n- other{0}\n- more {0}w\n"
@@ -303,12 +350,12 @@ def test_no_passage_under_the_heading_that_is_asked_says_it_and_a_title_is_answe
     by_heading = [question for question in questions.all if question.text.startswith("Parts")]
     assert len(by_heading) >= 10
     for question in by_heading:
-        [unit] = question.relevant
-        document, _, heading = unit.partition("#")
-        assert heading == question.text
+        # "Screws" is what many documents say, so what stands under it is named by the heading above.
+        (document, heading), (same, below) = (unit.split("#") for unit in question.relevant)
+        assert (heading, same, below) == (question.text, document, "Screws")
         [screws] = [
             place
             for place, passage in passages
             if passage.document_id == document and passage.heading[-1:] == ("Screws",)
         ]
-        assert "Screws" in masks[screws] and question.text not in masks[screws]
+        assert question.text not in masks[screws]

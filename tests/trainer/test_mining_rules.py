@@ -205,6 +205,35 @@ def test_questions_inside_running_text_point_to_their_answers(tmp_path: Path) ->
     assert "seal would burn" in found["Can the pump run dry?"] and "loud" not in found["Can the pump run dry?"]
 
 
+def test_a_thousand_blank_lines_after_a_label_are_passed_over(tmp_path: Path) -> None:
+    gap = "\n" * 3000
+    text = f"# Log\n\n```\nProblem: The door jams.{gap}Fix: Oil the hinge well.\n```\n"
+    assert set(mined(tmp_path, "ticket", log_md=text)) == {"The door jams."}
+
+
+def test_headings_ask_and_name_in_scripts_without_blanks(tmp_path: Path) -> None:
+    page = (
+        "# 手册\n\n## 什么是糖尿病？\n\n糖尿病是一种代谢病。血糖长期高于正常值。患者需要终身治疗。\n\n"
+        "## 感冒\n\n鼻子不通而且喉咙疼痛。一般一周以后会好转。多喝水并且休息。\n"
+    )
+    material = material_of(tmp_path, {"a.md": page})
+    pairs = mine(material, ["question", "heading", "cloze"])
+    assert {(pair.rule, pair.anchor) for pair in pairs if pair.rule != "cloze"} == {
+        ("question", "什么是糖尿病？"),
+        ("heading", "感冒"),
+    }
+    assert sum(pair.rule == "cloze" for pair in pairs) == 2
+
+
+def test_headings_that_recur_on_one_line_are_sections_of_their_own(tmp_path: Path) -> None:
+    parts = "".join(f"<h2>Notes</h2><p>The {name} must be oiled before winter.</p>" for name in PARTS)
+    html = f"<html><head><title>Care of old pumps</title></head><body><h1>Care of old pumps</h1>{parts}</body></html>"
+    material = material_of(tmp_path, {"a.html": html})
+    mine(material, list(RULES))
+    for place, passage in enumerate(material.passages):
+        assert passage.text == material.sections[material.section_of[place]].text
+
+
 def test_what_a_symbol_says_of_itself_points_to_its_code_and_its_name_to_what_it_says(tmp_path: Path) -> None:
     found = mined(tmp_path, "code_symbol", rows_py=CODE)
     body = found["Return the rows of a comma separated file."]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer import near_duplicates
 from trainer.near_duplicates import SHINGLE, near_duplicate_groups
 
 
@@ -64,6 +65,19 @@ def test_many_copies_of_one_template_and_a_huge_text_are_taken_in_stride() -> No
     huge = " ".join(f"w{generator.randrange(9999)}" for _ in range(150_000))
     groups = near_duplicate_groups([*template, huge, huge + " and a little more"])
     assert set(groups[:3000]) == {0} and groups[3000:] == [1, 1]
+
+
+def test_records_of_one_template_are_not_each_compared_with_all_and_copies_are_found_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(near_duplicates, "MOST_COMPARED", 5)
+    # A fifth of the words differ from record to record, so that all share what is rarest but a few; two are copies.
+    words = [f"w{place}" for place in range(50)]
+    records = [
+        " ".join(f"r{number}" if place % 16 == 5 else word for place, word in enumerate(words)) for number in range(300)
+    ]
+    copies = [record.replace("w30", "changed") for record in records[:40]]
+    assert near_duplicate_groups([*records, *copies]) == [*range(300), *range(40)]
 
 
 def test_no_text_gives_no_group() -> None:

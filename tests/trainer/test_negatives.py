@@ -94,6 +94,19 @@ def test_held_out_passages_are_never_learned_from() -> None:
     assert found("both", held={2, 3}) == {TEXTS[6], TEXTS[7]}
 
 
+def test_a_chunk_that_was_cut_by_words_has_no_negative_of_its_own_document() -> None:
+    passages = vectors(COSINES)
+    for rule, own in (("heading", True), ("seed_adjacent", False)):
+        pair = replace(PAIR, rule=rule, section=7, passage=7, document_id="2.md")
+        chosen = {
+            text
+            for seed in range(30)
+            for given in add_hard_negatives(material(), [pair], ANCHORS, passages[:1], passages, seed=seed)
+            for text in given.negatives
+        }
+        assert (TEXTS[2] in chosen) == own
+
+
 def test_a_pair_without_enough_negatives_is_left_out() -> None:
     passages = vectors(COSINES)
     assert add_hard_negatives(material(), [PAIR], ANCHORS, passages[:1], passages, count=5) == []

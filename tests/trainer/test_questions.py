@@ -60,6 +60,25 @@ def test_a_dev_part_of_ones_own_is_kept(tmp_path: Path) -> None:
     assert [(q.id, dict(q.relevant)) for q in split.test] == [("q1", {"a.md": 1}), ("q2", {"b.md": 2})]
 
 
+def test_a_split_of_ones_own_counts_where_all_labels_stand_in_one_file_too(tmp_path: Path) -> None:
+    write(tmp_path, many(4), "q0\ta.md\t1\n", "qrels/dev.tsv")
+    write(tmp_path, many(4), "q1\ta.md\t1\n", "qrels/test.tsv")
+    write(tmp_path, many(4), "q0\ta.md\t1\nq1\ta.md\t1\n")
+    split = load_questions(tmp_path)
+    assert ([q.id for q in split.dev], [q.id for q in split.test]) == (["q0"], ["q1"])
+
+
+def test_the_same_question_by_another_id_is_on_the_same_side(tmp_path: Path) -> None:
+    twice = [*many(2), {"_id": "again", "text": "Question 0?"}]
+    write(tmp_path, twice, "q0\ta.md\t1\n", "qrels/dev.tsv")
+    write(tmp_path, twice, "q1\tb.md\t1\nagain\ta.md\t1\n", "qrels/test.tsv")
+    with pytest.raises(QuestionsError, match=r"^1 questions stand in both .*\(the first is 'again'\)"):
+        load_questions(tmp_path)
+    asked = [Question(f"q{n}", f"text {n % 40}", {f"d{n}.md": 1}) for n in range(80)]
+    split = split_questions(asked)
+    assert split.dev and {q.text for q in split.dev}.isdisjoint(q.text for q in split.test)
+
+
 def test_a_question_in_both_parts_is_refused_as_it_would_choose_what_it_judges(tmp_path: Path) -> None:
     write(tmp_path, many(4), "q0\ta.md\t1\nq1\ta.md\t1\n", "qrels/dev.tsv")
     write(tmp_path, many(4), "q1\ta.md\t1\nq2\tb.md\t2\n", "qrels/test.tsv")

@@ -69,6 +69,7 @@ def test_rules_and_rates_that_are_set_are_all_there_are(tmp_path: Path) -> None:
         ("[trainer.recipes.Mine]", r":1: recipe name 'Mine' must be lower-case"),
         ("[trainer.recipes]\nmine = 3", r"trainer.recipes.mine must be a section"),
         ("[trainer.recipes.seed]\nepochs = 1", r"trainer.recipes.seed: there is a recipe of that name"),
+        ("[trainer.recipes.prose]\nepochs = 1", r"trainer.recipes.prose: there is a recipe of that name"),
         ('[trainer.recipes.mine]\nteacher = "x"', r"trainer.recipes.mine: a teacher scores lessons, and there"),
         ("[trainer.recipes.mine]\npatience = 3", r"trainer.recipes.mine: patience counts looks at dev, and there"),
         ("[trainer.recipes.other]\nepochs = 1", r"unknown recipe 'mine'; known: seed, structure, auto, other"),

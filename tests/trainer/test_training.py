@@ -469,6 +469,15 @@ def test_a_log_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytes
     assert caplog.text.count("the training log could not be written (File too large)") == 1
 
 
+def test_a_log_that_a_power_cut_has_left_anything_in_is_written_on_from_there(tmp_path: Path) -> None:
+    file = tmp_path / "train-log.jsonl"
+    for left in (b"\0\0\xff\n", b"[]\n", b'{"loss": 1}\n'):
+        file.write_bytes(b'{"step": 1}\n' + left + b'{"step": 3}\n')
+        with StepLog(tmp_path, 3) as lines:
+            lines.write(4, loss=0.5)
+        assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 4]
+
+
 def test_a_checkpoint_that_is_damaged_or_of_another_run_is_not_gone_on_from(
     bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

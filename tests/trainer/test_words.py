@@ -4,7 +4,7 @@ import pytest
 
 from retrieval.passages import Passage
 from trainer.pairs import masked_text
-from trainer.words import SENTENCE_END, fold, words_of
+from trainer.words import SENTENCE_END, count_words, fold, words_of
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,7 @@ from trainer.words import SENTENCE_END, fold, words_of
     [
         ("İzmir körfezi: derin bir koy", "körfezi", "İzmir : derin bir koy"),
         ("糖尿病又称消渴症是一种代谢病", "消渴症", "糖尿病又称 是一种代谢病"),
+        ("मैं दिल्ली गया", "दिल", "मैं दिल्ली गया"),
         ("the vibriones of cholera, cholerae", "cholera", "the vibriones of cholerae"),
     ],
 )
@@ -26,6 +27,12 @@ def test_places_in_a_text_in_small_letters_are_those_in_the_text() -> None:
 
 def test_texts_without_blanks_have_as_many_words_as_characters() -> None:
     assert words_of("糖尿病 and Straße") == ["糖", "尿", "病", "and", "strasse"]
+    assert count_words("糖尿病, a well-known one") == 7
+
+
+@pytest.mark.parametrize("text", ["दिल्ली में पानी का समय", "தமிழ் மொழி", "cafe\u0301 noir"])
+def test_the_marks_of_a_script_are_part_of_its_words(text: str) -> None:
+    assert words_of(text) == text.split()
 
 
 @pytest.mark.parametrize(
