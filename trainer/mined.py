@@ -18,7 +18,7 @@ from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import QuestionSet, check_answers
 from trainer.recipes import Recipe
-from trainer.silver import Yield, balance, filter_pairs, unambiguous
+from trainer.silver import Yield, balance, filter_pairs, unmistakable
 from trainer.split import hold_out
 from trainer.synthesis import synthetic_pairs
 
@@ -117,7 +117,7 @@ def mine_corpus(
     else:
         # The tutorial's chunks are no questions, and what a model wrote must not judge: structure's pairs do.
         # What leads to several things is no question: the others would count as wrong.
-        clear = unambiguous(material, found or mine(material, list(RULES), seed), most=1)
+        clear = unmistakable(material, found or mine(material, list(RULES), seed))
         held, asked, masks = hold_out(material, clear, seed)
         asked_about = {material.passages[place].document_id for place in masks}
         usable = [

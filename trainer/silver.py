@@ -17,7 +17,7 @@ from trainer.material import Material, normalise
 from trainer.near_duplicates import near_duplicate_groups
 from trainer.pairs import Pair
 
-__all__ = ["MIN_SILVER", "Yield", "balance", "filter_pairs", "silver_scores", "unambiguous"]
+__all__ = ["MIN_SILVER", "Yield", "balance", "filter_pairs", "silver_scores", "unambiguous", "unmistakable"]
 
 # The least BM25 score of anchor against positive, as a share of the anchor's against itself. Rules
 # that rest on the document's own structure are trusted: a synonym shares no word with its entry, and
@@ -141,12 +141,24 @@ def _take_turns(groups: Sequence[Sequence[Pair]], turns: Sequence[int]) -> list[
     ]
 
 
-def unambiguous(material: Material, pairs: Sequence[Pair], most: int = MAX_TARGETS) -> list[Pair]:
-    """The pairs whose anchor names at most ``most`` things; copies, and the answers under one question, are one."""
+def unambiguous(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose anchor names few things; copies, and the answers under one question, are one."""
+    named = _named(pairs, material.targets)
+    return [pair for pair in pairs if len(named[normalise(pair.anchor)]) <= MAX_TARGETS]
+
+
+def unmistakable(material: Material, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose anchor names one thing: all it leads to is under one heading, or says nearly the same."""
+    under, said = _named(pairs, material.named_by), _named(pairs, material.targets)
+    return [pair for pair in pairs if 1 in (len(under[normalise(pair.anchor)]), len(said[normalise(pair.anchor)]))]
+
+
+def _named(pairs: Sequence[Pair], things: Sequence[int]) -> dict[str, set[int]]:
+    """The things that each anchor names; ``things`` has that of each section."""
     named: dict[str, set[int]] = defaultdict(set)
     for pair in pairs:
-        named[normalise(pair.anchor)].add(material.targets[pair.section])
-    return [pair for pair in pairs if len(named[normalise(pair.anchor)]) <= most]
+        named[normalise(pair.anchor)].add(things[pair.section])
+    return named
 
 
 def _distinct(material: Material, pairs: Sequence[Pair]) -> list[Pair]:

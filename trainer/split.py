@@ -78,7 +78,7 @@ def hold_out(
 def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:
     """One question a section, its copies included, since each masks its own answer's text; one a name.
 
-    All that one name leads to answers it.
+    All that one name leads to answers it, but for what another question asks already.
 
     A question made of a heading is said by all that stands under it, which would be found by that: there it is masked
     too. One made of a document's title is answered by the document. A name may be listed in another section under the
@@ -94,17 +94,17 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
     headings = Counter((section.document_id, section.heading[-1:]) for section in material.sections)
     for alike in by_anchor.values():
         pair = next((pair for pair in alike if pair.rule in HEADING_RULES), alike[0])
-        answers = dict.fromkeys(pair.section for pair in alike)
-        sections = list(dict.fromkeys(copy for answer in answers for copy in material.copies_of(answer)))
-        copies = [place for copy in sections for place in material.passages_of[copy]]
-        if not asked_of.keys().isdisjoint(copies):
+        if pair.passage in asked_of:
             continue
+        sections = dict.fromkeys((*material.copies_of(pair.section), *(other.section for other in alike)))
+        copies = [place for copy in sections for place in material.passages_of[copy] if place not in asked_of]
         units = dict.fromkeys((_unit(material.passages[place], headings) for place in copies), 1)
         asked_of |= dict.fromkeys(copies, pair)
         if pair.rule in HEADING_RULES:
-            documents = list(dict.fromkeys(material.sections[section].document_id for section in sections))
-            if all(says(material.document_by_id[document].title, pair.anchor) for document in documents):
-                units = dict.fromkeys(documents, 1)
+            documents = list(dict.fromkeys(material.passages[place].document_id for place in copies))
+            titled = [name for name in documents if says(material.document_by_id[name].title, pair.anchor)]
+            if pair.document_id in titled:
+                units = dict.fromkeys(titled, 1)
             for place in _passages_of_documents(material, documents):
                 passage = material.passages[place]
                 if any(says(heading, pair.anchor) for heading in (passage.title, *passage.heading)):

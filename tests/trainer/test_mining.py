@@ -18,7 +18,7 @@ from trainer.material import (
 from trainer.mining import RULES, mine, seed_chunks
 from trainer.pairs import Pair, masked_text
 from trainer.questions import section_unit, unit_of
-from trainer.silver import balance, filter_pairs, silver_scores, unambiguous
+from trainer.silver import balance, filter_pairs, silver_scores, unambiguous, unmistakable
 from trainer.split import hold_out
 
 CODES = """# Chapter 1: Infections
@@ -203,7 +203,7 @@ def test_a_heading_that_names_many_sections_is_no_mined_question(tmp_path: Path)
         )
     material = material_of(tmp_path, files)
     mined = mine(material, ["heading"])
-    for pairs, asked in ((mined, True), (unambiguous(material, mined), False)):
+    for pairs, asked in ((mined, True), (unambiguous(material, mined), False), (unmistakable(material, mined), False)):
         found = {text for seed in range(6) for text in (q.text for q in hold_out(material, pairs, seed)[1].all)}
         assert ("Tolerances" in found) == asked
 
