@@ -177,8 +177,10 @@ def _read_question() -> str:
     if sys.stdin is None or (stream := sys.stdin.buffer).isatty():
         raise click.UsageError("Give a QUESTION, or pipe one in.")
     data = stream.read(_MOST_STDIN_BYTES + 1)
+    if len(data) > _MOST_STDIN_BYTES:
+        raise ShoptalkError(f"standard input is longer than {_MOST_STDIN_BYTES:,} bytes; ask about less of it")
     try:
-        return data[:_MOST_STDIN_BYTES].decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ShoptalkError(f"standard input is not UTF-8 (byte {error.start}); convert it first") from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
@@ -17,6 +16,7 @@ from agent.sessions import Exchange, Session, Sessions
 from agent.transcript import Transcript
 from agent.wording import answer_text, footnotes
 from retrieval.errors import ShoptalkError
+from retrieval.workspace import home_expanded
 
 __all__ = ["COMMANDS", "Chat"]
 
@@ -182,7 +182,7 @@ class Chat:
             raise ShoptalkError("name a file, as in: /save leave.md (the conversation itself is kept in any case)")
         if not self.session.exchanges:
             raise ShoptalkError("nothing has been asked yet")
-        file = Path(name).expanduser()
+        file = home_expanded(name)
         parts = [f"# {self.session.title}"]
         for exchange in self.session.exchanges:
             parts += [f"## {plain(exchange.question)}", answer_text(exchange.answer)]

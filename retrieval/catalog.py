@@ -97,6 +97,11 @@ class CatalogReader:
         """Return every file, by path."""
         return {row[0]: FileRow(*row) for row in self._rows("SELECT * FROM files")}
 
+    def paths(self) -> set[str]:
+        """Return every path of which anything is known, those of files that lost a document to another included."""
+        query = "SELECT path FROM files UNION SELECT file FROM skipped UNION SELECT path FROM documents"
+        return {row[0] for row in self._rows(query)}
+
     def skipped(self) -> list[Skipped]:
         """Return what was left out of the files."""
         return [Skipped(*row) for row in self._rows("SELECT path, reason FROM skipped ORDER BY rowid")]

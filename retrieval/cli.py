@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from retrieval.console import Invocation, pass_invocation
-from retrieval.errors import DocumentError, IndexingError
-from retrieval.workspace import DEFAULT_BASE_MODEL, Workspace
+from retrieval.console import Invocation, pass_invocation, printable
+from retrieval.decoding import storable
+from retrieval.errors import DocumentError, IndexingError, SettingsError
+from retrieval.workspace import DEFAULT_BASE_MODEL, Workspace, home_expanded
 
 if TYPE_CHECKING:
     from retrieval.documents import Skipped
@@ -50,8 +51,8 @@ def init(invocation: Invocation, paths: tuple[Path, ...], base_model: str) -> No
     """Write shoptalk.toml for a folder of documents."""
     if not paths:
         raise click.UsageError("no documents were named; give their folder with --corpus PATH")
-    root = invocation.root.expanduser().resolve()
-    if (folder := Path(base_model).expanduser()).is_dir():
+    root = home_expanded(invocation.root).resolve()
+    if (folder := home_expanded(base_model)).is_dir():
         base_model = _stored_path(folder, root)
     corpora: dict[str, str] = {}
     for path in paths:
@@ -258,7 +259,7 @@ def _verify(invocation: Invocation, workspace: Workspace, names: Sequence[str]) 
 
 def _corpus_name(path: Path, taken: dict[str, str]) -> str:
     """A valid corpus name that is not taken, after the folder's or file's own."""
-    resolved = path.expanduser().resolve()
+    resolved = home_expanded(path).resolve()
     name = resolved.name if resolved.is_dir() else resolved.stem
     name = re.sub(r"[^a-z0-9_-]+", "-", name.casefold()).strip("-_")[:60] or "corpus"
     unique, number = name, 2
@@ -268,8 +269,13 @@ def _corpus_name(path: Path, taken: dict[str, str]) -> str:
 
 
 def _stored_path(path: Path, root: Path) -> str:
-    resolved = path.expanduser().resolve()
-    return resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else str(resolved)
+    resolved = home_expanded(path).resolve()
+    stored = resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else str(resolved)
+    if storable(stored) != stored:
+        raise SettingsError(
+            f"{printable(storable(stored))}: a name that is not UTF-8 cannot be written into settings; rename it"
+        )
+    return stored
 
 
 def _check(root: Path, corpora: dict[str, str], base_model: str) -> tuple[dict[str, int], list[Skipped]]:

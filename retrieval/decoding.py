@@ -12,7 +12,7 @@ import codecs
 import re
 from collections import Counter
 
-__all__ = ["NotTextError", "decode"]
+__all__ = ["NotTextError", "decode", "storable"]
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -231,3 +231,13 @@ def _other(data: bytes) -> str:
         return ""
     enough = found.encoding in MORE_BYTES and len(data.translate(None, ASCII)) >= ENOUGH
     return found.encoding if enough or found.coherence >= COHERENT else ""
+
+
+def storable(text: str) -> str:
+    """``text`` with pairs of surrogates made one character, and U+FFFD for what UTF-8 or a file cannot hold."""
+    text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from retrieval.columns import Columns
 from retrieval.decoding import NotTextError, decode
-from retrieval.errors import DocumentError
+from retrieval.errors import DocumentError, first_line
 from retrieval.records import RecordError, csv_records, json_records, jsonl_records, tsv_records
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
     "Format",
     "Skipped",
     "SourceFile",
+    "defect",
     "file_hash",
     "name_title",
     "read",
@@ -45,6 +47,8 @@ __all__ = [
     "require_documents",
     "walk",
 ]
+
+log = logging.getLogger(__name__)
 
 Format = Literal["markdown", "rst", "html", "text", "outlined"]
 CODE = (
@@ -164,6 +168,14 @@ def read_or_skip(file: SourceFile) -> Found:
         return read(file)
     except DocumentError as error:
         return [], [Skipped(file.relative, str(error).removeprefix(f"{file.relative}: "))]
+    except Exception as error:
+        return [], [Skipped(file.relative, defect(error))]
+
+
+def defect(error: Exception) -> str:
+    """Why a file is left out whose reader failed in a way it should not have: one file must not stop a whole run."""
+    log.debug("a reader failed", exc_info=error)
+    return f"its reader failed ({type(error).__name__}: {first_line(error)}); please report it"
 
 
 def reading(workspace: Workspace, corpus: str) -> str:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from retrieval.decoding import storable
+
 __all__ = ["fenced", "front_matter"]
 
 MOST_CHARACTERS = 32_000
@@ -61,7 +63,7 @@ def _yaml(source: str) -> Mapping[Any, Any] | None:
     try:
         # Not the C loader: it overflows the stack on what is nested deeply.
         values = yaml.load(source, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, KeyError, AttributeError):
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, LookupError, AttributeError):
         return None  # PyYAML passes on what dates, numbers and tags raise that are none
     if values is None:
         return {}
@@ -70,7 +72,7 @@ def _yaml(source: str) -> Mapping[Any, Any] | None:
 
 def _flat(values: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for key, value in islice(values.items(), MOST_VALUES):
-        name = prefix + " ".join(str(key).split()).lower()
+        name = prefix + " ".join(storable(str(key)).split()).lower()
         if isinstance(value, dict):
             if not prefix:  # deeper than that is structure, not metadata; and aliases may make it endless
                 yield from _flat(value, f"{name}.")
@@ -87,6 +89,6 @@ def _word(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     try:
-        return " ".join(str(value).split())[:VALUE_CHARACTERS]
+        return " ".join(storable(str(value)).split())[:VALUE_CHARACTERS]
     except ValueError:  # a number of more digits than Python writes
         return ""

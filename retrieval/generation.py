@@ -64,6 +64,8 @@ VECTORS = "vectors.faiss"
 LEXICAL = "lexical"
 _NAME = re.compile(r"g(\d{6,})")
 _TEMPORARY = ".building-"
+_GLANCE = 0.2
+"""Seconds that a writer waits for the lock."""
 _REBUILD = "rebuild it with `shoptalk index --full`"
 
 
@@ -258,7 +260,8 @@ def writing(index_dir: Path, corpus: str) -> Iterator[None]:
 
     index_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(index_dir / LOCK, timeout=0):
+        # Who asks whether anybody writes holds the lock for an instant.
+        with FileLock(index_dir / LOCK, timeout=_GLANCE, poll_interval=_GLANCE / 10):
             (index_dir / LOCK).write_text(f"{os.getpid()}\n", encoding="utf-8")
             _sweep(index_dir)
             yield

@@ -325,10 +325,11 @@ def _same_model(old: Manifest, new: Manifest) -> bool:
 
 def _as_before(plan: _Plan, generation: Generation) -> bool:
     try:
-        known = CatalogReader(generation.catalog_file).files()
+        catalog = CatalogReader(generation.catalog_file)
+        known, paths = catalog.files(), catalog.paths()
     except IndexingError:
         return False  # the check of every byte, which comes next, will tell
-    return same_files(known, plan.files, plan.digest)
+    return paths == known.keys() and same_files(known, plan.files, plan.digest)
 
 
 def _write(plan: _Plan, folder: Path) -> tuple[Generation, IndexReport]:

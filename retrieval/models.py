@@ -21,7 +21,7 @@ from typing import Any
 
 from retrieval.durable import file_sha256, replace_text, sync
 from retrieval.errors import ModelError
-from retrieval.workspace import Workspace
+from retrieval.workspace import Workspace, home_expanded
 
 __all__ = [
     "Fusion",
@@ -126,7 +126,7 @@ def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
         return ResolvedModel(version.name, str(version.path), True)
     if reference.startswith("package:"):
         return ResolvedModel(reference, str(_package_folder(reference)), True)
-    folder = workspace.root / Path(reference).expanduser()
+    folder = workspace.root / home_expanded(reference)
     if folder.is_dir():
         # A version by its folder is that version, with all that is recorded of it.
         if number := next((number for number, path in _version_folders(workspace) if path.samefile(folder)), 0):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from retrieval.columns import Columns, Roles, by_content, by_name, normal_name
+from retrieval.decoding import storable
 
 __all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "tsv_records"]
 
@@ -100,11 +101,17 @@ def json_records(text: str, columns: Columns) -> Records:
         raise RecordError(f"not valid JSON ({error})") from None
     if isinstance(whole, dict):
         arrays = [[(whole, start, end)]]
-    candidates = [rows for array in arrays if (rows := _placed(text, array))]
-    if not candidates:
+    objects = [[item for item in array if isinstance(item[0], dict)] for array in arrays]
+    counts = [len(some) for some in objects]
+    if not any(counts):
         raise RecordError("no array of objects")
-    best = max(candidates, key=lambda rows: (by_name(list(rows[0].fields), columns) is not None, len(rows)))
-    return _records(list(best), columns)
+
+    known = [bool(some) and by_name(list(_flat(some[0][0])), columns) is not None for some in objects]
+    best = max(range(len(arrays)), key=lambda place: (known[place], counts[place]))
+    rows: Rows = list(_placed(text, arrays[best]))
+    if others := sum(counts[place] for place in range(len(arrays)) if known[place] and place != best):
+        rows.append(RecordError(f"{others} records in other arrays are not read; give each array a file of its own"))
+    return _records(rows, columns)
 
 
 def csv_records(text: str, columns: Columns) -> Records:
@@ -322,10 +329,5 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _clean(value: str) -> str:
-    """``value`` with line feeds as line ends, and U+FFFD for NUL and lone surrogates, which UTF-8 cannot hold."""
-    value = value.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return value
+    """``value`` with line feeds as line ends, and of characters that can be stored."""
+    return storable(value.replace("\r\n", "\n").replace("\r", "\n"))

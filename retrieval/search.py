@@ -48,6 +48,10 @@ class SearchResult:
     hits: tuple[Hit, ...]
 
 
+WIDER = (1, 4, 16)
+"""Times the candidates that are ranked, as long as fewer hits than wanted come of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """The live generation of a corpus. ``stale``: another model is in use now than it was built with."""
@@ -244,15 +248,17 @@ class SearchEngine:
                 if mode == "dense":
                     raise
                 degraded = f"words only, the model is not available: {error}"
-        dense, lexical = snapshot.generation.rank(
-            "" if mode == "dense" else query,
-            None if mode == "lexical" else vector,
-            max(top_k, self._workspace.search.candidates),
-            path_prefix,
-        )
-        with stage("fuse"):
-            ranking = self._ranked(snapshot, mode, dense, lexical, tokens)
-        hits, not_reranked = self._hits(snapshot, query, ranking, dense, lexical, top_k)
+        candidates = max(top_k, self._workspace.search.candidates)
+        for limit in (candidates * factor for factor in WIDER):
+            dense, lexical = snapshot.generation.rank(
+                "" if mode == "dense" else query, None if mode == "lexical" else vector, limit, path_prefix
+            )
+            with stage("fuse"):
+                ranking = self._ranked(snapshot, mode, dense, lexical, tokens)
+            hits, not_reranked = self._hits(snapshot, query, ranking, dense, lexical, top_k)
+            # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.
+            if len(hits) >= top_k or max(len(dense[0]), len(lexical[0])) < limit:
+                break
         return SearchResult(
             query=query,
             mode=mode,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from retrieval.documents import Document, Format, Skipped
+from retrieval.documents import Document, Format, Skipped, defect
 from retrieval.errors import DocumentError
 
 __all__ = [
@@ -126,9 +126,11 @@ def sections(document: Document) -> list[Section]:
 def sections_or_skip(document: Document) -> list[Section] | Skipped:
     """As ``sections``, but a document that cannot be parsed is an entry of what was left out."""
     try:
-        return sections(document)
+        return sections(document) or Skipped(document.path, "no text")
     except DocumentError as error:
         return Skipped(document.path, str(error).removeprefix(f"{document.id}: "))
+    except Exception as error:
+        return Skipped(document.path, defect(error))
 
 
 def first_heading(text: str, format: Format) -> str:

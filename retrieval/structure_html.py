@@ -93,6 +93,13 @@ class _Within:
 class _Page(HTMLParser):
     """Headings and blocks as they go by; where blocks begin and end, tags need not be balanced."""
 
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Take "<![", where nothing follows that is known, for a comment, as browsers do; some Pythons raise there."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i, report)
+
     def __init__(self) -> None:
         # References are decoded here: decoded by the parser, a run's lines could not be counted.
         super().__init__(convert_charrefs=False)

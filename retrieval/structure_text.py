@@ -261,12 +261,13 @@ def _ordinals(lines: Sequence[str], groups: Sequence[tuple[int, int]]) -> dict[i
             found[index] = match
     numbers = [match["number"] for match in found.values()]
     roman = any(len(number) > 1 and number in ROMANS for number in numbers)
+    in_romans, in_letters = ({order.get(number) for number in numbers} for order in (ROMANS, LETTERS))
     headings = {}
     for index, match in found.items():
         number = match["number"]
-        order = ROMANS if roman and number in ROMANS else LETTERS
+        order, present = (ROMANS, in_romans) if roman and number in ROMANS else (LETTERS, in_letters)
         place = order.get(number)
-        if place and any(order.get(other) in (place - 1, place + 1) for other in numbers):
+        if place and not present.isdisjoint((place - 1, place + 1)):
             line = groups[index][1]
             headings[index] = _Found(Heading(ROMAN if order is ROMANS else LETTERED, match[0], line, line))
     return headings

@@ -139,7 +139,8 @@ class _Sync:
             return False
         for document in self.catalog.documents_of(old):
             if document.id == old:
-                if document.title == name_title(old) != name_title(new):
+                # A file of source code is called by its path.
+                if document.title in (old, name_title(old)) and document.title not in (new, name_title(new)):
                     return False
                 owner = self.catalog.document(new)
                 if owner is not None and owner.path != new:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.columns import Columns
+from retrieval.console import printable
 from retrieval.documents import READERS, Skipped, SourceFile
 from retrieval.errors import DocumentError
 from retrieval.workspace import FILE_NAME, CorpusSettings, Workspace
@@ -34,10 +35,12 @@ def walk_corpus(workspace: Workspace, corpus: str) -> tuple[list[SourceFile], li
     for path in workspace.corpus_paths(corpus):
         try:
             roots.append(path.resolve(strict=True))
-        except (OSError, RuntimeError):  # RuntimeError: a symbolic link to itself, before Python 3.13
+        except (OSError, RuntimeError, ValueError) as error:
+            # RuntimeError: a symbolic link to itself, before Python 3.13; ValueError: a NUL.
+            why = f"may not be read ({error.strerror})" if isinstance(error, PermissionError) else "does not exist"
             toml = workspace.root / FILE_NAME
             raise DocumentError(
-                f"corpus {corpus!r}: {path} does not exist; correct paths under [corpus.{corpus}] in {toml}"
+                f"corpus {corpus!r}: {printable(str(path))} {why}; correct paths under [corpus.{corpus}] in {toml}"
             ) from None
     walker = _Walker(roots, workspace, workspace.corpora[corpus])
     walker.run()

@@ -43,6 +43,7 @@ __all__ = [
     "SynthesisSettings",
     "TrainerSettings",
     "Workspace",
+    "home_expanded",
 ]
 
 FILE_NAME = "shoptalk.toml"
@@ -405,7 +406,7 @@ class Workspace:
             SettingsError: no ``shoptalk.toml``, or a key or value in it (or in the environment)
                 is wrong; the message names the file, the line and the key.
         """
-        folder = Path(root).expanduser().resolve()
+        folder = home_expanded(root).resolve()
         file = folder / FILE_NAME
         text = _read_settings_file(file)
         table = _parse_toml(file, text)
@@ -431,7 +432,7 @@ class Workspace:
         Raises:
             SettingsError: the folder already is a workspace.
         """
-        folder = Path(root).expanduser().resolve()
+        folder = home_expanded(root).resolve()
         file = folder / FILE_NAME
         if file.exists():
             raise SettingsError(f"{file} exists already; edit it, or choose another folder with -w")
@@ -470,11 +471,19 @@ class Workspace:
 
     def corpus_paths(self, name: str) -> tuple[Path, ...]:
         """The absolute paths of a corpus, as its settings give them (relative ones from the workspace)."""
-        return tuple((self.root / Path(path).expanduser()).absolute() for path in self.corpora[name].paths)
+        return tuple((self.root / home_expanded(path)).absolute() for path in self.corpora[name].paths)
 
     def setting_origin(self, name: str) -> str:
         """Where the value of the dotted setting ``name`` came from, e.g. ``default``."""
         return next(origin.origin for origin in self.origins if origin.name == name)
+
+
+def home_expanded(path: Path | str) -> Path:
+    """``path`` with "~" made a home folder; where there is no such user, a name that begins with "~"."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _read_settings_file(file: Path) -> str:

@@ -36,7 +36,6 @@ _KEPT_VARIABLES = (
     "LD_LIBRARY_PATH",
     "SSL_CERT_FILE",
 )
-_ENDPOINT_KEY = "SHOPTALK_ENDPOINT_KEY"
 _ENTRY_POINT = "server/main.py"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -165,18 +164,27 @@ def manifest(workspace: Workspace, name: str, environ: Mapping[str, str]) -> dic
         "prompts_generated": True,
         "compatibility": {"platforms": [sys.platform]},
     }
-    if workspace.model.endpoint:
-        launch["env"][_ENDPOINT_KEY] = "${user_config.endpoint_key}"
-        described["user_config"] = {
-            "endpoint_key": {
-                "type": "string",
-                "title": "Key of the embedding server",
-                "description": f"What {workspace.model.endpoint} asks for; empty where it asks for none.",
-                "sensitive": True,
-                "required": False,
-            }
+    for variable, (title, address) in keys_wanted(workspace).items():
+        name = variable.removeprefix("SHOPTALK_").lower()
+        launch["env"][variable] = f"${{user_config.{name}}}"
+        described.setdefault("user_config", {})[name] = {
+            "type": "string",
+            "title": title,
+            "description": f"What {address} asks for; empty where it asks for none.",
+            "sensitive": True,
+            "required": False,
         }
     return described
+
+
+def keys_wanted(workspace: Workspace) -> dict[str, tuple[str, str]]:
+    """The environment variables with the keys of the servers that searches ask, each with what it is and whose."""
+    wanted = {}
+    if workspace.model.endpoint:
+        wanted["SHOPTALK_ENDPOINT_KEY"] = "Key of the embedding server", workspace.model.endpoint
+    if workspace.store.kind != "local" and not workspace.store.url.startswith("file:"):
+        wanted["SHOPTALK_STORE_KEY"] = "Key of the store", workspace.store.url
+    return wanted
 
 
 def bundle(described: Mapping[str, Any]) -> bytes:

@@ -31,7 +31,7 @@ def connect(invocation: Invocation, client: str, name: str | None, only_print: b
     All else in the configuration stays as it is, comments included, and a copy of it is kept. mcpb makes a
     bundle instead, which Claude Desktop installs when it is opened.
     """
-    from server.connect import CLIENTS, default_name, entry, manifest
+    from server.connect import CLIENTS, default_name, entry, keys_wanted, manifest
     from server.connect import connect as enter
 
     workspace = invocation.workspace()
@@ -50,8 +50,8 @@ def connect(invocation: Invocation, client: str, name: str | None, only_print: b
             _write_bundle(invocation, described, (out or Path(f"{name}.mcpb")).absolute())
         return
     target = CLIENTS[client]
-    if workspace.model.endpoint:
-        invocation.note("Keys are not written down; see that the client's environment has SHOPTALK_ENDPOINT_KEY.")
+    if wanted := keys_wanted(workspace):
+        invocation.note(f"Keys are not written down; see that the client's environment has {' and '.join(wanted)}.")
     if only_print:
         servers = {name: {**target.extra, **entry(workspace, os.environ)}}
         click.echo(json.dumps({target.key: servers}, indent=2, ensure_ascii=False))

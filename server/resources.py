@@ -6,6 +6,7 @@ from typing import Annotated
 
 import anyio.to_thread
 from mcp.server import MCPServer
+from mcp.server.mcpserver import ResourceSecurity
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -32,6 +33,9 @@ DOCUMENT_URI = "corpus://{corpus}/{+document_id}"
 PAGE_URI = DOCUMENT_URI + "#page={page}"
 
 _MOST_COMPLETIONS = 100
+
+# An id is looked up in the catalogue and opens no file, so that one may be like a path: "/blog/1", "../x".
+_ANY_ID = ResourceSecurity(exempt_params={"document_id"})
 
 _PROMPT = """\
 Answer the question below from {corpus} alone.
@@ -68,6 +72,7 @@ class _Resources:
             description=description,
             mime_type="text/plain",
             annotations=reader,
+            security=_ANY_ID,
         )(self.document)
         server.resource(
             PAGE_URI,
@@ -76,6 +81,7 @@ class _Resources:
             description=description,
             mime_type="text/plain",
             annotations=reader,
+            security=_ANY_ID,
         )(self.document_at_page)
         server.prompt(
             name="answer_from_corpus",

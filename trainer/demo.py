@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.console import Invocation
 from retrieval.errors import GateRefused, ShoptalkError
-from retrieval.workspace import FILE_NAME, Workspace
+from retrieval.workspace import FILE_NAME, Workspace, home_expanded
 from trainer.questions import Question
 from trainer.words import words_of
 
@@ -192,7 +192,7 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
     from retrieval.indexing import build_index
     from trainer.cli import run_tune, tune_text, tune_value
 
-    root = invocation.root = invocation.root.expanduser().resolve()
+    root = invocation.root = home_expanded(invocation.root).resolve()
     if (root / FILE_NAME).exists() and CORPUS not in invocation.workspace().corpora:
         raise ShoptalkError(f"{root} is another workspace; give the demo a folder of its own with -w")
     if not (root / FILE_NAME).exists():

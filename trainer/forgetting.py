@@ -20,7 +20,7 @@ from retrieval.columns import Columns
 from retrieval.embedders import LocalEmbedder
 from retrieval.errors import QuestionsError
 from retrieval.records import Record, RecordError, jsonl_records
-from retrieval.workspace import Workspace
+from retrieval.workspace import Workspace, home_expanded
 from trainer.evaluation import dense_candidates, score_ranking
 from trainer.questions import Question, load_questions
 from trainer.statistics import Change, compare
@@ -83,7 +83,7 @@ def general_set(workspace: Workspace) -> GeneralSet | None:
         QuestionsError: the folder is not in BEIR's layout; the message names what is missing.
     """
     if workspace.trainer.general_questions:
-        return _from_folder(workspace.root / Path(workspace.trainer.general_questions).expanduser())
+        return _from_folder(workspace.root / home_expanded(workspace.trainer.general_questions))
     return _from_docstrings(Path(sysconfig.get_path("stdlib")))
 
 

@@ -47,6 +47,7 @@ def test_empty_and_oddly_fenced_front_matter_is_front_matter(page: str, count: i
         "---\ndate: 2024-13-45\n---\n",
         "---\na: !!python/object:os.system x\n---\n",
         "---\na: !!int x\n---\n",
+        "---\na: !!float ''\n---\n",
         "---\n" + "[" * 20_000 + "\n---\n",
         "---\n" + "- " * 12_000 + "\n---\n",
         "---\n" + "a: b\n" * 20_000 + "---\n",
@@ -57,6 +58,11 @@ def test_empty_and_oddly_fenced_front_matter_is_front_matter(page: str, count: i
 )
 def test_what_is_no_front_matter_is_text(page: str) -> None:
     assert front_matter(page) == ({}, 0)
+
+
+def test_what_cannot_be_stored_is_replaced_and_pairs_of_surrogates_are_one_character() -> None:
+    values, _ = front_matter('---\ntitle: "Launch \\ud83d\\ude80"\nlone: "a \\ud83d b"\n---\n')
+    assert values == {"title": "Launch 🚀", "lone": "a \ufffd b"}
 
 
 def test_aliases_do_not_blow_metadata_up() -> None:

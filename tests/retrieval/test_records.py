@@ -163,6 +163,13 @@ def test_the_array_of_records_in_an_object_is_found_with_its_lines() -> None:
     )
 
 
+def test_records_of_other_arrays_are_told_to_be_left_out() -> None:
+    text = '{"train": [{"text": "aa bb"}, {"text": "cc"}], "test": [{"text": "dd"}], "tags": [{"id": "x"}]}'
+    first, second, others = json_records(text, NONE)
+    assert [item.text for item in (first, second) if isinstance(item, Record)] == ["aa bb", "cc"]
+    assert str(others).startswith("1 records in other arrays are not read")
+
+
 @pytest.mark.parametrize(
     "text",
     [

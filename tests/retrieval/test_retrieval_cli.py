@@ -52,6 +52,37 @@ def ready(run: Run, docs: Path, static_model: Path) -> Run:
     return run
 
 
+@pytest.mark.parametrize(
+    ("settings", "command", "told"),
+    [
+        ('paths = ["~nosuchuser/docs"]', ("index",), "does not exist; correct paths"),
+        ('paths = ["~nosuchuser/docs"]', ("doctor",), "~nosuchuser/docs"),
+        ('paths = ["a\\u0000b"]', ("index",), "does not exist; correct paths"),
+        ('paths = ["docs"]\n[model]\nbase = "~nosuchuser/y"', ("status",), "unknown model reference"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_told_in_words(
+    run: Run, tmp_path: Path, settings: str, command: tuple[str, ...], told: str
+) -> None:
+    (tmp_path / "shoptalk.toml").write_text(f"[corpus.docs]\n{settings}\n")
+    (tmp_path / "docs").mkdir()
+    outcome = run(*command)
+    assert told in outcome.out + outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_one(run: Run, docs: Path, static_model: Path) -> None:
+    docs.rename(docs.parent / "~docs")
+    assert run("init", "--corpus", "./~docs", "--base-model", str(static_model)).code == 0
+    assert run("index").code == 0
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(run: Run, docs: Path, static_model: Path) -> None:
+    odd = docs.parent / "caf\udce9"
+    docs.rename(odd)
+    outcome = run("init", "--corpus", str(odd), "--base-model", str(static_model))
+    assert outcome.code == 1 and "is not UTF-8" in outcome.err and not (docs.parent / "shoptalk.toml").exists()
+
+
 def test_init_writes_settings_that_name_the_corpus_after_its_folder(
     run: Run, docs: Path, tmp_path: Path, static_model: Path
 ) -> None:

@@ -57,6 +57,22 @@ def headings(result: SearchResult) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
+def test_many_copies_of_one_text_do_not_crowd_out_the_others(
+    workspace: Workspace, embedder: Embedder, mode: str
+) -> None:
+    folder = workspace.root / "docs"
+    for number in range(150):
+        (folder / f"mail{number}.md").write_text("# Notice\n\nParking permits: the garage is closed on Monday.\n")
+    for number, word in enumerate(("north", "south", "east", "west", "main")):
+        (folder / f"policy{number}.md").write_text(f"# Rules {word}\n\nParking permits of the {word} garage: ask.\n")
+    build_index(workspace, embedder=embedder)
+    engine = SearchEngine(workspace)
+    hits = engine.search("parking permits garage closed Monday notice", mode=mode, top_k=5).hits  # type: ignore[arg-type]
+    engine.close()
+    assert len(hits) == 5 and sum(hit.document_id.startswith("mail") for hit in hits) == 1
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
 def test_each_mode_finds_the_passage(engine: SearchEngine, mode: str) -> None:
     result = engine.search("wombat burrows", mode=mode)  # type: ignore[arg-type]
     best = result.hits[0]

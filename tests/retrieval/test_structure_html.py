@@ -13,6 +13,12 @@ def shown(page: str) -> list[str]:
     return ["#" * item.level + " " + item.text if isinstance(item, Heading) else item.text for item in outline(page)]
 
 
+@pytest.mark.parametrize("odd", ["<![ b", "<![endif] b", "<![x[ b ]]>", "<!x[ b"])
+def test_what_only_begins_like_a_declaration_is_a_comment(odd: str) -> None:
+    assert shown(f"<h1>Pumps</h1><p>{WORDS}</p>{odd}<p>After it.</p>")[:2] == ["# Pumps", WORDS]
+    assert reading(f"<p>before {odd}</p>").startswith("before")
+
+
 SITE = f"""\
 <html><head><title>Payments - The shop</title></head><body>
 <a class="skip" href="#main">Skip to content</a>

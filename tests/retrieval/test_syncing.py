@@ -91,6 +91,23 @@ def contents(workspace: Workspace) -> object:
     return {row.passage.id: replace(row, number=0) for row in rows.values()}, scores
 
 
+def test_a_file_that_lost_a_record_to_another_is_forgotten_with_it(workspace: Workspace, tmp_path: Path) -> None:
+    put(workspace, "a.jsonl", '{"_id": "x", "text": "wombat digs"}\n')
+    put(workspace, "b.jsonl", '{"_id": "x", "text": "koala eats"}\n{"_id": "y", "text": "emu runs"}\n')
+    index(workspace)
+    (workspace.root / "docs" / "b.jsonl").unlink()
+    assert index(workspace).removed == 1 and set(numbers(workspace)) == {"x"}
+    assert index(workspace).generation == live(workspace).name == "g000002"
+
+
+def test_a_moved_file_of_source_code_is_called_by_its_new_path(workspace: Workspace, tmp_path: Path) -> None:
+    put(workspace, "old.py", 'def digs():\n    """The wombat digs."""\n')
+    index(workspace)
+    move(workspace, "old.py", "archive/new.py")
+    index(workspace)
+    assert (contents(workspace), []) == anew(workspace, tmp_path / "anew")
+
+
 def skipped(report: IndexReport) -> list[tuple[str, str]]:
     return sorted((item.path, item.reason) for item in report.skipped)
 

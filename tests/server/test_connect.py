@@ -175,6 +175,15 @@ def test_a_bundle_starts_and_asks_for_a_key_only_where_there_is_one(workspace: W
     assert described["server"]["mcp_config"]["env"] == {"SHOPTALK_ENDPOINT_KEY": "${user_config.endpoint_key}"}
 
 
+def test_the_key_of_a_store_is_asked_for_too(workspace: Workspace, tmp_path: Path) -> None:
+    toml = workspace.root / "shoptalk.toml"
+    toml.write_text(toml.read_text() + '[store]\nkind = "qdrant"\nurl = "http://127.0.0.1:6333"\n')
+    described = manifest(Workspace.open(workspace.root), "docs", {})
+    assert described["server"]["mcp_config"]["env"] == {"SHOPTALK_STORE_KEY": "${user_config.store_key}"}
+    assert described["user_config"]["store_key"]["sensitive"]
+    assert "environment has SHOPTALK_STORE_KEY." in run(workspace, tmp_path, "cursor", "--print").stderr
+
+
 def tools_of(command: list[str], environment: dict[str, str], folder: Path) -> int:
     """How many tools the server lists that ``command`` starts, with nothing else in its environment."""
     messages: list[dict[str, Any]] = [
