@@ -19,7 +19,7 @@ from retrieval.durable import file_sha256
 from retrieval.errors import GateRefused, ModelError
 from retrieval.models import CHECKSUMS, ModelVersion, list_versions
 from retrieval.workspace import Workspace
-from trainer.questions import Question
+from trainer.questions import MINED_EVIDENCE, Question
 
 __all__ = [
     "LOOKS",
@@ -41,7 +41,8 @@ class Look:
     """One judging of a version: when, by which command, the marks of the test questions asked, and NDCG@10 by mode.
 
     ``found`` is empty for tune's own look, whose figures are in ``evaluation.json``; ``chose`` are the marks of the dev
-    questions, by which that version was made what it is.
+    questions, by which that version was made what it is. ``mined`` questions are no person's: one of a person's that is
+    worded alike is another, unless it has the same answers.
     """
 
     version: str
@@ -51,6 +52,15 @@ class Look:
     questions: tuple[str, ...]
     found: dict[str, float] = field(default_factory=dict)
     chose: tuple[str, ...] = ()
+    mined: bool = False
+
+    def seen(self, marks: Iterable[str], asked: Iterable[str]) -> int:
+        """How many of ``asked`` are among the ``marks`` of this look.
+
+        Who labels a question anew has seen all the same what the version makes of it, so its answers do not count.
+        """
+        length = None if self.mined else 16
+        return len({mark[:length] for mark in asked} & {mark[:length] for mark in marks})
 
 
 def mark(question: Question) -> str:
@@ -79,9 +89,9 @@ def refuse_second_look(workspace: Workspace, version: ModelVersion, questions: S
     Raises:
         GateRefused: some have; the message says how many, when, and by which command.
     """
-    asked = _asked(map(mark, questions))
+    asked = [mark(question) for question in questions]
     for look in looks_at(workspace, version):
-        if again := len(asked & _asked((*look.questions, *look.chose))):
+        if again := look.seen((*look.questions, *look.chose), asked):
             raise GateRefused(
                 f"{again} of these {len(questions)} questions have judged {version.name} or made its choices before "
                 f"({look.command}, {look.when}), so they prove nothing new; ask others, or see that result with "
@@ -110,9 +120,9 @@ def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> l
 
     Each is another chance to pick what happens to suit the questions, so a report tells how many there were.
     """
-    asked = _asked(map(mark, questions))
+    asked = [mark(question) for question in questions]
     looks = [*_kept(workspace), *filter(None, map(_own_look, list_versions(workspace)))]
-    judged = {look.version for look in looks if asked & _asked(look.questions)}
+    judged = {look.version for look in looks if look.seen(look.questions, asked)}
     return sorted(judged, key=lambda name: (len(name), name))
 
 
@@ -121,17 +131,13 @@ def judged_by(version: ModelVersion) -> dict[str, dict[str, Any]]:
     return {str(item["mark"]): item for item in version.evaluation.get("questions", ()) if "mark" in item}
 
 
-def _asked(marks: Iterable[str]) -> set[str]:
-    """What questions ask, by their marks: who labels one anew has seen all the same what a version makes of it."""
-    return {mark[:16] for mark in marks}
-
-
 def _own_look(version: ModelVersion) -> Look | None:
     """The look that `tune` had before it registered the version, if it judged it at all."""
     if not (judged := judged_by(version)):
         return None
     chose = tuple(version.evaluation.get("dev_marks", ()))
-    return Look(version.name, _content(version), version.created, "tune", tuple(judged), chose=chose)
+    mined = version.evaluation.get("evidence") == MINED_EVIDENCE
+    return Look(version.name, _content(version), version.created, "tune", tuple(judged), chose=chose, mined=mined)
 
 
 def _content(version: ModelVersion) -> str:

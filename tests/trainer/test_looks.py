@@ -77,6 +77,17 @@ def test_a_version_by_its_folder_and_other_labels_are_a_second_look_as_well(
     assert earlier_versions(workspace, relabelled) == ["v1"]
 
 
+@pytest.mark.usefixtures("hashed")
+def test_a_persons_question_is_another_than_a_mined_one_worded_alike(workspace: Workspace) -> None:
+    mined = [replace(question, relevant={f"{unit}#Title": 1 for unit in question.relevant}) for question in QUESTIONS]
+    said = compare([0.1] * 30, [0.6] * 30)
+    dense = {name: getattr(said, name) for name in said.__slots__}
+    add(workspace, mined, evidence=MINED_EVIDENCE, dense=dense)
+    refuse_second_look(workspace, find_version(workspace, "v1"), QUESTIONS)
+    with pytest.raises(GateRefused, match="1 of these 1 questions"):
+        refuse_second_look(workspace, find_version(workspace, "v1"), mined[:1])
+
+
 def test_a_record_that_is_no_text_is_named_with_its_line(workspace: Workspace) -> None:
     version = add(workspace, QUESTIONS)
     (workspace.models_dir / LOOKS).write_bytes(b"\xff\xfe\x00")
