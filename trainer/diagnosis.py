@@ -144,14 +144,14 @@ def _likeness(outcome: Outcome) -> Iterator[Finding]:
 
 
 def _doubtful(outcome: Outcome, alone: Change | None) -> Iterator[Finding]:
-    """So it was on both of the eight corpora where a WIN by mined questions served people worse (docs/experiments.md)."""
+    """So it was on both corpora of eight where a WIN by mined questions served people worse (docs/experiments.md)."""
     if outcome.evidence != MINED_EVIDENCE or alone is None:
         return
     error = (alone.high - alone.low) / 2 / 1.96
     if alone.mean < -error:
         yield Finding(
             "learned what nobody asks?",
-            f"on the mined dev questions all of the tuned weights score {alone.after:.3f}, the base {alone.before:.3f}: "
+            f"on mined dev questions all of the tuned weights score {alone.after:.3f}, the base {alone.before:.3f}: "
             "only a share of what was learned looks better",
             "what the documents call things may not be what people ask for: judge by real questions (--questions) "
             "before you rely on it",
