@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["SELECT_PASSAGES", "CatalogReader", "DocumentRow", "FileRow", "PassageRow", "after", "passage_row"]
+__all__ = [
+    "SELECT_PASSAGES",
+    "SELECT_PATHS",
+    "CatalogReader",
+    "DocumentRow",
+    "FileRow",
+    "PassageRow",
+    "after",
+    "passage_row",
+]
 
 _T = TypeVar("_T")
 _MAPPED_BYTES = 1 << 30  # read without a system call a page
@@ -99,8 +108,7 @@ class CatalogReader:
 
     def paths(self) -> set[str]:
         """Return every path of which anything is known, those of files that lost a document to another included."""
-        query = "SELECT path FROM files UNION SELECT file FROM skipped UNION SELECT path FROM documents"
-        return {row[0] for row in self._rows(query)}
+        return {row[0] for row in self._rows(SELECT_PATHS)}
 
     def skipped(self) -> list[Skipped]:
         """Return what was left out of the files."""
@@ -177,6 +185,9 @@ def after(prefix: str) -> str | bytes:
     last = ord(stem[-1]) + 1
     return stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # what lies between are surrogates
 
+
+SELECT_PATHS = "SELECT path FROM files UNION SELECT file FROM skipped UNION SELECT path FROM documents"
+"""Every path of which anything is known, be it that its file could not be read."""
 
 SELECT_PASSAGES = (
     "SELECT passages.number, passages.id, document_id, passages.title, heading, text,"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.catalog import SELECT_PASSAGES, DocumentRow, FileRow, PassageRow, passage_row
+from retrieval.catalog import SELECT_PASSAGES, SELECT_PATHS, DocumentRow, FileRow, PassageRow, passage_row
 from retrieval.documents import Document, Skipped, SourceFile
 from retrieval.embedding_cache import portions, text_hash
 from retrieval.passages import Passage, passage_id
@@ -62,8 +62,7 @@ class Catalog:
 
     def paths(self) -> list[str]:
         """Return every path of which anything is known, be it that its file could not be read."""
-        query = "SELECT path FROM files UNION SELECT file FROM skipped UNION SELECT path FROM documents"
-        return [row[0] for row in self._connection.execute(query)]
+        return [row[0] for row in self._connection.execute(SELECT_PATHS)]
 
     def put_file(self, file: SourceFile, digest: str) -> None:
         """Remember ``file`` as indexed, with the sha256 of its content."""

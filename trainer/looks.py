@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 LOOKS = "looks.jsonl"
+HALF = 16
+"""Hex digits of a mark that stand for what is asked; as many stand for the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,15 @@ class Look:
 
         Who labels a question anew has seen all the same what the version makes of it, so its answers do not count.
         """
-        length = None if self.mined else 16
+        length = None if self.mined else HALF
         return len({mark[:length] for mark in asked} & {mark[:length] for mark in marks})
 
 
 def mark(question: Question) -> str:
-    """Sixteen hex digits that stand for what a question asks, and sixteen for its answers, whatever its id."""
+    """Hex digits that stand for what a question asks, then as many (`HALF`) for its answers, whatever its id."""
     asked = " ".join(question.text.casefold().split())
     answers = json.dumps(sorted(question.relevant.items()))
-    return "".join(hashlib.sha256(part.encode()).hexdigest()[:16] for part in (asked, answers))
+    return "".join(hashlib.sha256(part.encode()).hexdigest()[:HALF] for part in (asked, answers))
 
 
 def looks_at(workspace: Workspace, version: ModelVersion) -> list[Look]:

@@ -214,11 +214,12 @@ class Workbench:
         if not (widen and log.dev):
             log.dev.append((log.steps, float(looked.mean())))
             looked_over = self.views
-        base = replace(self, views=looked_over).base_look()
+        base = self.base_look()
+        base_dev = base if looked_over is self.views else replace(self, views=looked_over).base_look()
         alone = None
         if len(looks) > 1 and (of_all := looks.get(1.0)) is not None:
-            alone = compare(self.base_look().tolist(), of_all.tolist())
-        return Fit(recipe, pairs, log, share, looked, float(base.mean()), notes, alone)
+            alone = compare(base.tolist(), of_all.tolist())
+        return Fit(recipe, pairs, log, share, looked, float(base_dev.mean()), notes, alone)
 
     def tuned(self) -> LocalEmbedder:
         """The model as it now is. Its weights are hashed for its fingerprint, so ask once a state."""

@@ -168,23 +168,24 @@ def test_a_run_killed_while_it_asks_loses_only_what_was_on_its_way(root: Path, a
     assert asked[0].passages <= 12 - 5 + 4 and len(api.asked) <= 12 + 4
 
 
-def test_a_batch_outlives_the_run_that_sent_it(root: Path, api: ClaudeServer) -> None:
+def send_a_batch_and_be_killed(root: Path, api: ClaudeServer) -> None:
+    """The batch ends after its sender did."""
     api.ended.clear()
     with process_of(root, "batch") as child:
         assert child.stdout is not None and child.stdout.readline().startswith("Batch msgbatch_")
         child.kill()
     api.ended.set()
+
+
+def test_a_batch_outlives_the_run_that_sent_it(root: Path, api: ClaudeServer) -> None:
+    send_a_batch_and_be_killed(root, api)
     asked: list[Estimate] = []
     assert run(root, batch=True, confirm=asked.append).believed == 12
     assert asked == [] and len(api.batches) == 1
 
 
 def test_a_batch_that_asked_for_more_questions_than_this_run_does_is_kept_whole(root: Path, api: ClaudeServer) -> None:
-    api.ended.clear()
-    with process_of(root, "batch") as child:
-        assert child.stdout is not None and child.stdout.readline().startswith("Batch msgbatch_")
-        child.kill()
-    api.ended.set()
+    send_a_batch_and_be_killed(root, api)
     file = root / "shoptalk.toml"
     before = file.read_text()
     file.write_text(f"{before}per_passage = 1\n")
