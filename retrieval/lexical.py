@@ -57,7 +57,7 @@ class LexicalIndex:
     ) -> None:
         self._folder = folder
         if links is not None:
-            weakref.finalize(self, shutil.rmtree, links, ignore_errors=True)
+            weakref.finalize(self, _remove, links)
         self._index = index
         self._language = language
         self._writer = writer
@@ -227,6 +227,15 @@ def _links(folder: Path) -> Path:
         if path.suffix != ".lock":
             (links / path.name).symlink_to(path.absolute())
     return links
+
+
+def _remove(links: Path) -> None:
+    """Remove the folder that :func:`_links` made."""
+    # The thread that tantivy starts with an index reads it once more, and may lay a lock while the folder is emptied.
+    for _ in range(5):
+        shutil.rmtree(links, ignore_errors=True)
+        if not links.exists():
+            return
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -153,6 +154,26 @@ def test_an_index_that_may_only_be_read_is_searched_and_not_touched(
     assert sorted(path.name for path in (tmp_path / "lexical").iterdir()) == before
     del reader
     assert not list(tmp_path.glob("shoptalk-lexical-*"))
+
+
+def test_the_links_to_an_index_are_removed_though_a_lock_is_laid_meanwhile(
+    tmp_path: Path, index: LexicalIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_folder, locks = os.rmdir, iter((".tantivy-meta.lock",))
+
+    def laid_meanwhile(path: str, *, dir_fd: int | None = None) -> None:
+        for lock in locks:
+            (links / lock).touch()
+        remove_folder(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(lexical.os, "access", lambda *_: False)
+    reader = LexicalIndex.open(tmp_path / "lexical", "english")
+    (links,) = tmp_path.glob("shoptalk-lexical-*")
+    monkeypatch.setattr(os, "rmdir", laid_meanwhile)
+    del reader
+    assert next(locks, None) is None
+    assert not links.exists()
 
 
 def test_an_empty_index_answers_nothing(tmp_path: Path) -> None:
