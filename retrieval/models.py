@@ -356,18 +356,17 @@ def tuned_fusion(workspace: Workspace, reference: str) -> Fusion:
         record = find_version(workspace, concrete).training
     else:
         record = _read_json(workspace.models_dir / BASE_FUSION).get(concrete, {})
+        if record.get("by_people") is False:  # earlier versions of Shoptalk kept what mined questions chose
+            record = {}
     weight = record.get("lexical_weight")
     return Fusion(None if weight is None else float(weight), float(record.get("heading_share", 0)))
 
 
-def remember_base_fusion(workspace: Workspace, reference: str, fusion: Fusion, *, by_people: bool = True) -> None:
-    """Keep what was chosen on the dev split for an untuned model; mined questions do not overrule those of people."""
+def remember_base_fusion(workspace: Workspace, reference: str, fusion: Fusion) -> None:
+    """Keep what people's dev questions chose for an untuned model."""
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
     file = workspace.models_dir / BASE_FUSION
-    known = _read_json(file)
-    if not by_people and known.get(reference, {}).get("by_people"):
-        return
-    text = json.dumps({**known, reference: {**asdict(fusion), "by_people": by_people}}, indent=2) + "\n"
+    text = json.dumps({**_read_json(file), reference: asdict(fusion)}, indent=2) + "\n"
     replace_text(file, text, _own_name(workspace.models_dir))
 
 

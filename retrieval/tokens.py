@@ -27,6 +27,19 @@ MAX_TOKEN_CHARS = 128
 PART_WEIGHT = 0.5
 """What a part of a compound counts in a query, where the whole counts 1: measured best of 1, .5 and .25."""
 
+FUNCTION_WORD_WEIGHT = 0.25
+"""What a word of grammar counts in a query. Documents that ask nothing hold few of the words that questions are asked
+with, so BM25 takes "how do I" for the most telling words of a question."""
+
+_ENGLISH_FUNCTION_WORDS = frozenset(
+    "a about am an and are arent as at be been being but by can cant could couldnt did didnt do does doesnt doing done "
+    "dont for from had has hasnt have havent having he her him his how i if im in into is isnt it its ive just may me "
+    "might must my no nor not of on onto or our shall she should shouldnt so than that thats the their them then there "
+    "theres these they this those to too us very was wasnt we were werent what whats when where wheres which who whom "
+    "whos whose why will with wont would wouldnt you your".split()
+)
+_FUNCTION_WORDS = {"english": _ENGLISH_FUNCTION_WORDS, "porter": _ENGLISH_FUNCTION_WORDS}
+
 _CACHED_WORDS = 500_000
 _CACHED_CHARS = 64
 
@@ -110,7 +123,7 @@ def tokenize(text: str, language: str = "english") -> list[str]:
     give getuserid and its parts. An identifier with a digit that stands alone gives ``=e11`` as well,
     which ``E11.9`` and ``E10-E11`` do not: so that whoever asks for E11 gets that first. Runs of
     scripts without blanks (Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer) give overlapping
-    bigrams and single characters. Nothing is left out as a stop word: BM25 weighs those down by itself.
+    bigrams and single characters. Nothing is left out as a stop word; see :func:`query_terms`.
 
     Args:
         text: anything.
@@ -124,12 +137,21 @@ def tokenize(text: str, language: str = "english") -> list[str]:
 
 
 def query_terms(query: str, language: str = "english") -> dict[str, float]:
-    """Return the distinct tokens of ``query``, in order, and what each counts: parts less than wholes."""
+    """Return the distinct tokens of ``query``, in order, and what each counts.
+
+    Parts count less than wholes, and English words of grammar less than others, but for those in capitals (WHO) among
+    words that are not.
+    """
     analyzer = _analyzer(language)
+    grammar = _FUNCTION_WORDS.get(language, frozenset())
+    shouted = query.isupper()
     terms: dict[str, float] = {}
     for word in _words(query):
+        plain = word.casefold().replace("'", "")
+        named = word.isupper() and len(word) > 1 and not shouted
+        worth = FUNCTION_WORD_WEIGHT if plain in grammar and not named else 1.0
         for token, weight in analyzer.split(word):
-            terms[token] = max(weight, terms.get(token, 0.0))
+            terms[token] = max(worth * weight, terms.get(token, 0.0))
     return terms
 
 

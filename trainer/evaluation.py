@@ -25,7 +25,6 @@ from retrieval.lexical import LexicalIndex
 from retrieval.passages import Passage
 from retrieval.workspace import Workspace
 from trainer.questions import Question, Unit, document_of, path_unit, section_unit, unit_of
-from trainer.statistics import less_its_error
 
 __all__ = [
     "METRICS",
@@ -267,29 +266,22 @@ def choose_weight(
     dense: Candidates,
     only: Sequence[int] | None = None,
     beside: Sequence[tuple[Judge, Candidates]] = (),
-    *,
-    wary: bool = False,
 ) -> tuple[float, dict[float, float]]:
     """Choose the BM25 weight by mean NDCG@10 on dev questions.
 
     The curve is smoothed over its neighbours, as a single step's peak on a hundred questions is mostly noise;
     ties go to the weight nearer the untuned one. ``beside`` are the same questions asked in other ways, which count as
-    much. ``wary`` is for questions that are not people's own: then a weight counts as what it gains over the untuned
-    one, less the standard error of that gain.
+    much.
 
     Returns:
         The weight, and the mean NDCG@10 at each weight tried.
     """
     asked = [(judge, dense), *beside]
-    scores = np.array(
-        [np.mean([some.hybrid_ndcg(found, weight, only) for some, found in asked], axis=0) for weight in WEIGHTS]
-    )
-    padded = np.concatenate((scores[:1], scores, scores[-1:]))
-    smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-    gains = smooth - smooth[WEIGHTS.index(UNTUNED_WEIGHT)]
-    worth = [less_its_error(gain) if wary else float(gain.mean()) for gain in gains]
-    best = max(range(len(WEIGHTS)), key=lambda place: (round(worth[place], 6), -abs(WEIGHTS[place] - UNTUNED_WEIGHT)))
-    return WEIGHTS[best], dict(zip(WEIGHTS, map(float, scores.mean(axis=1)), strict=True))
+    scores = [float(np.mean([some.hybrid_ndcg(found, weight, only) for some, found in asked])) for weight in WEIGHTS]
+    padded = [scores[0], *scores, scores[-1]]
+    smooth = [(padded[place] + 2 * padded[place + 1] + padded[place + 2]) / 4 for place in range(len(scores))]
+    best = max(range(len(WEIGHTS)), key=lambda place: (round(smooth[place], 6), -abs(WEIGHTS[place] - UNTUNED_WEIGHT)))
+    return WEIGHTS[best], dict(zip(WEIGHTS, scores, strict=True))
 
 
 def _ndcg(ranking: Sequence[Unit], relevant: Mapping[Unit, int]) -> float:

@@ -45,8 +45,6 @@ def choose_fusion(
     dev: Sequence[int],
     shares: Sequence[float] = SHARES,
     beside: Sequence[tuple[Judge, Finder]] = (),
-    *,
-    wary: bool = False,
 ) -> Fused:
     """Choose the share of headings and the weight of BM25 by mean hybrid NDCG@10 on dev questions.
 
@@ -58,7 +56,6 @@ def choose_fusion(
         dev: places of the questions to choose by.
         shares: what is tried.
         beside: the same questions asked in other ways, which count as much.
-        wary: the questions are not people's own (`choose_weight`).
     """
     alone = find(0.0)
     tried: list[Fused] = []
@@ -66,7 +63,7 @@ def choose_fusion(
     for share in shares:
         found = find(share)
         others = [(other, finder(share)) for other, finder in beside]
-        fused = Fused(alone, share, found, *choose_weight(judge, found, dev, others, wary=wary))
+        fused = Fused(alone, share, found, *choose_weight(judge, found, dev, others))
         tried.append(fused)
         asked = [(judge, found), *others]
         scores.append(np.mean([some.hybrid_ndcg(what, fused.weight, dev) for some, what in asked], axis=0))

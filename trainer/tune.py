@@ -25,6 +25,7 @@ from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
 from trainer.diagnosis import Finding, diagnose
+from trainer.evaluation import UNTUNED_WEIGHT
 from trainer.forgetting import Forgetting, general_set
 from trainer.fusing import SHARES, Fused, choose_fusion
 from trainer.looks import earlier_versions, judged_by
@@ -142,8 +143,8 @@ def tune(
     record = _training_record(bench, fit, tuned[0], yields, data) | {"choices": choices, "trials": trials}
     version = register(workspace, embedder.model, record, judged, asked.test, runs)
     unfinished.finish()
-    chosen_for_base = Fusion(base[0].weight, base[0].share)
-    remember_base_fusion(workspace, embedder.reference, chosen_for_base, by_people=real is not None)
+    if real:
+        remember_base_fusion(workspace, embedder.reference, Fusion(base[0].weight, base[0].share))
     won = promote and outcome.verdict == "WIN"
     obstacle = ""
     if won:
@@ -202,9 +203,12 @@ def _fused(bench: Workbench, embedder: LocalEmbedder, found: Sequence[Found]) ->
         for view, some in zip(bench.views, found, strict=True)
     ]
     others = [(view.judge, find) for view, find in zip(bench.views[1:], finders[1:], strict=True)]
-    fused = choose_fusion(bench.view.judge, finders[0], dev, shares, others, wary=not of_people)
+    fused = choose_fusion(bench.view.judge, finders[0], dev, shares, others)
     if (weight := workspace.search.lexical_weight) is not None:
         fused = replace(fused, weight=weight)
+    elif not of_people:
+        # The documents' own words flatter BM25: of twelve corpora such questions chose better for one (experiments.md).
+        fused = replace(fused, weight=UNTUNED_WEIGHT)
     return [fused, *(replace(fused, dense=find(0.0), found=find(fused.share)) for find in finders[1:])]
 
 
@@ -213,6 +217,8 @@ def _fusion_notes(bench: Workbench, base: Fused, tuned: Fused) -> Iterator[str]:
     workspace = bench.workspace
     if (fixed := workspace.search.lexical_weight) is not None:
         yield f"BM25 weight {fixed}, as search.lexical_weight is set"
+    elif bench.mined.questions.evidence == MINED_EVIDENCE:
+        yield f"BM25 weight {tuned.weight}, the untuned one: only people's questions tell what BM25 is worth to them"
     else:
         yield f"BM25 weight {base.weight} with the base, {tuned.weight} with the tuned model: best on dev"
     if (fixed := workspace.passages.heading_share) is not None:

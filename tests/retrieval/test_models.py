@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -81,16 +82,12 @@ def test_what_was_chosen_of_its_search_belongs_to_its_model(workspace: Workspace
     assert tuned_fusion(workspace, "acme/other") == Fusion(None, 0.0)
 
 
-def test_mined_questions_do_not_overrule_what_those_of_people_chose(workspace: Workspace) -> None:
-    def remembered(fusion: Fusion, by_people: bool) -> Fusion:
-        remember_base_fusion(workspace, "acme/base-model", fusion, by_people=by_people)
-        return tuned_fusion(workspace, "base")
-
-    assert remembered(Fusion(0.5, 0.0), False) == Fusion(0.5, 0.0)
-    assert remembered(Fusion(0.6, 0.0), False) == Fusion(0.6, 0.0)
-    assert remembered(Fusion(0.7, 0.4), True) == Fusion(0.7, 0.4)
-    assert remembered(Fusion(0.5, 0.0), False) == Fusion(0.7, 0.4)
-    assert remembered(Fusion(0.2, 0.1), True) == Fusion(0.2, 0.1)
+def test_what_mined_questions_once_chose_for_the_base_is_passed_over(workspace: Workspace) -> None:
+    remember_base_fusion(workspace, "acme/base-model", Fusion(0.7, 0.4))
+    file = workspace.models_dir / "base.json"
+    records = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({name: {**record, "by_people": False} for name, record in records.items()}))
+    assert tuned_fusion(workspace, "base") == Fusion(None, 0.0)
 
 
 @pytest.mark.parametrize(

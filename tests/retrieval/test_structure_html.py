@@ -121,6 +121,13 @@ def test_what_nobody_sees_is_not_read(page: str) -> None:
     assert outline(page) == []
 
 
+def test_the_first_of_several_h1_is_the_title_where_the_page_s_title_says_it() -> None:
+    assert page_title("<title>Term::Cap</title><h1>NAME</h1><p>x</p><h1>USE</h1>") == "Term::Cap"
+    assert page_title("<title>Names | Handbook</title><h1>NAMES</h1><p>x</p><h1>Use</h1>") == "NAMES"
+    assert page_title("<title>Handbook</title><h1>Terminals</h1><p>x</p>") == "Terminals"
+    assert page_title("<h1>Terminals</h1><p>x</p><h1>Use</h1>") == "Terminals"
+
+
 def test_a_header_with_the_page_s_own_title_is_content() -> None:
     page = "<title>A tale</title><header><h1>A tale</h1><p>By N</p></header><h1>One</h1><p>x</p>"
     assert shown(page) == ["# A tale", "By N", "# One", "x"]

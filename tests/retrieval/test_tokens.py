@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import SettingsError
-from retrieval.tokens import MAX_TOKEN_CHARS, PART_WEIGHT, query_terms, tokenize
+from retrieval.tokens import FUNCTION_WORD_WEIGHT, MAX_TOKEN_CHARS, PART_WEIGHT, query_terms, tokenize
 from retrieval.workspace import Language, Workspace
 
 
@@ -121,12 +121,20 @@ def test_parts_count_less_than_wholes() -> None:
         "e11": PART_WEIGHT,
         "9": PART_WEIGHT,
         "=e11.9": 1,
-        "and": 1,
+        "and": FUNCTION_WORD_WEIGHT,
         "東京": 1,
         "東": PART_WEIGHT,
         "京": PART_WEIGHT,
     }
     assert query_terms("foo-bar bar")["bar"] == 1
+
+
+def test_words_of_grammar_count_less_in_a_query_whatever_their_spelling_but_not_as_names() -> None:
+    for word in ("how", "How", "don't", "don’t", "What's"):
+        assert set(query_terms(f"{word} paragraph").values()) == {FUNCTION_WORD_WEIGHT, 1}
+    assert set(query_terms("WHO paragraph").values()) == {1}
+    assert set(query_terms("WHO WROTE").values()) == {FUNCTION_WORD_WEIGHT, 1}
+    assert set(query_terms("die Regel", "german").values()) == {1}
 
 
 def test_an_unknown_language_is_refused_by_name() -> None:

@@ -172,16 +172,3 @@ def test_the_weight_goes_to_the_side_that_answers() -> None:
     weight, curve = choose_weight(judge, misled)
     assert weight > 0.5
     assert curve[1.0] == 1.0 and curve[0.0] < 1.0
-
-
-def test_questions_that_are_not_peoples_own_move_the_weight_only_beyond_the_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    passages = [passage("a.md", "", "red")]
-    judge = Judge(passages, ["red"], [Question("q", "red", {"a.md": 1})], language="none", depth=10)
-    found = judge.dense(np.eye(1, dtype=np.float32), np.eye(1, dtype=np.float32))
-    doubtful = np.array([0.5, -0.4] * 10)
-    for gained, wary in ((doubtful, 0.5), (doubtful + 0.4, 1.0)):
-        monkeypatch.setattr(judge, "hybrid_ndcg", lambda _, weight, only, gained=gained: 0.5 + (weight - 0.5) * gained)
-        assert choose_weight(judge, found)[0] == 1.0
-        assert choose_weight(judge, found, wary=True)[0] == wary

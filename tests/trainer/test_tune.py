@@ -13,6 +13,7 @@ import shoptalk
 from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.errors import QuestionsError, ShoptalkError
 from retrieval.models import (
+    Fusion,
     add_version,
     current_reference,
     find_version,
@@ -147,7 +148,9 @@ def test_without_questions_some_documents_are_held_out_and_nothing_of_them_is_le
     assert mined.held and not mined.held & learned
     assert mined.masks and not set(mined.masks) & {pair.passage for pair in pairs}
     assert any(mined.headings) and not any(mined.headings[place] for place in mined.masks)
-    assert tuned_fusion(workspace, report.version.name).heading_share == 0  # such questions cannot tell it
+    # Such questions cannot tell what headings and BM25 are worth to people.
+    assert tuned_fusion(workspace, report.version.name) == Fusion(0.5, 0.0)
+    assert tuned_fusion(workspace, "base") == Fusion(None, 0.0)
     assert report.outcome.evidence == "questions mined from held-out documents"
     assert report.outcome.test_questions >= 20
     plain, masked = report.outcome.unmasked, report.outcome.product
