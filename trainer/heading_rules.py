@@ -33,10 +33,19 @@ _NUMBERED = re.compile(r"\d")
 
 
 def heading(material: Material, place: int, generator: Random) -> Iterator[Pair]:
-    """A section's heading → its text, the heading left out."""
+    """A section's heading → its text, the heading left out.
+
+    Where many documents have the heading it is the one above that names the section, and the first section under it.
+    """
     section = material.sections[place]
     anchor = informative_heading(material, section)
-    if not anchor or not section.blocks or is_question(anchor) or is_code(material, section):
+    if (
+        material.openings[place] != place
+        or not anchor
+        or not section.blocks
+        or is_question(anchor)
+        or is_code(material, section)
+    ):
         return
     for passage in material.passages_of[place][:PASSAGES_A_HEADING]:
         yield pair_of(material, anchor, passage, "heading", heading=anchor)

@@ -16,6 +16,7 @@ from retrieval.passages import Passage, TokenCounter, cut_placed
 from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all, owners
 from retrieval.structure import Section, sections_or_skip
 from retrieval.workspace import Workspace
+from trainer.listings import listings
 from trainer.words import MARKS, words_of
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 _ENUMERATED = re.compile(r"^\s*(?:[IVXLC]+|[A-Z])[.)]\s+(?=[A-Z])")
 _TRAILING = re.compile(rf"\s*[(\[](?:{IDENTIFIER})[)\]]\s*$")
 _WORDS = re.compile(r"\w+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _LETTER = r"[^\W\d_]"
 _LETTERS = rf"{_LETTER}(?:{_LETTER}|[{MARKS}])"
 _TELLING = re.compile(rf"(?<![\w{MARKS}]){_LETTERS}{{2,39}}(?:['-]{_LETTERS}{{0,39}})*(?![\w{MARKS}])")
@@ -104,6 +106,21 @@ class Material:
         """Whether a heading is one of `generic_headings`, whatever its numbers."""
         return generic_form(heading) in self.generic_headings
 
+    @cached_property
+    def list_labels(self) -> frozenset[str]:
+        """The labels over lists of names ("Examples:") that recur across many documents, as `listings` gives them."""
+        labels = {(label, section.document_id) for section in self.sections for label, _ in listings(section.blocks)}
+        documents = Counter(label for label, _ in labels)
+        return frozenset(label for label, count in documents.items() if count > self._many_documents)
+
+    def is_heading(self, name: str) -> bool:
+        """Whether a section, codes set aside, is called just that."""
+        return normalise(name) in self._named
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        return frozenset(normalise(strip_identifiers(name)) for section in self.sections for name in section.heading)
+
     @property
     def _many_documents(self) -> float:
         return max(GENERIC_DOCUMENTS, GENERIC_SHARE * len(self.documents))
@@ -131,12 +148,14 @@ class Material:
 
     @cached_property
     def boilerplate(self) -> frozenset[int]:
-        """The passages whose text stands in so many documents, word for word or nearly, that it answers for none."""
-        holders = {(group, self.passages[place].document_id) for place, group in enumerate(self.passage_groups)}
+        """The passages whose text stands in so many documents, word for word or nearly, that it answers for none.
+
+        Numbers are left out, which may be all that tells "See 314110." from "See 314120.".
+        """
+        groups = _groups([_NUMBER.sub("", passage.text) for passage in self.passages])
+        holders = {(group, self.passages[place].document_id) for place, group in enumerate(groups)}
         documents = Counter(group for group, _ in holders)
-        return frozenset(
-            place for place, group in enumerate(self.passage_groups) if documents[group] > self._many_documents
-        )
+        return frozenset(place for place, group in enumerate(groups) if documents[group] > self._many_documents)
 
     @cached_property
     def _copies(self) -> dict[int, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from random import Random
 from trainer.code_rules import code_symbol
 from trainer.heading_rules import heading, heading_path, title
 from trainer.material import Material, normalise
-from trainer.name_rules import alias, cross_reference, definition
+from trainer.name_rules import alias, cross_reference, definition, listed
 from trainer.pairs import Pair, Rule
 from trainer.prose_rules import adjacent, cloze, detail, keyphrase
 from trainer.question_rules import question, ticket
@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {
     "alias": alias,
     "cross_reference": cross_reference,
     "definition": definition,
+    "listed": listed,
     "code_symbol": code_symbol,
     "table_row": table_row,
     "heading": heading,
@@ -61,6 +62,7 @@ NEEDS: Mapping[str, str] = {
     "alias": 'other names ("Also called: …", "also known as …")',
     "cross_reference": "terms with the code of another entry, as in term (A00.1)",
     "definition": 'terms with what they mean ("X means …", glossaries, definition lists)',
+    "listed": 'names listed under a label that many documents have ("Examples: …")',
     "code_symbol": "source code with docstrings or comments",
     "table_row": "tables whose rows have names",
     "heading": "headings with text under them",

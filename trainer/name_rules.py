@@ -1,4 +1,4 @@
-"""Pairs from names: aliases, codes that stand for other entries, terms and what they mean."""
+"""Pairs from names: aliases, codes that stand for other entries, terms and what they mean, and what is listed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from random import Random
 
 from retrieval.references import references
+from trainer.listings import LISTED_WORDS, listings, names_in
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
 from trainer.words import SENTENCE_END, count_words, words_of
 
-__all__ = ["alias", "cross_reference", "definition"]
+__all__ = ["alias", "cross_reference", "definition", "listed"]
 
 _SAME = r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonyms?|alias(?:es)?|a\.?k\.?a\.?"
 # The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
@@ -22,7 +23,6 @@ _ALIAS_LIST = re.compile(
 )
 # Under "Abbreviations" stand those of all that a document says, not of what it is about.
 _ALIAS_HEADING = re.compile(_SAME, re.IGNORECASE)
-_BULLETED = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+(.+)$", re.MULTILINE)
 _NAME_ENDS = re.compile(r":\s|\s[-–—]\s")
 _NO_ALIAS = frozenset(("none", "n/a", "not applicable", "unknown"))
 _INLINE_ALIAS = re.compile(
@@ -32,6 +32,7 @@ _INLINE_ALIAS = re.compile(
     re.IGNORECASE,
 )
 TERM_WORDS, INLINE_WORDS = 6, 10
+LISTED_A_SECTION = 6
 MIN_MEANING_WORDS = 4
 _BULLET = r"(?:[-*+•·]\s+|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|[ivx]{1,4})[.)]\s+|\d{1,3}(?:\.\d{1,3})+\s+)?"
 _QUOTED = r"(?:[\"“”‘'*_`]{1,4}(?P<quoted>[^\"“”*_`\n]{2,80}?)[\"“”’'*_`]{1,4})"
@@ -40,7 +41,7 @@ _PHRASE = rf"(?:(?i:the\s+term|the\s+word|an?|the)\s+)?(?:{_QUOTED}|{_PLAIN})"
 _MEANS = re.compile(
     rf"{_BULLET}{_PHRASE}\s*(?:\([^()]{{1,40}}\)\s*)?,?\s+"
     r"(?i:(?:shall\s+|will\s+)?(?:means?(?:\s+and\s+includes?)?|refers?\s+to|denotes?|stands?\s+for)"
-    r"|(?:is|are)\s+defined\s+(?:as|to\s+mean))\b[\s,:]*(?P<meaning>\S.*)",
+    r"|(?:is|are)\s+defined\s+(?:as|to\s+mean))\b[\s,:]*(?!(?:that|of)\b)(?P<meaning>\S.*)",
     re.DOTALL,
 )
 _IS_A = re.compile(
@@ -90,7 +91,7 @@ def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     section = material.sections[place]
     opening = material.openings[place]
     if opening != place and section.heading and _ALIAS_HEADING.fullmatch(section.heading[-1].strip(" :")):
-        for item in _names_in(section.text):
+        for item in names_in(section.text):
             name = _NAME_ENDS.split(item)[0].strip(' *_`"“”.')
             if _is_name(name, INLINE_WORDS) and "](" not in item and name.casefold() not in _NO_ALIAS:
                 yield pair_of(material, name, material.passages_of[opening][0], "alias", remove=name)
@@ -127,6 +128,25 @@ def definition(material: Material, place: int, generator: Random) -> Iterator[Pa
         for term, meaning in _meanings(material, place, text, opens=number == 0):
             if _is_name(term) and count_words(meaning) >= MIN_MEANING_WORDS:
                 yield pair_of(material, term, passage, "definition", remove=term, heading=term, excerpt=meaning)
+
+
+def listed(material: Material, place: int, generator: Random) -> Iterator[Pair]:
+    """A name listed under a label that many documents have ("Illustrative examples:") → what lists it, without it."""
+    section = material.sections[place]
+    if is_code(material, section):
+        return
+    names = [
+        name
+        for label, names in listings(section.blocks)
+        if label in material.list_labels
+        for name in names
+        if _is_name(name, LISTED_WORDS) and not material.is_heading(name)
+    ]
+    for name in generator.sample(names, min(LISTED_A_SECTION, len(names))):
+        for passage in material.passages_of[place]:
+            if name in material.passages[passage].text:
+                yield pair_of(material, name, passage, "listed", remove=name)
+                break
 
 
 def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterator[tuple[str, str]]:
@@ -171,14 +191,4 @@ def _listed_aliases(text: str) -> Iterator[str]:
         names = match["list"].strip()
         if not names and number + 1 < len(paragraphs):
             names = paragraphs[number + 1]
-        yield from _names_in(names)
-
-
-def _names_in(listed: str) -> Iterator[str]:
-    """The items of a list, or of the first paragraph, in which they are set apart by semicolons, bars or commas."""
-    if bullets := _BULLETED.findall(listed):
-        yield from (bullet.strip() for bullet in bullets)
-    else:
-        separator = ";" if ";" in listed else "|" if "|" in listed else ","
-        first = listed.split("\n\n")[0]
-        yield from (name.strip().rstrip(".") for name in " ".join(first.split()).split(separator))
+        yield from names_in(names)

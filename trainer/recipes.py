@@ -109,6 +109,7 @@ _STRUCTURE = Recipe(
         "alias",
         "cross_reference",
         "definition",
+        "listed",
         "code_symbol",
         "table_row",
         "heading",

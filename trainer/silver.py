@@ -30,7 +30,7 @@ MIN_SILVER: Mapping[str, float] = {
     "seed_adjacent": 0.05,
 }
 # Names and questions are what people type; a heading is what an author writes above what they have read.
-TURNS: Mapping[str, int] = {"question": 2, "ticket": 2, "alias": 2, "cross_reference": 2, "definition": 2}
+TURNS: Mapping[str, int] = dict.fromkeys(("question", "ticket", "alias", "cross_reference", "definition", "listed"), 2)
 # An anchor that points to more than this names none of them.
 MAX_TARGETS = 3
 # A document gives at most so many times the pairs of the average one, and what it has below the floor in any case.

@@ -26,7 +26,7 @@ HELD_OUT_SHARE = 0.25
 MAX_MINED_QUESTIONS = 1000
 MIN_MINED_QUESTIONS = 20
 # Pairs whose anchor is something people type; a sentence of the document itself is not.
-QUESTION_RULES = ("question", "alias", "cross_reference", "heading")
+QUESTION_RULES = ("question", "alias", "listed", "cross_reference", "heading")
 
 
 def question_like(pairs: Sequence[Pair]) -> list[Pair]:
@@ -96,7 +96,8 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
         pair = next((pair for pair in alike if pair.rule in HEADING_RULES), alike[0])
         if pair.passage in asked_of:
             continue
-        sections = dict.fromkeys((*material.copies_of(pair.section), *(other.section for other in alike)))
+        named = _sections_beside(material, pair.section) if pair.rule in HEADING_RULES else ()
+        sections = dict.fromkeys((*material.copies_of(pair.section), *(other.section for other in alike), *named))
         copies = [place for copy in sections for place in material.passages_of[copy] if place not in asked_of]
         units = dict.fromkeys((_unit(material.passages[place], headings) for place in copies), 1)
         asked_of |= dict.fromkeys(copies, pair)
@@ -110,8 +111,10 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
                 if any(says(heading, pair.anchor) for heading in (passage.title, *passage.heading)):
                     said_above[place].append(pair.anchor)
         said = f" {normalise(pair.anchor)} "
-        for answer in dict.fromkeys(other.section for other in alike if other.rule == "alias"):
-            for place in _passages_beside(material, answer):
+        for answer in dict.fromkeys(other.section for other in alike if other.rule in ("alias", "listed")):
+            for place in (
+                place for other in _sections_beside(material, answer) for place in material.passages_of[other]
+            ):
                 if place not in copies and said in f" {material.normalised[place]} ":
                     listed[place].append(pair.anchor)
         questions.append(Question(f"mined-{len(questions)}", pair.anchor, units))
@@ -134,11 +137,10 @@ def _passages_of_documents(material: Material, documents: Sequence[str]) -> list
     return [place for section in sections for place in material.passages_of[section]]
 
 
-def _passages_beside(material: Material, section: int) -> list[int]:
-    """The passages of all sections of the document that the heading which names ``section`` names."""
-    name = material.named_by[section]
+def _sections_beside(material: Material, section: int) -> list[int]:
+    """All sections of the document that the heading which names ``section`` names."""
     places = material.sections_of[material.sections[section].document_id]
-    return [place for other in places if material.named_by[other] == name for place in material.passages_of[other]]
+    return [other for other in places if material.named_by[other] == material.named_by[section]]
 
 
 def _masked(material: Material, place: int, pair: Pair | None, listed: Sequence[str], headings: Sequence[str]) -> str:

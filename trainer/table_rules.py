@@ -45,7 +45,8 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
             if _labels(label) and labels[normalise(label)] == 1 and said:
                 alone = len(label.split()) > 1 or not above
                 anchor = label if alone else f"{above} {label}"
-                yield pair_of(material, anchor, passage, "table_row", remove=label, excerpt=said)
+                heading = "" if alone else above
+                yield pair_of(material, anchor, passage, "table_row", remove=label, heading=heading, excerpt=said)
 
 
 def _heads(section: Section) -> frozenset[str]:

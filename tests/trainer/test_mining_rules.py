@@ -106,6 +106,8 @@ def test_a_definition_list_of_restructured_text_gives_its_terms(tmp_path: Path) 
         "Now there is a new way to open the pump quickly.",
         "If it fails it is a sign of a worn seal in the pump.",
         "RESULTS During a follow-up of ten years there is a rise in numbers.",
+        "Earlier checks mean that it need not be opened for years.",
+        "Native valves provide a controlled means of calling for water at night.",
     ],
 )
 def test_sentences_that_define_nothing_give_no_term(tmp_path: Path, sentence: str) -> None:
@@ -159,6 +161,55 @@ def test_names_under_such_a_heading_may_be_set_apart_by_commas(tmp_path: Path) -
     listed = "\n## Synonyms\n\n{0} leak, drip of the {0}\n\nIt is also known as {0} rot.\n"
     found = mined(tmp_path, "alias", **{f"{name}_md": fault(name) + listed.format(name) for name in PARTS})
     assert {"seal leak", "drip of the seal", "seal rot"} <= set(found)
+
+
+def trades(**labels: str) -> dict[str, str]:
+    """Eight documents of one trade each; every label stands in all of them, with what the trade lists under it."""
+    return {
+        f"{trade}.md": f"# {trade} works\n\nShops that work with {trade} and sell it on.\n\n"
+        + "\n\n".join(f"{label}: {listed.format(trade)}" for label, listed in labels.items())
+        for trade in "cork felt horn jute lead rope tin wax".split()
+    }
+
+
+@pytest.mark.parametrize("listed", ["{0} vats; mats of {0}", "\n\n- {0} vats\n- mats of {0}"])
+def test_names_listed_under_a_label_of_many_documents_point_to_what_lists_them(tmp_path: Path, listed: str) -> None:
+    pairs = of_rule(mine(material_of(tmp_path, trades(Examples=listed)), ["listed"]), "listed")
+    assert len(pairs) == 16
+    assert "Shops that work with cork" in pairs["mats of cork"]
+    assert "cork vats" in pairs["mats of cork"] and "mats of cork" not in pairs["mats of cork"]
+
+
+@pytest.mark.parametrize(
+    ("label", "listed"),
+    [
+        ("Excludes", "{0} vats; mats of {0}"),
+        ("Examples", "{0} vats (A10); mats of {0} (A11)"),
+        ("Related trades", "{0} vats; mats of {0}"),
+        ("Examples", "cork works; felt works; horn works"),
+        ("Note", "what is made of {0} may well be sold to other shops and to those who travel; that is no list"),
+    ],
+)
+def test_what_is_listed_as_something_else_is_no_name(tmp_path: Path, label: str, listed: str) -> None:
+    assert mine(material_of(tmp_path, trades(**{label: listed})), ["listed"]) == []
+
+
+def test_a_label_of_few_documents_lists_nothing(tmp_path: Path) -> None:
+    files = trades(Examples="{0} vats; mats of {0}")
+    few = {
+        name: text if number < 4 else text.replace("Examples", name)
+        for number, (name, text) in enumerate(files.items())
+    }
+    assert mine(material_of(tmp_path, few), ["listed"]) == []
+
+
+def test_a_heading_of_many_documents_lends_its_parents_name_to_the_first_section_only(tmp_path: Path) -> None:
+    files = {
+        f"{name}.md": f"# {name} pump\n\n## Overview\n\nIt moves {name} water.\n\n## Care\n\nOil it, says {name}.\n"
+        for name in "alder birch cedar elm hazel larch maple".split()
+    }
+    pairs = [pair for pair in mine(material_of(tmp_path, files), ["heading"]) if pair.anchor == "elm pump"]
+    assert [pair.positive.splitlines()[1] for pair in pairs] == ["It moves elm water."]
 
 
 def test_one_part_of_many_is_no_opening_of_the_others(tmp_path: Path) -> None:
