@@ -15,7 +15,6 @@ import numpy as np
 from retrieval.embedders import LocalEmbedder
 from trainer.outcome import Outcome
 from trainer.pairs import Pair
-from trainer.questions import MINED_EVIDENCE
 from trainer.silver import silver_scores
 from trainer.statistics import Change, verdict
 
@@ -84,7 +83,6 @@ def diagnose(
     signs: PairSigns | None = None,
     moved: float = 0.0,
     earlier: Sequence[str] = (),
-    alone: Change | None = None,
 ) -> list[Finding]:
     """The causes whose signs are there, the gravest first.
 
@@ -95,9 +93,8 @@ def diagnose(
         signs: of the pairs trained on.
         moved: 1 - the mean cosine of a passage's vector after tuning to the one before.
         earlier: versions that the same test questions have judged before.
-        alone: what all of the tuned weights change on dev questions, where a share of them was chosen.
     """
-    findings = [*_leakage(outcome), *_likeness(outcome), *_doubtful(outcome, alone)]
+    findings = [*_leakage(outcome), *_likeness(outcome)]
     if outcome.verdict != "WIN":
         findings += [
             *_steps(losses, moved),
@@ -140,21 +137,6 @@ def _likeness(outcome: Outcome) -> Iterator[Finding]:
             f"the {like.questions} questions worded like a training anchor gained {like}, "
             f"the {unlike.questions} others {unlike}",
             "the gain may not carry to questions of another kind; mine pairs of more rules, or have questions written",
-        )
-
-
-def _doubtful(outcome: Outcome, alone: Change | None) -> Iterator[Finding]:
-    """So it was on both corpora of eight where a WIN by mined questions served people worse (docs/experiments.md)."""
-    if outcome.evidence != MINED_EVIDENCE or alone is None:
-        return
-    error = (alone.high - alone.low) / 2 / 1.96
-    if alone.mean < -error:
-        yield Finding(
-            "learned what nobody asks?",
-            f"on mined dev questions all of the tuned weights score {alone.after:.3f}, the base {alone.before:.3f}: "
-            "only a share of what was learned looks better",
-            "what the documents call things may not be what people ask for: judge by real questions (--questions) "
-            "before you rely on it",
         )
 
 

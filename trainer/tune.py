@@ -243,7 +243,7 @@ def _judgement(
     """Why the run ended as it did, and what ``evaluation.json`` says of it; ``vectors`` are the tuned model's."""
     signs = bench.signs(fit.pairs)
     moved = 1 - float((bench.vectors * vectors).sum(axis=1).mean())
-    findings = diagnose(outcome, fit.log.losses, fit.log.dev, signs, moved, earlier, fit.alone)
+    findings = diagnose(outcome, fit.log.losses, fit.log.dev, signs, moved, earlier)
     return findings, outcome.record() | {
         "diagnosis": [asdict(finding) for finding in findings],
         "pair_signs": asdict(signs),

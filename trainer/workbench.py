@@ -27,7 +27,6 @@ from trainer.pairs import Pair
 from trainer.probe import DEEP
 from trainer.ranking import Found, rank
 from trainer.recipes import Recipe
-from trainer.statistics import Change, compare
 from trainer.training import train
 from trainer.training_log import TrainingLog
 from trainer.view import View
@@ -41,8 +40,7 @@ class Fit:
     """One training: what it learned from, how it went, and how good it looks. Its weights are in the model.
 
     ``looked`` is dense NDCG@10 of each question that trained states are looked at by, ``base_dev`` what the base scores
-    on average over the pool that ``log.dev`` was looked at over. ``alone`` is what all of the tuned weights change on
-    these questions, None where they are all that was tried.
+    on average over the pool that ``log.dev`` was looked at over.
     """
 
     recipe: Recipe
@@ -52,7 +50,6 @@ class Fit:
     looked: NDArray[np.float64]
     base_dev: float
     notes: list[str]
-    alone: Change | None = None
 
 
 @dataclass
@@ -208,18 +205,13 @@ class Workbench:
         widen = widen and len(recipe.averages) > 1
         if widen:
             self.widen(self.tuned())
-        share, looks = self._mix(recipe.averages, notes)
-        looked = looks[share]
+        share, looked = self._mix(recipe.averages, notes)
         # Looks while training were over the pool as it was: no number over a wider one continues them.
         if not (widen and log.dev):
             log.dev.append((log.steps, float(looked.mean())))
             looked_over = self.views
-        base = self.base_look()
-        base_dev = base if looked_over is self.views else replace(self, views=looked_over).base_look()
-        alone = None
-        if len(looks) > 1 and (of_all := looks.get(1.0)) is not None:
-            alone = compare(base.tolist(), of_all.tolist())
-        return Fit(recipe, pairs, log, share, looked, float(base_dev.mean()), notes, alone)
+        base = replace(self, views=looked_over).base_look()
+        return Fit(recipe, pairs, log, share, looked, float(base.mean()), notes)
 
     def tuned(self) -> LocalEmbedder:
         """The model as it now is. Its weights are hashed for its fingerprint, so ask once a state."""
@@ -282,8 +274,8 @@ class Workbench:
         finally:
             load_weights(self.embedder.model, tuned)
 
-    def _mix(self, shares: Sequence[float], notes: list[str]) -> tuple[float, dict[float, NDArray[np.float64]]]:
-        """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and all looks.
+    def _mix(self, shares: Sequence[float], notes: list[str]) -> tuple[float, NDArray[np.float64]]:
+        """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and that look.
 
         (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.)
         """
@@ -297,7 +289,7 @@ class Workbench:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
             tried = ", ".join(f"{share:g}: {look.mean():.3f}" for share, look in looks.items())
             notes.append(f"{best:g} of the tuned weights, the rest the base's: best on a sample of dev ({tried})")
-        return best, looks
+        return best, looks[best]
 
     def _anchor_vectors(self, anchors: Sequence[str]) -> NDArray[np.float32]:
         """(n, d) under the base, each encoded once a run."""

@@ -10,7 +10,6 @@ from hash_embedder import HashEmbedder
 from trainer.diagnosis import Finding, PairSigns, diagnose, measure_pairs
 from trainer.outcome import Outcome
 from trainer.pairs import Pair
-from trainer.questions import MINED_EVIDENCE
 from trainer.statistics import Change, compare
 
 
@@ -50,15 +49,6 @@ def causes(found: list[Finding]) -> list[str]:
 
 def test_a_plain_gain_raises_no_suspicion() -> None:
     assert diagnose(outcome(change(0.1)), FALLING, [(50, 0.4), (100, 0.5)], SOUND) == []
-
-
-def test_a_win_by_mined_questions_of_a_share_of_what_is_worse_as_a_whole_is_called_doubtful() -> None:
-    mined = replace(outcome(change(0.1)), evidence=MINED_EVIDENCE)
-    [found] = diagnose(mined, FALLING, signs=SOUND, alone=change(-0.03))
-    assert found.cause == "learned what nobody asks?" and "0.370, the base 0.400" in found.sign
-    assert diagnose(mined, FALLING, signs=SOUND, alone=change(-0.005)) == []
-    assert diagnose(mined, FALLING, signs=SOUND, alone=None) == []
-    assert diagnose(outcome(change(0.1)), FALLING, signs=SOUND, alone=change(-0.03)) == []
 
 
 def test_pairs_that_the_base_cannot_tell_apart_are_called_noisy_with_the_figure() -> None:
