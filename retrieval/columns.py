@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Columns", "Roles", "by_content", "by_name", "normal_name"]
+__all__ = ["Columns", "Roles", "by_content", "by_name", "code_column", "name_columns", "normal_name"]
 
 IDS = ("_id", "id")
 OTHER_IDS = tuple(
@@ -33,6 +33,21 @@ WHOLE_NAME_ONLY = ("name", "a", "q", "issue", "problem", "context", "case", "key
 """Words that say nothing at the end of a longer name, as in ``user_name``."""
 KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *PROSE, *REMARKS, *ANSWERS))
 
+CODES = re.compile(
+    r"(?:.*_)?(?:code|sku|(?:part|item|article|catalog|catalogue|model|product|material|ticket|case|incident|issue)"
+    r"_(?:no|nr|number|id|key))|key|number"
+)
+"""What people call a record by, where each has its own."""
+A_CODE = re.compile(r"(?=.*[^\W\d_]|.*\d{3})[\w§](?:[\w.:/§-]{0,22}[\w§])?")
+NAMES = re.compile(
+    r"(?:.*_)?(?:synonyms?|alias(?:es)?|keywords?|tags?|abbreviations?|acronyms?|examples?|includes|inclusions?|"
+    r"(?:inclusion|index|search)_terms?|(?:other|alternate|alternative|former|common|brand|trade)_(?:name|title|term)s?|"
+    r"also_(?:called|known_as|named)|category|categories)"
+)
+"""What else people call what a record is about, and what kind it is of."""
+MOST = 0.9
+LISTED = 1.5
+"""So many names a cell, set apart by semicolons or bars, make a column one of names whatever it is called."""
 SAMPLE = 200
 LEAST_CHARACTERS = 24
 LEAST_WORDS = 4
@@ -150,6 +165,32 @@ def by_content(rows: Sequence[Mapping[str, str]], columns: Columns) -> Roles | N
     )
     guessed = Columns(text=(text,), title=columns.title or title, id=columns.id)
     return by_name(names, guessed)
+
+
+def code_column(rows: Sequence[Mapping[str, str]]) -> str:
+    """The first column that by its name holds codes, and does, each record its own; "" where there is none."""
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if CODES.fullmatch(name):
+            codes = [value for row in rows if A_CODE.fullmatch(value := row.get(name, "").strip())]
+            if len(codes) >= MOST * len(rows) and len(set(codes)) == len(codes):
+                return name
+    return ""
+
+
+def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """The columns of other names and of kinds: by what they are called, or as lists of names by what they hold."""
+    sample = rows[:SAMPLE]
+    return tuple(
+        name
+        for name in dict.fromkeys(name for row in sample for name in row)
+        if NAMES.fullmatch(name) or _mean(sample, name, _listed) >= LISTED
+    )
+
+
+def _listed(value: str) -> int:
+    parts = [part.strip() for part in re.split("[;|]", value)]
+    named = [part for part in parts if re.search(r"[^\W\d_]{3}", part) and len(part) <= TITLE_CHARACTERS / 2]
+    return len(named) if len(named) == len(parts) else 0
 
 
 def _mean(rows: Sequence[Mapping[str, str]], name: str, measure: Callable[[str], int]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from retrieval.columns import Columns, Roles, by_content, by_name, normal_name
+from retrieval.columns import Columns, Roles, by_content, by_name, code_column, name_columns, normal_name
 from retrieval.decoding import storable
 
 __all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "tsv_records"]
@@ -267,6 +267,7 @@ def _records(rows: Rows, columns: Columns, *, table: bool = False) -> Records:
         key = tuple(row.fields)
         if key not in roles:
             roles[key] = by_name(key, columns)
+    extras = _Extras.of([row.fields for row in good], columns)
     unknown = [row for row in good if roles[tuple(row.fields)] is None]
     guessed = by_content([row.fields for row in unknown], columns) if len(unknown) > len(good) / 2 else None
     if table and unknown and not guessed:
@@ -278,11 +279,26 @@ def _records(rows: Rows, columns: Columns, *, table: bool = False) -> Records:
             found.append(item)
         elif item.row:
             by_names = roles[tuple(item.fields)]
-            found.append(_record(item, by_names or guessed, sure=by_names is not None))
+            found.append(_record(item, by_names or guessed, extras, sure=by_names is not None))
     return _unique_own_ids(found)
 
 
-def _record(row: _Row, roles: Roles | None, *, sure: bool) -> Record | RecordError:
+@dataclass(frozen=True, slots=True)
+class _Extras:
+    """The column of a table's codes, "" for none, and those of other names: what people may search a record by."""
+
+    code: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]], columns: Columns) -> _Extras:
+        """What the settings leave open."""
+        if not rows:
+            return cls("", ())
+        return cls("" if columns.title else code_column(rows), () if columns.text else name_columns(rows))
+
+
+def _record(row: _Row, roles: Roles | None, extras: _Extras, *, sure: bool) -> Record | RecordError:
     if roles is None:
         return RecordError("no text", row.first_line)
     fields = row.fields
@@ -291,6 +307,14 @@ def _record(row: _Row, roles: Roles | None, *, sure: bool) -> Record | RecordErr
     texts = [_plain(fields[name]).strip("\n") for name in roles.texts if fields.get(name, "").strip()]
     if not texts and not title:
         return RecordError("no text", row.first_line)
+    said = {roles.title, *roles.texts}
+    labelled = [name for name in extras.names if name not in said]
+    if extras.code not in said and (code := fields.get(extras.code, "").strip()):
+        if roles.question:
+            labelled.append(extras.code)  # before a question it would be no question
+        else:
+            title = f"{code}: {title}" if title else code
+    texts += [f"{_label(name)}: {value}" for name in labelled if (value := _on_a_line(fields.get(name, "")))]
     used = {roles.id, roles.title, *roles.texts, "id", "_id"}
     metadata = {"question": question.strip()} if roles.question and question.strip() else {}
     if not sure:
@@ -313,6 +337,14 @@ def _unique_own_ids(records: Records) -> Records:
         else item
         for item in records
     ]
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").strip().capitalize()
+
+
+def _on_a_line(value: str) -> str:
+    return "; ".join(" ".join(line.split()) for line in _plain(value).split("\n") if line.strip())
 
 
 def _plain(value: str) -> str:

@@ -101,6 +101,49 @@ def test_a_setting_that_fits_no_column_is_said(columns: Columns, setting: str) -
 LONG = "The lid of the machine is open and nobody closed it."
 
 
+CODED = """code,description,category,synonyms,owner
+E11.9,Type 2 diabetes,Endocrine,adult onset diabetes; NIDDM,Ada B
+J45,Asthma of any kind,Respiratory,,Ada B
+"""
+
+
+def test_a_records_code_leads_its_title_and_its_other_names_stand_below_its_text() -> None:
+    first, second = good(csv_records(CODED, NONE))
+    assert (first.title, second.title) == ("E11.9", "J45")
+    assert first.text == "Type 2 diabetes\n\nCategory: Endocrine\n\nSynonyms: adult onset diabetes; NIDDM"
+    assert second.text == "Asthma of any kind\n\nCategory: Respiratory"
+    assert first.metadata["code"] == "E11.9" and first.metadata["owner"] == "Ada B"
+    [named] = good(csv_records("Part No,Name,Description\nP-10,Check valve,One way only\n", NONE))
+    assert named.title == "P-10: Check valve"
+    [listed] = good(jsonl_records('{"title": "Valve", "text": "One way", "keywords": ["flap", "non-return"]}', NONE))
+    assert listed.text == "One way\n\nKeywords: flap; non-return"
+
+
+def test_a_column_is_one_of_codes_only_where_each_record_has_its_own() -> None:
+    rows = "zip_code,title,text\n10115,Ada,Lives here\n10115,Bo,Lives there\n"
+    assert [record.title for record in good(csv_records(rows, NONE))] == ["Ada", "Bo"]
+    rows = "code,title,text\nsee the list,Ada,Lives here\n3,Bo,Lives there\n"
+    assert [record.title for record in good(csv_records(rows, NONE))] == ["Ada", "Bo"]
+
+
+def test_the_number_of_a_question_stands_below_its_answer() -> None:
+    record = only("Case Number,Question,Answer\nA-1077,Why is it dark?,Press reset\n")
+    assert (record.title, record.text) == ("Why is it dark?", "Press reset\n\nCase number: A-1077")
+
+
+def test_lists_of_names_are_read_whatever_their_column_is_called_and_other_columns_are_not() -> None:
+    rows = "title,text,sold_as,by,sizes\nValve,One way,flap; non-return,Ada B,10;20\nSeal,Tight,ring; gasket,Bo C,5;6\n"
+    assert [record.text for record in good(csv_records(rows, NONE))] == [
+        "One way\n\nSold as: flap; non-return",
+        "Tight\n\nSold as: ring; gasket",
+    ]
+
+
+def test_what_the_settings_name_is_all_that_is_read() -> None:
+    first, _ = good(csv_records(CODED, Columns(text=("description",), title="category")))
+    assert (first.title, first.text) == ("Endocrine", "Type 2 diabetes")
+
+
 def test_where_no_name_helps_the_longest_column_is_the_text_and_it_is_said() -> None:
     rows = "".join(f"{number},Broken lid {number},{LONG} It was number {number}.,red\n" for number in range(5))
     found = good(csv_records(f"nr,was,weiter,farbe\n{rows}", NONE))
