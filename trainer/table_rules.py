@@ -24,7 +24,7 @@ _EDGE = re.compile(r"(?<!\\)\|")
 def table_row(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """The first cell of a table's row, after the heading above the table → what the row says, under the table's head.
 
-    A label that says enough stands alone; a number or a code does not label.
+    A label that says enough stands alone; a number or a code does not label, but what stands after it does.
     """
     section = material.sections[place]
     if is_code(material, section) or not any(block.kind == "table" for block in section.blocks):
@@ -35,13 +35,14 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
         rows = _rows(material.passages[passage].text.split("\n"))
         if len(rows) < MIN_ROWS:
             continue
-        labels = Counter(normalise(row[0]) for row in rows)
+        places = [_label_place(row) for row in rows]
+        labels = Counter(normalise(row[place]) for row, place in zip(rows, places, strict=True))
         head: list[str] = []
-        for row in rows:
+        for row, at in zip(rows, places, strict=True):
             if normalise(" ".join(row)) in heads:
                 head = row
                 continue
-            label, said = row[0], _said(head, row)
+            label, said = row[at], _said(head, row, at)
             if _labels(label) and labels[normalise(label)] == 1 and said:
                 alone = len(label.split()) > 1 or not above
                 anchor = label if alone else f"{above} {label}"
@@ -72,10 +73,16 @@ def _rows(lines: Sequence[str]) -> list[list[str]]:
     return found
 
 
-def _said(head: Sequence[str], row: Sequence[str]) -> str:
+def _label_place(row: Sequence[str]) -> int:
+    """Where the label of a row stands: first, or after a number or code."""
+    return int(len(row) > 2 and not _labels(row[0]) and _labels(row[1]))
+
+
+def _said(head: Sequence[str], row: Sequence[str], label: int) -> str:
     """The row less its label, each cell after the name of its column; "" where that is next to nothing."""
     names = head if len(head) == len(row) else [""] * len(row)
-    cells = [(name, cell) for name, cell in zip(names[1:], row[1:], strict=True) if cell]
+    both = enumerate(zip(names, row, strict=True))
+    cells = [(name, cell) for place, (name, cell) in both if cell and place != label]
     if sum(character.isalpha() for _, cell in cells for character in cell) < MIN_ROW_LETTERS:
         return ""
     return "; ".join(f"{name}: {cell}" if name else cell for name, cell in cells)

@@ -308,6 +308,22 @@ def test_the_name_of_a_tables_row_points_to_the_row_under_the_tables_head(tmp_pa
     assert "What to do: Fill the pump" in found["Dry run"] and "stones" not in found["Dry run"]
 
 
+def test_a_rows_name_may_stand_after_its_code(tmp_path: Path) -> None:
+    table = """# Faults
+
+| Code | Fault | What it is | What to do |
+|---|---|---|---|
+| E1 | Dry run | The pump has no water | Fill the pump |
+| E2 | Blocked rotor | Stones hold the wheel | Take the stones out |
+| | Loose plug | Nothing moves at all | Push it in |
+| 3 | 4 | Something is wrong here | Ask the maker |
+"""
+    found = of_rule(mine(material_of(tmp_path, {"faults.md": table}), ["table_row"]), "table_row")
+    assert set(found) == {"Dry run", "Blocked rotor", "Loose plug"}
+    assert "Code: E1; What it is: The pump has no water" in found["Dry run"] and "Dry run" not in found["Dry run"]
+    assert "What it is: Nothing moves at all" in found["Loose plug"]
+
+
 def test_a_table_whose_head_is_empty_and_one_after_it_keep_their_heads_apart(tmp_path: Path) -> None:
     text = (
         "# Parts\n\n| Part | Made of |\n|---|---|\n| Outer ring | brass and some steel |\n"
