@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Columns", "Roles", "by_content", "by_name", "code_column", "name_columns", "normal_name"]
+__all__ = ["Columns", "Roles", "by_content", "by_name", "code_column", "is_code", "name_columns", "normal_name"]
 
 IDS = ("_id", "id")
 OTHER_IDS = tuple(
@@ -38,16 +38,26 @@ CODES = re.compile(
     r"_(?:no|nr|number|id|key))|key|number"
 )
 """What people call a record by, where each has its own."""
-A_CODE = re.compile(r"(?=.*[^\W\d_]|.*\d{3})[\w§](?:[\w.:/§-]{0,22}[\w§])?")
+OF_GROUPS = re.compile(
+    r"(?:.*_)?(?:zip|postal|post|country|language|lang|locale|currency|status|state|region|area|colou?r)_code"
+)
+"""Codes of what many records have in common."""
+A_CODE = re.compile(r"(?![0-9a-f]{16,}$)(?=.*[^\W\d_]|.*\d{3})[\w§](?:[\w.:/§-]{0,22}[\w§])?")
 NAMES = re.compile(
-    r"(?:.*_)?(?:synonyms?|alias(?:es)?|keywords?|tags?|abbreviations?|acronyms?|examples?|includes|inclusions?|"
+    r"(?!is_|has_)(?:.*_)?(?:synonyms?|alias(?:es)?|keywords?|tags?|abbreviations?|acronyms?|includes|inclusions?|"
     r"(?:inclusion|index|search)_terms?|(?:other|alternate|alternative|former|common|brand|trade)_(?:name|title|term)s?|"
     r"also_(?:called|known_as|named)|category|categories)"
 )
 """What else people call what a record is about, and what kind it is of."""
+OF_PEOPLE = re.compile(
+    r"(?:.*_)?(?:cc|bcc|to|from|by|authors?|owners?|assignees?|attendees|participants|contacts?|emails?|phones?|"
+    r"address(?:es)?|attachments?|urls?|links?|hours|comments?|notes?)"
+)
+"""Columns whose lists are of people, places and remarks."""
+A_NAME = re.compile(r"(?=.*[^\W\d_]{3})[^\W\d_][^@:/]{0,59}(?<!\.\w\w\w)(?<!\.\w\w\w\w)")
 MOST = 0.9
 LISTED = 1.5
-"""So many names a cell, set apart by semicolons or bars, make a column one of names whatever it is called."""
+"""So many names a cell, set apart by semicolons, bars or lines, make a column one of names whatever it is called."""
 SAMPLE = 200
 LEAST_CHARACTERS = 24
 LEAST_WORDS = 4
@@ -169,12 +179,28 @@ def by_content(rows: Sequence[Mapping[str, str]], columns: Columns) -> Roles | N
 
 def code_column(rows: Sequence[Mapping[str, str]]) -> str:
     """The first column that by its name holds codes, and does, each record its own; "" where there is none."""
-    for name in dict.fromkeys(name for row in rows for name in row):
-        if CODES.fullmatch(name):
-            codes = [value for row in rows if A_CODE.fullmatch(value := row.get(name, "").strip())]
-            if len(codes) >= MOST * len(rows) and len(set(codes)) == len(codes):
-                return name
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if CODES.fullmatch(name) and not OF_GROUPS.fullmatch(name) and is_code(value):
+                found.setdefault(name, []).append(value.strip())
+    for name, codes in found.items():
+        if len(codes) >= MOST * len(rows) and len(set(codes)) == len(codes) and _tell(codes):
+            return name
     return ""
+
+
+def _tell(codes: list[str]) -> bool:
+    """Whether codes do more than count rows; of one alone only a figure tells that others have their own."""
+    if len(codes) == 1:
+        return any(map(str.isdigit, codes[0]))
+    first = codes[0]
+    return not first.isdecimal() or codes != [str(int(first) + place) for place in range(len(codes))]
+
+
+def is_code(value: str) -> bool:
+    """Whether ``value`` may be what people call a record by."""
+    return A_CODE.fullmatch(value.strip()) is not None and value.strip().casefold() not in ("na", "none", "null", "tbd")
 
 
 def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
@@ -183,14 +209,13 @@ def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(
         name
         for name in dict.fromkeys(name for row in sample for name in row)
-        if NAMES.fullmatch(name) or _mean(sample, name, _listed) >= LISTED
+        if NAMES.fullmatch(name) or (not OF_PEOPLE.fullmatch(name) and _mean(sample, name, _listed) >= LISTED)
     )
 
 
 def _listed(value: str) -> int:
-    parts = [part.strip() for part in re.split("[;|]", value)]
-    named = [part for part in parts if re.search(r"[^\W\d_]{3}", part) and len(part) <= TITLE_CHARACTERS / 2]
-    return len(named) if len(named) == len(parts) else 0
+    parts = [part.strip() for part in re.split(r"[;|]|\n\n", value)]
+    return len(parts) if all(map(A_NAME.fullmatch, parts)) else 0
 
 
 def _mean(rows: Sequence[Mapping[str, str]], name: str, measure: Callable[[str], int]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from retrieval.columns import Columns, Roles, by_content, by_name, code_column, name_columns, normal_name
+from retrieval.columns import Columns, Roles, by_content, by_name, code_column, is_code, name_columns, normal_name
 from retrieval.decoding import storable
 
 __all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "tsv_records"]
@@ -20,6 +20,7 @@ FIELD_LIMIT = 2**31 - 1
 JSON_DEPTH = 3
 """Objects that may stand around the array of records in a JSON file."""
 SPACE = re.compile(r"[ \t\n\r]*")
+TAGGED = re.compile(r"(?:<[^<>\s/]+>)+")
 MARKED_UP = re.compile(r"\s*<(\w+)[^>]*>.*</\w+>\s*", re.DOTALL)
 
 
@@ -292,10 +293,8 @@ class _Extras:
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, str]], columns: Columns) -> _Extras:
-        """What the settings leave open."""
-        if not rows:
-            return cls("", ())
-        return cls("" if columns.title else code_column(rows), () if columns.text else name_columns(rows))
+        """None of a table whose settings say what is text or title: they have the first word."""
+        return cls("", ()) if columns.text or columns.title else cls(code_column(rows), name_columns(rows))
 
 
 def _record(row: _Row, roles: Roles | None, extras: _Extras, *, sure: bool) -> Record | RecordError:
@@ -309,8 +308,8 @@ def _record(row: _Row, roles: Roles | None, extras: _Extras, *, sure: bool) -> R
         return RecordError("no text", row.first_line)
     said = {roles.title, *roles.texts}
     labelled = [name for name in extras.names if name not in said]
-    if extras.code not in said and (code := fields.get(extras.code, "").strip()):
-        if roles.question:
+    if extras.code and extras.code not in said and is_code(code := fields.get(extras.code, "").strip()):
+        if roles.question or title.endswith("?"):
             labelled.append(extras.code)  # before a question it would be no question
         else:
             title = f"{code}: {title}" if title else code
@@ -344,7 +343,10 @@ def _label(name: str) -> str:
 
 
 def _on_a_line(value: str) -> str:
-    return "; ".join(" ".join(line.split()) for line in _plain(value).split("\n") if line.strip())
+    """A cell of names on one line, "" for one that says yes or no; Stack Exchange's "<a><b>" is a list."""
+    lines = value.strip()[1:-1].split("><") if TAGGED.fullmatch(value.strip()) else _plain(value).split("\n")
+    said = "; ".join(" ".join(line.split()) for line in lines if line.strip())
+    return "" if said.casefold() in ("true", "false", "yes", "no", "n/a", "none", "null", "0", "1") else said
 
 
 def _plain(value: str) -> str:

@@ -51,13 +51,13 @@ def outline(text: str) -> list[Heading | Block]:
 def page_title(text: str) -> str:
     """Return the first h1 of a page's content, else its <title>, else "".
 
-    Of several h1 the first may be one part of many ("NAME"): then the <title> that does not say it is the title.
+    Of several h1 the first may be one part of many ("NAME"), in capitals that the <title> has not: then it is that.
     """
     shown = _parse(text).shown()
     tops = [item.text for item in content(shown) if isinstance(item, Heading) and item.level == 1]
-    if not tops or (len(tops) > 1 and shown.title and tops[0].casefold() not in shown.title.casefold()):
+    if len(tops) > 1 and tops[0].isupper() and shown.title and tops[0].casefold() not in shown.title.casefold():
         return shown.title
-    return tops[0]
+    return next(iter(tops), shown.title)
 
 
 def reading(text: str) -> str:

@@ -10,7 +10,7 @@ import importlib
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, groupby
 from types import ModuleType
@@ -31,12 +31,15 @@ FUNCTION_WORD_WEIGHT = 0.25
 """What a word of grammar counts in a query. Documents that ask nothing hold few of the words that questions are asked
 with, so BM25 takes "how do I" for the most telling words of a question."""
 
+SHOUTED_WORDS = 3
+"""A query of more words, all of them in capitals, is written so throughout."""
 _ENGLISH_FUNCTION_WORDS = frozenset(
-    "a about am an and are arent as at be been being but by can cant could couldnt did didnt do does doesnt doing done "
-    "dont for from had has hasnt have havent having he her him his how i if im in into is isnt it its ive just may me "
-    "might must my no nor not of on onto or our shall she should shouldnt so than that thats the their them then there "
-    "theres these they this those to too us very was wasnt we were werent what whats when where wheres which who whom "
-    "whos whose why will with wont would wouldnt you your".split()
+    "a about am an and are arent as at be been being but by can cant could couldnt did didnt do does doesnt doing "
+    "done dont for from had has hasnt have havent having he her hes him his how i if im in into is isnt it its "
+    "ive just lets may me might must my no nor not of on onto or our shall shant she shes should shouldnt so than "
+    "that thats the their them then there theres these they theyre theyve this those to too us very was wasnt we "
+    "were werent weve what whats when where wheres which who whom whos whose why will with wont would wouldnt you "
+    "your youre youve".split()
 )
 _FUNCTION_WORDS = {"english": _ENGLISH_FUNCTION_WORDS, "porter": _ENGLISH_FUNCTION_WORDS}
 
@@ -139,20 +142,29 @@ def tokenize(text: str, language: str = "english") -> list[str]:
 def query_terms(query: str, language: str = "english") -> dict[str, float]:
     """Return the distinct tokens of ``query``, in order, and what each counts.
 
-    Parts count less than wholes, and English words of grammar less than others, but for those in capitals (WHO) among
-    words that are not.
+    Parts count less than wholes, and English words of grammar less than others, but for names that look like one: in
+    capitals (WHO) among words that are not, and a single capital between words of another kind (hepatitis A).
     """
     analyzer = _analyzer(language)
-    grammar = _FUNCTION_WORDS.get(language, frozenset())
-    shouted = query.isupper()
+    words = _words(query)
     terms: dict[str, float] = {}
-    for word in _words(query):
-        plain = word.casefold().replace("'", "")
-        named = word.isupper() and len(word) > 1 and not shouted
-        worth = FUNCTION_WORD_WEIGHT if plain in grammar and not named else 1.0
+    for word, grammar in zip(words, _of_grammar(words, _FUNCTION_WORDS.get(language, frozenset())), strict=True):
         for token, weight in analyzer.split(word):
-            terms[token] = max(worth * weight, terms.get(token, 0.0))
+            terms[token] = max(FUNCTION_WORD_WEIGHT * weight if grammar else weight, terms.get(token, 0.0))
     return terms
+
+
+def _of_grammar(words: Sequence[str], known: frozenset[str]) -> list[bool]:
+    """Whether each word of a query is one of the ``known`` words of grammar, and no name."""
+    found = [word.casefold().replace("'", "") in known for word in words]
+    shouted = len(words) > SHOUTED_WORDS and all(word.isupper() for word in words)
+    if shouted or not any(found):
+        return found
+    beside = [False, *found, False]
+    return [
+        grammar and not (word.isupper() and (len(word) > 1 or (place > 0 and not (beside[place] or beside[place + 2]))))
+        for place, (word, grammar) in enumerate(zip(words, found, strict=True))
+    ]
 
 
 def _words(text: str) -> list[str]:

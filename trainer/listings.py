@@ -16,9 +16,20 @@ LISTED_WORDS = 10
 SHORT = 0.8
 """Of what stands under a label so much is as short as names are, where it lists names."""
 _LABEL = re.compile(r"[*_]*(?P<label>[^\W\d_][^\n:.]{2,48}?)[*_ ]*:[*_]*(?=\s|$)")
-# What stands under such a label is of something else.
-_ELSEWHERE = frozenset("exclude excludes excluding excluded except not without unlike see related".split())
+# What stands under such a label is of something else, or is no name.
+_ELSEWHERE = re.compile(
+    r"\b(?:exclu|except|contra|incompatib|not|without|unlike|see|related|competitor|alternatives|versus|author|contact|"
+    r"date|address|price|link|url|note|warning|todo|to do|param|argument|return|raise|throw)",
+)
+# Commas part more than names: "March 3, 2000", "Restart it, clear it, reload".
+_OF_NAMES = re.compile(
+    r"\b(?:(?:example|instance|name|title|term|synonym|keyword|tag|product|service|type|kind|variant|brand|model|"
+    r"abbreviation|acronym)s?|alias(?:es)?|activit(?:y|ies)|inclu(?:des?|ding|sions?)|called|known)\b"
+)
+_NO_NAME = re.compile(r"@|://|\]\(|^\[[ x]?\]|^\d")
+_NAME_ENDS = re.compile(r":\s|\s[-–—]\s")
 _BULLETED = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+(.+)$", re.MULTILINE)
+_SET_APART = re.compile(rf"[;|]|{_BULLETED.pattern}", re.MULTILINE)
 
 
 def listings(blocks: Sequence[Block]) -> Iterator[tuple[str, list[str]]]:
@@ -30,12 +41,19 @@ def listings(blocks: Sequence[Block]) -> Iterator[tuple[str, list[str]]]:
         match = _LABEL.match(block.text) if block.kind != "code" else None
         if match is None:
             continue
-        words = words_of(match["label"])
+        label = " ".join(words_of(match["label"]))
         below = [other.text for other in blocks[number + 1 : number + 2] if other.kind != "code"]
-        listed = names_in(block.text[match.end() :].strip() or "".join(below))
-        names = [name for name in listed if 0 < count_words(name) <= LISTED_WORDS and not any(references(name))]
-        if words and _ELSEWHERE.isdisjoint(words) and len(listed) > 1 and len(names) >= SHORT * len(listed):
-            yield " ".join(words), names
+        text = block.text[match.end() :].strip() or "".join(below)
+        if not label or _ELSEWHERE.search(label) or not (_SET_APART.search(text) or _OF_NAMES.search(label)):
+            continue
+        listed = [_NAME_ENDS.split(item)[0].strip(' *_`"“”.') for item in names_in(text)]
+        names = [name for name in listed if _may_be_name(name)]
+        if len(listed) > 1 and len(names) >= SHORT * len(listed):
+            yield label, names
+
+
+def _may_be_name(item: str) -> bool:
+    return 0 < count_words(item) <= LISTED_WORDS and not _NO_NAME.search(item) and not any(references(item))
 
 
 def names_in(listed: str) -> list[str]:

@@ -42,6 +42,7 @@ _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|(?<!\S)\S{1,64}@\S+")
 # A heading that stands in so many documents says nothing of its own ("Introduction", "Answer 1").
 GENERIC_DOCUMENTS = 5
 GENERIC_SHARE = 0.02
+STUB_WORDS = 6
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,17 @@ class Material:
     def boilerplate(self) -> frozenset[int]:
         """The passages whose text stands in so many documents, word for word or nearly, that it answers for none.
 
-        Numbers are left out, which may be all that tells "See 314110." from "See 314120.".
+        Of a few words numbers are left out, which are all that tells "See 314110." from "See 314120.".
         """
-        groups = _groups([_NUMBER.sub("", passage.text) for passage in self.passages])
-        holders = {(group, self.passages[place].document_id) for place, group in enumerate(groups)}
-        documents = Counter(group for group, _ in holders)
-        return frozenset(place for place, group in enumerate(groups) if documents[group] > self._many_documents)
+        said = [
+            stub
+            if passage.text != (stub := _NUMBER.sub("", passage.text)) and len(words_of(stub)) <= STUB_WORDS
+            else group
+            for passage, group in zip(self.passages, self.passage_groups, strict=True)
+        ]
+        holders = {(what, passage.document_id) for what, passage in zip(said, self.passages, strict=True)}
+        documents = Counter(what for what, _ in holders)
+        return frozenset(place for place, what in enumerate(said) if documents[what] > self._many_documents)
 
     @cached_property
     def _copies(self) -> dict[int, tuple[int, ...]]:

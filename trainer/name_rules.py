@@ -8,7 +8,7 @@ from random import Random
 
 from retrieval.references import references
 from trainer.listings import LISTED_WORDS, listings, names_in
-from trainer.material import Material, is_code
+from trainer.material import Material, is_code, normalise
 from trainer.pairs import Pair, pair_of
 from trainer.words import SENTENCE_END, count_words, words_of
 
@@ -41,7 +41,7 @@ _PHRASE = rf"(?:(?i:the\s+term|the\s+word|an?|the)\s+)?(?:{_QUOTED}|{_PLAIN})"
 _MEANS = re.compile(
     rf"{_BULLET}{_PHRASE}\s*(?:\([^()]{{1,40}}\)\s*)?,?\s+"
     r"(?i:(?:shall\s+|will\s+)?(?:means?(?:\s+and\s+includes?)?|refers?\s+to|denotes?|stands?\s+for)"
-    r"|(?:is|are)\s+defined\s+(?:as|to\s+mean))\b[\s,:]*(?!(?:that|of)\b)(?P<meaning>\S.*)",
+    r"|(?:is|are)\s+defined\s+(?:as|to\s+mean))\b[\s,:]*(?P<meaning>\S.*)",
     re.DOTALL,
 )
 _IS_A = re.compile(
@@ -70,6 +70,7 @@ _HANGING = re.compile(
 _COLON_BELOW = re.compile(
     r"^(?P<term>[^\s#>|:*+-][^\n]{1,60})\n(?:\n)?[:~][ \t]+(?P<meaning>\S.*(?:\n[ \t]+\S.*)*)$", re.MULTILINE
 )
+_GOES_ON = re.compile(r"(?:that|of)\b", re.IGNORECASE)
 _GLOSSARY = re.compile(
     r"\b(?:glossary|definitions?|terms|terminology|abbreviations|acronyms|vocabulary|nomenclature)\b", re.I
 )
@@ -142,11 +143,11 @@ def listed(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         for name in names
         if _is_name(name, LISTED_WORDS) and not material.is_heading(name)
     ]
+    texts = {passage: f" {normalise(material.passages[passage].text)} " for passage in material.passages_of[place]}
     for name in generator.sample(names, min(LISTED_A_SECTION, len(names))):
-        for passage in material.passages_of[place]:
-            if name in material.passages[passage].text:
-                yield pair_of(material, name, passage, "listed", remove=name)
-                break
+        holding = next((passage for passage, text in texts.items() if f" {normalise(name)} " in text), None)
+        if holding is not None:
+            yield pair_of(material, name, holding, "listed", remove=name)
 
 
 def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterator[tuple[str, str]]:
@@ -157,7 +158,9 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
         return
     for paragraph in re.split(r"\n\s*\n", text):
         for sentence in SENTENCE_END.split(" ".join(paragraph.split())):
-            if match := _MEANS.match(_LABEL.sub("", sentence)):
+            match = _MEANS.match(_LABEL.sub("", sentence))
+            # "Earlier checks mean that …" explains no term; a quoted one is a term whatever follows.
+            if match and (match["quoted"] or not _GOES_ON.match(match["meaning"])):
                 yield match["quoted"] or match["plain"], match["meaning"]
     if opens and section.blocks[0].kind == "paragraph":
         first = SENTENCE_END.split(" ".join(section.blocks[0].text.split()))[0]

@@ -55,16 +55,23 @@ def hold_out(
     candidates: dict[str, list[Pair]] = defaultdict(list)
     for pair in question_like(pairs):
         candidates[pair.document_id].append(pair)
-    total = sum(map(len, candidates.values()))
+    # A passage answers one question, however many pairs lead to it.
+    answers = {document: len({pair.passage for pair in some}) for document, some in candidates.items()}
+    total, asked = sum(answers.values()), 0
     held: set[str] = set()
     chosen: list[Pair] = []
     for key in order:
-        if len(chosen) >= min(HELD_OUT_SHARE * total, MAX_MINED_QUESTIONS):
+        if asked >= min(HELD_OUT_SHARE * total, MAX_MINED_QUESTIONS):
             break
-        fresh = [pair for document in groups[key] for pair in candidates.get(document, ())]
-        if fresh and len(chosen) + len(fresh) <= 0.5 * total:
+        fresh = sum(answers.get(document, 0) for document in groups[key])
+        if fresh and asked + fresh <= 0.5 * total:
             held.update(groups[key])
-            chosen += fresh
+            asked += fresh
+            chosen += [pair for document in groups[key] for pair in candidates.get(document, ())]
+    # Which rule asks for a passage that several lead to is left to chance: none of them is all that is judged by.
+    turn: dict[tuple[int, str], float] = {}
+    generator = Random(seed)
+    chosen.sort(key=lambda pair: turn.setdefault((pair.passage, pair.rule), generator.random()))
     questions, masks = _as_questions(material, chosen)
     if len(questions) < MIN_MINED_QUESTIONS:
         raise QuestionsError(

@@ -35,10 +35,10 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
         rows = _rows(material.passages[passage].text.split("\n"))
         if len(rows) < MIN_ROWS:
             continue
-        places = [_label_place(row) for row in rows]
-        labels = Counter(normalise(row[place]) for row, place in zip(rows, places, strict=True))
+        at = _label_place([row for row in rows if normalise(" ".join(row)) not in heads])
+        labels = Counter(normalise(row[at]) for row in rows if len(row) > at)
         head: list[str] = []
-        for row, at in zip(rows, places, strict=True):
+        for row in rows:
             if normalise(" ".join(row)) in heads:
                 head = row
                 continue
@@ -73,9 +73,10 @@ def _rows(lines: Sequence[str]) -> list[list[str]]:
     return found
 
 
-def _label_place(row: Sequence[str]) -> int:
-    """Where the label of a row stands: first, or after a number or code."""
-    return int(len(row) > 2 and not _labels(row[0]) and _labels(row[1]))
+def _label_place(rows: Sequence[Sequence[str]]) -> int:
+    """Where the label of each row stands: first, or after a column of nothing but numbers and codes."""
+    coded = [len(row) > 2 and not _labels(row[0]) and any(map(str.isdigit, row[0])) for row in rows]
+    return int(bool(rows) and all(coded))
 
 
 def _said(head: Sequence[str], row: Sequence[str], label: int) -> str:

@@ -122,26 +122,47 @@ def test_a_records_code_leads_its_title_and_its_other_names_stand_below_its_text
 def test_a_column_is_one_of_codes_only_where_each_record_has_its_own() -> None:
     rows = "zip_code,title,text\n10115,Ada,Lives here\n10115,Bo,Lives there\n"
     assert [record.title for record in good(csv_records(rows, NONE))] == ["Ada", "Bo"]
-    rows = "code,title,text\nsee the list,Ada,Lives here\n3,Bo,Lives there\n"
-    assert [record.title for record in good(csv_records(rows, NONE))] == ["Ada", "Bo"]
+    for rows in (
+        "code,title,text\nsee the list,Ada,Lives here\n3,Bo,Lives there\n",
+        "number,title,text\n101,Ada,Lives here\n102,Bo,Lives there\n",
+        ",title,text\n7,Ada,Lives here\n9,Bo,Lives there\n",
+        "title,text,key\nAda,Lives here,507f1f77bcf86cd799439011\nBo,Lives there,507f1f77bcf86cd799439012\n",
+        "language_code,title,text\nen,Ada,Lives here\nde,Bo,Lives there\n",
+    ):
+        assert [record.title for record in good(csv_records(rows, NONE))] == ["Ada", "Bo"]
+    assert only("code,title,text\nen,Ada,Lives here\n").title == "Ada"
+    most = "".join(f"A-{number},Name {number},Lives here\n" for number in range(10, 40))
+    titles = {record.title for record in good(csv_records(f"code,title,text\n{most}see below,Ada,Lives here\n", NONE))}
+    assert {"A-10: Name 10", "A-39: Name 39", "Ada"} < titles
 
 
 def test_the_number_of_a_question_stands_below_its_answer() -> None:
-    record = only("Case Number,Question,Answer\nA-1077,Why is it dark?,Press reset\n")
-    assert (record.title, record.text) == ("Why is it dark?", "Press reset\n\nCase number: A-1077")
+    for header in ("Case Number,Question,Answer", "Case Number,Summary,Description"):
+        record = only(f"{header}\nA-1077,Why is it dark?,Press reset\n")
+        assert (record.title, record.text) == ("Why is it dark?", "Press reset\n\nCase number: A-1077")
 
 
 def test_lists_of_names_are_read_whatever_their_column_is_called_and_other_columns_are_not() -> None:
-    rows = "title,text,sold_as,by,sizes\nValve,One way,flap; non-return,Ada B,10;20\nSeal,Tight,ring; gasket,Bo C,5;6\n"
+    rows = (
+        "title,text,sold_as,by,sizes,cc,files\n"
+        "Valve,One way,flap; non-return,Ada B,10;20,a@x.org; b@x.org,flap.pdf; seat.pdf\n"
+        "Seal,Tight,ring; gasket,Bo C,5;6,c@x.org; d@x.org,ring.pdf; lip.pdf\n"
+    )
     assert [record.text for record in good(csv_records(rows, NONE))] == [
         "One way\n\nSold as: flap; non-return",
         "Tight\n\nSold as: ring; gasket",
     ]
 
 
-def test_what_the_settings_name_is_all_that_is_read() -> None:
-    first, _ = good(csv_records(CODED, Columns(text=("description",), title="category")))
-    assert (first.title, first.text) == ("Endocrine", "Type 2 diabetes")
+def test_cells_of_names_that_say_yes_or_no_are_none_and_tags_in_angles_are_a_list() -> None:
+    first, second = good(csv_records("title,text,tags,alias\nA,B c,<c#><numpy>,true\nD,E f,<x>,\n", NONE))
+    assert (first.text, second.text) == ("B c\n\nTags: c#; numpy", "E f\n\nTags: x")
+
+
+@pytest.mark.parametrize("columns", [Columns(text=("description",)), Columns(title="category")])
+def test_where_settings_name_the_text_or_the_title_nothing_is_added(columns: Columns) -> None:
+    first, _ = good(csv_records(CODED, columns))
+    assert first.text == "Type 2 diabetes" and "E11.9" not in first.title
 
 
 def test_where_no_name_helps_the_longest_column_is_the_text_and_it_is_said() -> None:

@@ -53,7 +53,10 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(ben
     winner = kept.name.split(", ")[0]
     last = [trial for trial in trials if trial.name.startswith(f"{winner}, ")]
     assert len(last) in (2, 3) and trials[-len(last) :] == last
-    assert kept in last or kept.name == winner
+    arm = next(arm for arm in FEW if arm.name == winner)
+    factor = 2 if kept.name.endswith("x 2") else 0.5 if kept.name.endswith("x 0.5") else 1
+    assert chosen.learning_rate == pytest.approx(factor * arm.learning_rate)
+    assert chosen.hard_negatives == arm.hard_negatives + kept.name.endswith("negatives")
     assert len({(trial.name, trial.pairs) for trial in trials}) == len(trials)
 
 

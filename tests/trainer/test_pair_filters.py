@@ -53,6 +53,18 @@ def test_a_text_that_very_many_documents_have_is_no_answer(tmp_path: Path) -> No
     assert yields["heading"].distinct - yields["heading"].telling == 8
 
 
+def test_texts_of_a_few_words_that_differ_by_numbers_are_one_that_tells_nothing(tmp_path: Path) -> None:
+    files = {
+        f"{trade}.md": f"# {trade} works\n\nSee industry {number}.\n\n## {trade} vats\n\n"
+        f"Sensor {number} on channel {number} of the {trade} vat returned a value that is out of its range.\n"
+        for number, trade in enumerate("cork felt horn jute lead rope tin wax".split(), 4411)
+    }
+    material = material_of(tmp_path, files)
+    assert {material.passages[place].heading[-1] for place in material.boilerplate} == {
+        f"{trade} works" for trade in "cork felt horn jute lead rope tin wax".split()
+    }
+
+
 def test_the_answers_under_one_question_are_one_target_and_not_each_others_negatives(tmp_path: Path) -> None:
     files = {
         f"{name}.md": f"# Why does the {name} blink?\n\n"
