@@ -22,6 +22,7 @@ from retrieval.catalog import PassageRow, after
 from retrieval.databases import ALIVE, BM25_B, BM25_K1, KEY_VARIABLE, RECORD, Database, Row, payload
 from retrieval.errors import GenerationGone, SettingsError, StoreError, first_line
 from retrieval.stores import Ranking
+from retrieval.tokens import FUNCTION_WORD_WEIGHT
 from retrieval.workspace import StoreSettings
 
 if TYPE_CHECKING:
@@ -250,11 +251,15 @@ class MilvusDatabase(Database):
                 found = client.search(collection, [list(vector)], where, limit, anns_field="dense")
                 dense = _ranking([(hit["distance"], hit["number"]) for hit in found[0]])
             if terms:
-                # A word that counts half is written once, and a whole one twice.
-                words = [_spelt(term) for term, weight in terms.items() for _ in range(round(2 * weight))]
+                # A word counts as often as it is written: one of grammar once, a part twice, any other four times.
+                words = [
+                    _spelt(term)
+                    for term, weight in terms.items()
+                    for _ in range(max(1, round(weight / FUNCTION_WORD_WEIGHT)))
+                ]
                 found = client.search(collection, [" ".join(words)], where, limit, anns_field="words")
                 # The embedded database gives distances, less for better, where the server gives scores.
-                lexical = _ranking([(abs(hit["distance"]) / 2, hit["number"]) for hit in found[0]])
+                lexical = _ranking([(abs(hit["distance"]) * FUNCTION_WORD_WEIGHT, hit["number"]) for hit in found[0]])
         return dense, lexical
 
     @override
