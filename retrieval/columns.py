@@ -54,8 +54,9 @@ OF_PEOPLE = re.compile(
     r"address(?:es)?|attachments?|urls?|links?|hours|comments?|notes?)"
 )
 """Columns whose lists are of people, places and remarks."""
-A_NAME = re.compile(r"(?=.*[^\W\d_]{3})[^\W\d_][^@:/]{0,59}(?<!\.\w\w\w)(?<!\.\w\w\w\w)")
+A_NAME = re.compile(r"(?=.*[^\W\d_]{3})(?!.*//)[^\W\d_][^@:]{0,79}(?<!\.\w\w\w)(?<!\.\w\w\w\w)")
 MOST = 0.9
+MOSTLY = 0.8
 LISTED = 1.5
 """So many names a cell, set apart by semicolons, bars or lines, make a column one of names whatever it is called."""
 SAMPLE = 200
@@ -205,17 +206,23 @@ def is_code(value: str) -> bool:
 
 def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     """The columns of other names and of kinds: by what they are called, or as lists of names by what they hold."""
-    sample = rows[:SAMPLE]
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if value and len(some := cells.setdefault(name, [])) < SAMPLE:
+                some.append(value)
     return tuple(
         name
-        for name in dict.fromkeys(name for row in sample for name in row)
-        if NAMES.fullmatch(name) or (not OF_PEOPLE.fullmatch(name) and _mean(sample, name, _listed) >= LISTED)
+        for name, some in cells.items()
+        if NAMES.fullmatch(name) or (not OF_PEOPLE.fullmatch(name) and sum(map(_listed, some)) >= LISTED * len(some))
     )
 
 
 def _listed(value: str) -> int:
+    """How many names a cell lists, 0 where it holds much else."""
     parts = [part.strip() for part in re.split(r"[;|]|\n\n", value)]
-    return len(parts) if all(map(A_NAME.fullmatch, parts)) else 0
+    names = sum(A_NAME.fullmatch(part) is not None for part in parts)
+    return names if names >= MOSTLY * len(parts) else 0
 
 
 def _mean(rows: Sequence[Mapping[str, str]], name: str, measure: Callable[[str], int]) -> float:

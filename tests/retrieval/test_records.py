@@ -154,6 +154,12 @@ def test_lists_of_names_are_read_whatever_their_column_is_called_and_other_colum
     ]
 
 
+def test_a_column_of_names_may_be_empty_in_most_records() -> None:
+    rows = "title,text,products\n" + "".join(f"Kind {place},It is sold,\n" for place in range(300))
+    records = good(csv_records(f'{rows}Valve,One way,"non-return and/or foot valves; flaps"\n', NONE))
+    assert records[-1].text == "One way\n\nProducts: non-return and/or foot valves; flaps"
+
+
 def test_cells_of_names_that_say_yes_or_no_are_none_and_tags_in_angles_are_a_list() -> None:
     first, second = good(csv_records("title,text,tags,alias\nA,B c,<c#><numpy>,true\nD,E f,<x>,\n", NONE))
     assert (first.text, second.text) == ("B c\n\nTags: c#; numpy", "E f\n\nTags: x")
