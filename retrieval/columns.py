@@ -10,7 +10,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Columns", "Roles", "by_content", "by_name", "code_column", "is_code", "name_columns", "normal_name"]
+__all__ = [
+    "Columns",
+    "Roles",
+    "by_code",
+    "by_content",
+    "by_name",
+    "code_column",
+    "is_code",
+    "name_columns",
+    "normal_name",
+]
 
 IDS = ("_id", "id")
 OTHER_IDS = tuple(
@@ -21,15 +31,15 @@ OTHER_IDS = tuple(
 BODIES = ("text", "body", "content")
 """What a document's text is called, in BEIR's corpora and elsewhere; one of them is used."""
 QUESTIONS = ("question", "question_text", "query", "q", "prompt", "instruction")
-TITLES = ("title", "subject", "summary", "short_description", "headline", "topic", "issue", "problem", "name")
-PROSE = ("description", "detail", "message", "context", "passage", "step")
+TITLES = tuple("title subject summary short_description headline topic issue problem name term word".split())
+PROSE = ("description", "detail", "message", "context", "passage", "step", "meaning", "definition", "explanation")
 REMARKS = ("comment", "note")
 """The text where there is no answer; beside one they are about it."""
 ANSWERS = tuple(
     "answer accepted_answer answer_text best_answer a resolution solution fix workaround response reply completion "
     "output".split()
 )
-WHOLE_NAME_ONLY = ("name", "a", "q", "issue", "problem", "context", "case", "key", "number")
+WHOLE_NAME_ONLY = ("name", "term", "word", "a", "q", "issue", "problem", "context", "case", "key", "number")
 """Words that say nothing at the end of a longer name, as in ``user_name``."""
 KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *PROSE, *REMARKS, *ANSWERS))
 
@@ -176,6 +186,16 @@ def by_content(rows: Sequence[Mapping[str, str]], columns: Columns) -> Roles | N
     )
     guessed = Columns(text=(text,), title=columns.title or title, id=columns.id)
     return by_name(names, guessed)
+
+
+def by_code(rows: Sequence[Mapping[str, str]], code: str) -> Roles | None:
+    """The roles in a list of codes with what they are called, and no text; None where nothing is called its own."""
+    sample = rows[:SAMPLE]
+    for name in dict.fromkeys(name for row in sample for name in row):
+        named = {value for row in sample if A_NAME.fullmatch(value := row.get(name, "").strip())}
+        if name != code and len(named) > len(sample) / 2:
+            return Roles((), name)
+    return None
 
 
 def code_column(rows: Sequence[Mapping[str, str]]) -> str:

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from retrieval.columns import Columns, Roles, by_content, by_name, code_column, is_code, name_columns, normal_name
+from retrieval.columns import (
+    Columns,
+    Roles,
+    by_code,
+    by_content,
+    by_name,
+    code_column,
+    is_code,
+    name_columns,
+    normal_name,
+)
 from retrieval.decoding import storable
 
 __all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "tsv_records"]
@@ -270,7 +280,10 @@ def _records(rows: Rows, columns: Columns, *, table: bool = False) -> Records:
             roles[key] = by_name(key, columns)
     extras = _Extras.of([row.fields for row in good], columns)
     unknown = [row for row in good if roles[tuple(row.fields)] is None]
-    guessed = by_content([row.fields for row in unknown], columns) if len(unknown) > len(good) / 2 else None
+    guessed = None
+    if len(unknown) > len(good) / 2:
+        fields = [row.fields for row in unknown]
+        guessed = by_content(fields, columns) or (by_code(fields, extras.code) if extras.code else None)
     if table and unknown and not guessed:
         wanted = "name one text or body, a pair question and answer, or set text_columns under [corpus.NAME]"
         raise RecordError(f"no text column among {_listed(names)}; {wanted}")
@@ -317,7 +330,8 @@ def _record(row: _Row, roles: Roles | None, extras: _Extras, *, sure: bool) -> R
     used = {roles.id, roles.title, *roles.texts, "id", "_id"}
     metadata = {"question": question.strip()} if roles.question and question.strip() else {}
     if not sure:
-        metadata["columns"] = f"text: {roles.texts[0]}" + (f", title: {roles.title}" if roles.title else "")
+        taken = {"text": roles.texts[:1], "title": (roles.title,) if roles.title else ()}
+        metadata["columns"] = ", ".join(f"{role}: {name}" for role, names in taken.items() for name in names)
     metadata.update((name, value) for name, value in fields.items() if name not in used and value)
     id = fields.get(roles.id, "").strip()
     return Record(

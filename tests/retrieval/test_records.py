@@ -160,6 +160,17 @@ def test_a_column_of_names_may_be_empty_in_most_records() -> None:
     assert records[-1].text == "One way\n\nProducts: non-return and/or foot valves; flaps"
 
 
+def test_a_list_of_codes_and_what_they_are_called_needs_no_text() -> None:
+    for header in ("code,name", "SKU,Product name"):
+        first, second = good(csv_records(f"{header}\nA-1,Check valve\nA-2,Lip seal\n", NONE))
+        assert (first.title, first.text, second.title) == ("A-1: Check valve", "", "A-2: Lip seal")
+
+
+def test_a_glossary_is_its_terms_and_their_meanings() -> None:
+    record = only("Term,Meaning\nNPSH,net positive suction head\n")
+    assert (record.title, record.text) == ("NPSH", "net positive suction head")
+
+
 def test_cells_of_names_that_say_yes_or_no_are_none_and_tags_in_angles_are_a_list() -> None:
     first, second = good(csv_records("title,text,tags,alias\nA,B c,<c#><numpy>,true\nD,E f,<x>,\n", NONE))
     assert (first.text, second.text) == ("B c\n\nTags: c#; numpy", "E f\n\nTags: x")
