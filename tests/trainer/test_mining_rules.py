@@ -177,9 +177,12 @@ def trades(**labels: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("listed", ["{0} vats; mats of {0}", "\n\n- {0} vats\n- mats of {0}"])
-def test_names_listed_under_a_label_of_many_documents_point_to_what_lists_them(tmp_path: Path, listed: str) -> None:
-    pairs = of_rule(mine(material_of(tmp_path, trades(Examples=listed)), ["listed"]), "listed")
+@pytest.mark.parametrize("label", ["Examples", "Notable examples", "Contractor types", "**Sample titles**"])
+@pytest.mark.parametrize("listed", ["{0} vats; mats of {0}", "{0} vats, mats of {0}", "\n\n- {0} vats\n- mats of {0}"])
+def test_names_listed_under_a_label_of_many_documents_point_to_what_lists_them(
+    tmp_path: Path, label: str, listed: str
+) -> None:
+    pairs = of_rule(mine(material_of(tmp_path, trades(**{label: listed})), ["listed"]), "listed")
     assert len(pairs) == 16
     assert "Shops that work with cork" in pairs["mats of cork"]
     assert "cork vats" in pairs["mats of cork"] and "mats of cork" not in pairs["mats of cork"]
