@@ -31,17 +31,20 @@ OTHER_IDS = tuple(
 BODIES = ("text", "body", "content")
 """What a document's text is called, in BEIR's corpora and elsewhere; one of them is used."""
 QUESTIONS = ("question", "question_text", "query", "q", "prompt", "instruction")
-TITLES = tuple("title subject summary short_description headline topic issue problem name term word".split())
-PROSE = ("description", "detail", "message", "context", "passage", "step", "meaning", "definition", "explanation")
+TITLES = tuple("title subject summary short_description headline topic issue problem name".split())
+TERMS = ("term", "word", "acronym", "abbreviation")
+"""The titles of a glossary, beside what they mean."""
+MEANINGS = ("meaning", "definition")
+PROSE = ("description", "detail", "message", "context", "passage", "step", *MEANINGS)
 REMARKS = ("comment", "note")
 """The text where there is no answer; beside one they are about it."""
 ANSWERS = tuple(
     "answer accepted_answer answer_text best_answer a resolution solution fix workaround response reply completion "
     "output".split()
 )
-WHOLE_NAME_ONLY = ("name", "term", "word", "a", "q", "issue", "problem", "context", "case", "key", "number")
+WHOLE_NAME_ONLY = ("name", *TERMS, *MEANINGS, "a", "q", "issue", "problem", "context", "case", "key", "number")
 """Words that say nothing at the end of a longer name, as in ``user_name``."""
-KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *PROSE, *REMARKS, *ANSWERS))
+KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *TERMS, *PROSE, *REMARKS, *ANSWERS))
 
 CODES = re.compile(
     r"(?:.*_)?(?:code|sku|(?:part|item|article|catalog|catalogue|model|product|material|ticket|case|incident|issue)"
@@ -51,7 +54,8 @@ CODES = re.compile(
 OF_GROUPS = re.compile(
     r"(?:.*_)?(?:zip|postal|post|country|language|lang|locale|currency|status|state|region|area|colou?r)_code"
 )
-"""Codes of what many records have in common."""
+"""Codes of what many records have in common, but in a list of these themselves."""
+A_LIST = 10
 A_CODE = re.compile(r"(?![0-9a-f]{16,}$)(?=.*[^\W\d_]|.*\d{3})[\w§](?:[\w.:/§-]{0,22}[\w§])?")
 NAMES = re.compile(
     r"(?!is_|has_)(?:.*_)?(?:synonyms?|alias(?:es)?|keywords?|tags?|abbreviations?|acronyms?|includes|inclusions?|"
@@ -60,15 +64,19 @@ NAMES = re.compile(
 )
 """What else people call what a record is about, and what kind it is of."""
 OF_PEOPLE = re.compile(
-    r"(?:.*_)?(?:cc|bcc|to|from|by|authors?|owners?|assignees?|attendees|participants|contacts?|emails?|phones?|"
-    r"address(?:es)?|attachments?|urls?|links?|hours|comments?|notes?)"
+    r"(?:.*_)?(?:cc|bcc|to|from|by|authors?|owners?|assignees?|attendees|participants|reviewers?|watchers?|members?|"
+    r"collaborators?(?:_names?)?|contributors?|maintainers?|approvers?|team|contacts?|emails?|phones?|address(?:es)?|"
+    r"attachments?|files?|paths?|urls?|links?|hours|comments?|notes?|remarks?)"
 )
-"""Columns whose lists are of people, places and remarks."""
-A_NAME = re.compile(r"(?=.*[^\W\d_]{3})(?!.*//)[^\W\d_][^@:]{0,79}(?<!\.\w\w\w)(?<!\.\w\w\w\w)")
+"""Columns whose lists are of people, places, files and remarks."""
+A_NAME = re.compile(r"(?=.*[^\W\d_]{3})(?!.*(?<!and)/)(?!.*\.\w{1,4}$)[^\W\d_][^@:]{0,79}")
 MOST = 0.9
 MOSTLY = 0.8
+PARAGRAPH = 2
 LISTED = 1.5
 """So many names a cell, set apart by semicolons, bars or lines, make a column one of names whatever it is called."""
+FULL_CELLS = 3
+"""A column that is empty but for fewer cells is not judged by them."""
 SAMPLE = 200
 LEAST_CHARACTERS = 24
 LEAST_WORDS = 4
@@ -153,7 +161,8 @@ def _texts(known: Mapping[str, str]) -> tuple[str, list[str], bool]:
     body = next((name for name in BODIES if name in known), "")
     answers = [name for name in ANSWERS if name in known]
     prose = [] if body else [name for name in (*PROSE, *(() if answers else REMARKS)) if name in known]
-    titles = [name for name in (*QUESTIONS, *TITLES) if name in known]
+    terms = TERMS if any(name in known for name in MEANINGS) else ()
+    titles = [name for name in (*QUESTIONS, *TITLES, *terms) if name in known]
     title = "title" if body and "title" in known else next(iter(titles), "")
     texts = [*([body] if body else prose), *answers]
     question = title in QUESTIONS or bool(answers and not body)
@@ -188,14 +197,27 @@ def by_content(rows: Sequence[Mapping[str, str]], columns: Columns) -> Roles | N
     return by_name(names, guessed)
 
 
-def by_code(rows: Sequence[Mapping[str, str]], code: str) -> Roles | None:
-    """The roles in a list of codes with what they are called, and no text; None where nothing is called its own."""
+def by_code(rows: Sequence[Mapping[str, str]], code: str, columns: Columns) -> Roles | None:
+    """The roles in a list of codes with what they are called, and no text; None where nothing is called its own.
+
+    What is called so stands in the column whose name says so, or else in the one with most to say.
+    """
     sample = rows[:SAMPLE]
-    for name in dict.fromkeys(name for row in sample for name in row):
-        named = {value for row in sample if A_NAME.fullmatch(value := row.get(name, "").strip())}
-        if name != code and len(named) > len(sample) / 2:
-            return Roles((), name)
-    return None
+    names = list(dict.fromkeys(name for row in sample for name in row))
+    values = {name: [value for row in sample if (value := row.get(name, "").strip())] for name in names}
+    told = [
+        name
+        for name in names
+        if name != code
+        and len(set(values[name])) > len(sample) / 2
+        and all(any(map(str.isalpha, value)) for value in values[name])
+    ]
+    if len(rows) < 2 or not told:
+        return None
+    known, _, _ = _texts(_known(names))
+    title = known if known in told else max(told, key=lambda name: sum(map(len, values[name])))
+    guessed = by_name(names, Columns(text=(title,), id=columns.id))
+    return guessed and Roles((), title, guessed.id, own_id=guessed.own_id)
 
 
 def code_column(rows: Sequence[Mapping[str, str]]) -> str:
@@ -203,25 +225,32 @@ def code_column(rows: Sequence[Mapping[str, str]]) -> str:
     found: dict[str, list[str]] = {}
     for row in rows:
         for name, value in row.items():
-            if CODES.fullmatch(name) and not OF_GROUPS.fullmatch(name) and is_code(value):
+            if CODES.fullmatch(name) and is_code(value):
                 found.setdefault(name, []).append(value.strip())
     for name, codes in found.items():
-        if len(codes) >= MOST * len(rows) and len(set(codes)) == len(codes) and _tell(codes):
+        own = len(set(codes)) >= MOST * len(rows) and _tell(codes)
+        if own and not (len(rows) < A_LIST and OF_GROUPS.fullmatch(name)):
             return name
     return ""
 
 
-def _tell(codes: list[str]) -> bool:
+def _tell(codes: Sequence[str]) -> bool:
     """Whether codes do more than count rows; of one alone only a figure tells that others have their own."""
     if len(codes) == 1:
         return any(map(str.isdigit, codes[0]))
-    first = codes[0]
-    return not first.isdecimal() or codes != [str(int(first) + place) for place in range(len(codes))]
+    numbers = [int(code) for code in codes if code.isdecimal()]
+    counted = len(numbers) == len(codes) and min(numbers) < 2 and len(set(numbers)) > max(numbers) - 1
+    return not counted
 
 
 def is_code(value: str) -> bool:
     """Whether ``value`` may be what people call a record by."""
-    return A_CODE.fullmatch(value.strip()) is not None and value.strip().casefold() not in ("na", "none", "null", "tbd")
+    return A_CODE.fullmatch(value.strip()) is not None and value.strip().casefold() not in (
+        "n/a",
+        "none",
+        "null",
+        "tbd",
+    )
 
 
 def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
@@ -234,13 +263,21 @@ def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(
         name
         for name, some in cells.items()
-        if NAMES.fullmatch(name) or (not OF_PEOPLE.fullmatch(name) and sum(map(_listed, some)) >= LISTED * len(some))
+        if NAMES.fullmatch(name)
+        or (
+            not OF_PEOPLE.fullmatch(name)
+            and len(some) >= min(FULL_CELLS, len(rows))
+            and sum(map(_listed, some)) >= LISTED * len(some)
+        )
     )
 
 
 def _listed(value: str) -> int:
     """How many names a cell lists, 0 where it holds much else."""
     parts = [part.strip() for part in re.split(r"[;|]|\n\n", value)]
+    # Paragraphs stand apart as the items of JSON's arrays do.
+    if "\n\n" in value and any(len(part.split()) > PARAGRAPH for part in parts):
+        return 0
     names = sum(A_NAME.fullmatch(part) is not None for part in parts)
     return names if names >= MOSTLY * len(parts) else 0
 

@@ -283,7 +283,9 @@ def _records(rows: Rows, columns: Columns, *, table: bool = False) -> Records:
     guessed = None
     if len(unknown) > len(good) / 2:
         fields = [row.fields for row in unknown]
-        guessed = by_content(fields, columns) or (by_code(fields, extras.code) if extras.code else None)
+        others = [{name: value for name, value in row.items() if name not in extras.names} for row in fields]
+        listed = by_code(others, extras.code, columns) if extras.code else None
+        guessed = by_content(others, columns) or listed or by_content(fields, columns)
     if table and unknown and not guessed:
         wanted = "name one text or body, a pair question and answer, or set text_columns under [corpus.NAME]"
         raise RecordError(f"no text column among {_listed(names)}; {wanted}")
@@ -321,8 +323,9 @@ def _record(row: _Row, roles: Roles | None, extras: _Extras, *, sure: bool) -> R
         return RecordError("no text", row.first_line)
     said = {roles.title, *roles.texts}
     labelled = [name for name in extras.names if name not in said]
-    if extras.code and extras.code not in said and is_code(code := fields.get(extras.code, "").strip()):
-        if roles.question or title.endswith("?"):
+    code = fields.get(extras.code, "").strip() if extras.code and extras.code not in said else ""
+    if is_code(code) and not re.search(rf"(?<!\w){re.escape(code)}(?!\w)", title):
+        if roles.question or title.endswith(("?", "？")):
             labelled.append(extras.code)  # before a question it would be no question
         else:
             title = f"{code}: {title}" if title else code

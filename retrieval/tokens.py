@@ -31,7 +31,7 @@ FUNCTION_WORD_WEIGHT = 0.25
 """What a word of grammar counts in a query. Documents that ask nothing hold few of the words that questions are asked
 with, so BM25 takes "how do I" for the most telling words of a question."""
 
-SHOUTED_WORDS = 3
+SHOUTED_WORDS = 2
 """A query of more words, all of them in capitals, is written so throughout."""
 _ENGLISH_FUNCTION_WORDS = frozenset(
     "a about am an and are arent as at be been being but by can cant could couldnt did didnt do does doesnt doing "
@@ -143,7 +143,7 @@ def query_terms(query: str, language: str = "english") -> dict[str, float]:
     """Return the distinct tokens of ``query``, in order, and what each counts.
 
     Parts count less than wholes, and English words of grammar less than others, but for names that look like one: in
-    capitals (WHO) among words that are not, and a single capital between words of another kind (hepatitis A).
+    capitals (WHO) among words that are not, and a single capital after a word of another kind (hepatitis A).
     """
     analyzer = _analyzer(language)
     words = _words(query)
@@ -157,12 +157,11 @@ def query_terms(query: str, language: str = "english") -> dict[str, float]:
 def _of_grammar(words: Sequence[str], known: frozenset[str]) -> list[bool]:
     """Whether each word of a query is one of the ``known`` words of grammar, and no name."""
     found = [word.casefold().replace("'", "") in known for word in words]
-    shouted = len(words) > SHOUTED_WORDS and all(word.isupper() for word in words)
-    if shouted or not any(found):
+    if not any(found) or (len(words) > SHOUTED_WORDS and all(word.isupper() for word in words)):
         return found
-    beside = [False, *found, False]
+    after_grammar = [True, *found]
     return [
-        grammar and not (word.isupper() and (len(word) > 1 or (place > 0 and not (beside[place] or beside[place + 2]))))
+        grammar and not (word.isupper() and (len(word) > 1 or not after_grammar[place]))
         for place, (word, grammar) in enumerate(zip(words, found, strict=True))
     ]
 

@@ -19,8 +19,9 @@ _LABEL = re.compile(r"[*_]*(?P<label>[^\W\d_][^\n:.]{2,48}?)[*_ ]*:[*_]*(?=\s|$)
 # What stands under such a label is of something else, or is no name.
 _ELSEWHERE = re.compile(
     r"\b(?:exclu\w*|except\w*|contraindicat\w*|incompatib\w*|not|without|unlike|see|related|competitors?|alternatives|"
-    r"versus|authors?|contacts?|dates?|address(?:es)?|prices?|links?|urls?|notes?|warnings?|todo|to do|param\w*|"
-    r"arguments?|returns?|raises?|throws?)\b"
+    r"versus|authors?|reviewers?|watchers?|members?|collaborators?|contributors?|maintainers?|approvers?|owners?|"
+    r"assignees?|attendees|participants|team|files?|paths?|contacts?|dates?|address(?:es)?|prices?|links?|urls?|notes?|"
+    r"warnings?|todo|to do|param\w*|arguments?|returns?|raises?|throws?)\b"
 )
 # Commas part more than names: "March 3, 2000", "Restart it, clear it, reload".
 _OF_NAMES = re.compile(

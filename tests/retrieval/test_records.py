@@ -124,7 +124,7 @@ def test_a_column_is_one_of_codes_only_where_each_record_has_its_own() -> None:
     assert [record.title for record in good(csv_records(rows, NONE))] == ["Ada", "Bo"]
     for rows in (
         "code,title,text\nsee the list,Ada,Lives here\n3,Bo,Lives there\n",
-        "number,title,text\n101,Ada,Lives here\n102,Bo,Lives there\n",
+        "number,title,text\n001,Ada,Lives here\n002,Bo,Lives there\n",
         ",title,text\n7,Ada,Lives here\n9,Bo,Lives there\n",
         "title,text,key\nAda,Lives here,507f1f77bcf86cd799439011\nBo,Lives there,507f1f77bcf86cd799439012\n",
         "language_code,title,text\nen,Ada,Lives here\nde,Bo,Lives there\n",
@@ -156,14 +156,43 @@ def test_lists_of_names_are_read_whatever_their_column_is_called_and_other_colum
 
 def test_a_column_of_names_may_be_empty_in_most_records() -> None:
     rows = "title,text,products\n" + "".join(f"Kind {place},It is sold,\n" for place in range(300))
+    rows += "Seal,Tight,rings; gaskets\n" * 2
     records = good(csv_records(f'{rows}Valve,One way,"non-return and/or foot valves; flaps"\n', NONE))
     assert records[-1].text == "One way\n\nProducts: non-return and/or foot valves; flaps"
 
 
 def test_a_list_of_codes_and_what_they_are_called_needs_no_text() -> None:
-    for header in ("code,name", "SKU,Product name"):
+    for header in ("code,name", "SKU,Product name", "code,product"):
         first, second = good(csv_records(f"{header}\nA-1,Check valve\nA-2,Lip seal\n", NONE))
         assert (first.title, first.text, second.title) == ("A-1: Check valve", "", "A-2: Lip seal")
+    many = "sku,brand,name,price\nA-1,Bosch,Cordless drill,99\nA-2,Makita,Angle grinder,89\n"
+    assert [record.title for record in good(csv_records(many, NONE))] == ["A-1: Cordless drill", "A-2: Angle grinder"]
+    own = good(csv_records("code,name\nE10,糖尿病\nE12,肺炎\n", Columns(id="code")))
+    assert [(record.id, record.title) for record in own] == [("E10", "E10: 糖尿病"), ("E12", "E12: 肺炎")]
+
+
+@pytest.mark.parametrize("codes", [["99211", "99212", "99213"], ["401", "402", "403"], ["A1", "A2", "A3"]])
+def test_codes_may_follow_each_other(codes: list[str]) -> None:
+    rows = "".join(f"{code},Kind {chr(65 + place)}\n" for place, code in enumerate(codes))
+    assert [record.title[: len(codes[0])] for record in good(csv_records(f"code,name\n{rows}", NONE))] == codes
+
+
+def test_a_code_that_a_title_says_is_not_said_twice() -> None:
+    rows = "code,title,description\nE10,E10 Type 1 diabetes,A disease\nE11,[E11] Type 2,Another\n"
+    assert [record.title for record in good(csv_records(rows, NONE))] == ["E10 Type 1 diabetes", "[E11] Type 2"]
+
+
+def test_lists_of_people_files_and_paragraphs_are_no_names() -> None:
+    rows = "title,text,reviewers,changed_files,remark,cause\n" + "".join(
+        f'T{place},It is so,Ann Meier; Bob Smith,src/a.ts; b.py,Called Ann; no answer,"It was down\n\nStarted it again"\n'
+        for place in range(4)
+    )
+    assert {record.text for record in good(csv_records(rows, NONE))} == {"It is so"}
+
+
+def test_a_term_is_a_title_only_beside_what_it_means() -> None:
+    first, _ = good(csv_records("course_code,term,description\nCS1,Fall,Intro\nCS2,Fall,More\n", NONE))
+    assert first.title == "CS1"
 
 
 def test_a_glossary_is_its_terms_and_their_meanings() -> None:

@@ -132,12 +132,13 @@ def test_parts_count_less_than_wholes() -> None:
 def test_words_of_grammar_count_less_in_a_query_whatever_their_spelling() -> None:
     for word in ("how", "How", "don't", "don’t", "What's", "you're"):
         assert sorted(query_terms(f"{word} paragraph").values()) == [FUNCTION_WORD_WEIGHT, 1]
-    assert query_terms("how do I get it")["i"] == query_terms("WHO HAS THE PAGE")["who"] == FUNCTION_WORD_WEIGHT
+    assert query_terms("how do I get it")["i"] == query_terms("HOW TO RESET")["how"] == FUNCTION_WORD_WEIGHT
     assert set(query_terms("die Regel", "german").values()) == {1}
 
 
 @pytest.mark.parametrize(
-    "query", ["WHO guidelines", "WHO ICD-10", "US GDP", "hepatitis A", "Type I error", "IT budget"]
+    "query",
+    ["WHO guidelines", "WHO ICD-10", "US GDP", "hepatitis A", "what is hepatitis A and B", "Type I error", "IT budget"],
 )
 def test_names_that_look_like_words_of_grammar_count_in_full(query: str) -> None:
     assert 1 in {weight for token, weight in query_terms(query).items() if token in ("who", "us", "a", "i", "it")}
