@@ -184,7 +184,7 @@ def test_a_code_that_a_title_says_is_not_said_twice() -> None:
 
 def test_lists_of_people_files_and_paragraphs_are_no_names() -> None:
     rows = "title,text,reviewers,changed_files,remark,cause\n" + "".join(
-        f'T{place},It is so,Ann Meier; Bob Smith,src/a.ts; b.py,Called Ann; no answer,"It was down\n\nStarted it again"\n'
+        f'T{place},It is so,Ann Meier; Bob Smith,src/a.ts; b.py,Called Ann; no answer,"It was down\n\nIt is up"\n'
         for place in range(4)
     )
     assert {record.text for record in good(csv_records(rows, NONE))} == {"It is so"}
