@@ -56,6 +56,7 @@ OF_GROUPS = re.compile(
 )
 """Codes of what many records have in common, but in a list of these themselves."""
 A_LIST = 10
+"""So many rows make a list of what such codes stand for."""
 A_CODE = re.compile(r"(?![0-9a-f]{16,}$)(?=.*[^\W\d_]|.*\d{3})[\w§](?:[\w.:/§-]{0,22}[\w§])?")
 NAMES = re.compile(
     r"(?!is_|has_)(?:.*_)?(?:synonyms?|alias(?:es)?|keywords?|tags?|abbreviations?|acronyms?|includes|inclusions?|"
@@ -71,8 +72,11 @@ OF_PEOPLE = re.compile(
 """Columns whose lists are of people, places, files and remarks."""
 A_NAME = re.compile(r"(?=.*[^\W\d_]{3})(?!.*(?<!and)/)(?!.*\.\w{1,4}$)[^\W\d_][^@:]{0,79}")
 MOST = 0.9
+"""Of the rows so many have a code of their own where a column holds codes."""
 MOSTLY = 0.8
+"""Of the items in a cell so many are names where it lists names."""
 PARAGRAPH = 2
+"""Of more words an item that blank lines part from others may be a paragraph."""
 LISTED = 1.5
 """So many names a cell, set apart by semicolons, bars or lines, make a column one of names whatever it is called."""
 FULL_CELLS = 3
