@@ -58,6 +58,7 @@ OF_GROUPS = re.compile(
 A_LIST = 10
 """So many rows make a list of what such codes stand for."""
 A_CODE = re.compile(r"(?![0-9a-f]{16,}$)(?=.*[^\W\d_]|.*\d{3})[\w§](?:[\w.:/§-]{0,22}[\w§])?")
+NO_CODE = ("n/a", "none", "null", "tbd")
 NAMES = re.compile(
     r"(?!is_|has_)(?:.*_)?(?:synonyms?|alias(?:es)?|keywords?|tags?|abbreviations?|acronyms?|includes|inclusions?|"
     r"(?:inclusion|index|search)_terms?|(?:other|alternate|alternative|former|common|brand|trade)_(?:name|title|term)s?|"
@@ -202,10 +203,12 @@ def by_content(rows: Sequence[Mapping[str, str]], columns: Columns) -> Roles | N
 
 
 def by_code(rows: Sequence[Mapping[str, str]], code: str, columns: Columns) -> Roles | None:
-    """The roles in a list of codes with what they are called, and no text; None where nothing is called its own.
+    """The roles in a list of codes with what they are called, and no text; None without ``code``, or a name for each.
 
     What is called so stands in the column whose name says so, or else in the one with most to say.
     """
+    if not code or len(rows) < 2:
+        return None
     sample = rows[:SAMPLE]
     names = list(dict.fromkeys(name for row in sample for name in row))
     values = {name: [value for row in sample if (value := row.get(name, "").strip())] for name in names}
@@ -216,7 +219,7 @@ def by_code(rows: Sequence[Mapping[str, str]], code: str, columns: Columns) -> R
         and len(set(values[name])) > len(sample) / 2
         and all(any(map(str.isalpha, value)) for value in values[name])
     ]
-    if len(rows) < 2 or not told:
+    if not told:
         return None
     known, _, _ = _texts(_known(names))
     title = known if known in told else max(told, key=lambda name: sum(map(len, values[name])))
@@ -249,12 +252,7 @@ def _tell(codes: Sequence[str]) -> bool:
 
 def is_code(value: str) -> bool:
     """Whether ``value`` may be what people call a record by."""
-    return A_CODE.fullmatch(value.strip()) is not None and value.strip().casefold() not in (
-        "n/a",
-        "none",
-        "null",
-        "tbd",
-    )
+    return A_CODE.fullmatch(value.strip()) is not None and value.strip().casefold() not in NO_CODE
 
 
 def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

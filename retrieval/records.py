@@ -284,8 +284,7 @@ def _records(rows: Rows, columns: Columns, *, table: bool = False) -> Records:
     if len(unknown) > len(good) / 2:
         fields = [row.fields for row in unknown]
         others = [{name: value for name, value in row.items() if name not in extras.names} for row in fields]
-        listed = by_code(others, extras.code, columns) if extras.code else None
-        guessed = by_content(others, columns) or listed or by_content(fields, columns)
+        guessed = by_content(others, columns) or by_code(others, extras.code, columns) or by_content(fields, columns)
     if table and unknown and not guessed:
         wanted = "name one text or body, a pair question and answer, or set text_columns under [corpus.NAME]"
         raise RecordError(f"no text column among {_listed(names)}; {wanted}")

@@ -9,7 +9,7 @@ from retrieval.references import references
 from retrieval.structure import Block
 from trainer.words import count_words, words_of
 
-__all__ = ["LISTED_WORDS", "listings", "names_in"]
+__all__ = ["LISTED_WORDS", "bare_name", "listings", "names_in"]
 
 LISTED_WORDS = 10
 """A name has so many words at most."""
@@ -48,7 +48,7 @@ def listings(blocks: Sequence[Block]) -> Iterator[tuple[str, list[str]]]:
         text = block.text[match.end() :].strip() or "".join(below)
         if not label or _ELSEWHERE.search(label) or not (_SET_APART.search(text) or _OF_NAMES.search(label)):
             continue
-        listed = [_NAME_ENDS.split(item)[0].strip(' *_`"“”.') for item in names_in(text)]
+        listed = [bare_name(item) for item in names_in(text)]
         names = [name for name in listed if _may_be_name(name)]
         if len(listed) > 1 and len(names) >= SHORT * len(listed):
             yield label, names
@@ -56,6 +56,11 @@ def listings(blocks: Sequence[Block]) -> Iterator[tuple[str, list[str]]]:
 
 def _may_be_name(item: str) -> bool:
     return 0 < count_words(item) <= LISTED_WORDS and not _NO_NAME.search(item) and not any(references(item))
+
+
+def bare_name(item: str) -> str:
+    """The name that an item of a list begins with, without what is said of it and the marks around it."""
+    return _NAME_ENDS.split(item)[0].strip(' *_`"“”.')
 
 
 def names_in(listed: str) -> list[str]:

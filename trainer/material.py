@@ -108,9 +108,18 @@ class Material:
         return generic_form(heading) in self.generic_headings
 
     @cached_property
+    def listings_of(self) -> tuple[tuple[tuple[str, list[str]], ...], ...]:
+        """For each section its `listings`: the labels over lists of names, each with its names."""
+        return tuple(tuple(listings(section.blocks)) for section in self.sections)
+
+    @cached_property
     def list_labels(self) -> frozenset[str]:
-        """The labels over lists of names ("Examples:") that recur across many documents, as `listings` gives them."""
-        labels = {(label, section.document_id) for section in self.sections for label, _ in listings(section.blocks)}
+        """The labels over lists of names ("Examples:") that recur across many documents."""
+        labels = {
+            (label, section.document_id)
+            for section, found in zip(self.sections, self.listings_of, strict=True)
+            for label, _ in found
+        }
         documents = Counter(label for label, _ in labels)
         return frozenset(label for label, count in documents.items() if count > self._many_documents)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from random import Random
 
 from retrieval.references import references
-from trainer.listings import LISTED_WORDS, listings, names_in
+from trainer.listings import LISTED_WORDS, bare_name, names_in
 from trainer.material import Material, is_code, normalise
 from trainer.pairs import Pair, pair_of
 from trainer.words import SENTENCE_END, count_words, words_of
@@ -23,7 +23,6 @@ _ALIAS_LIST = re.compile(
 )
 # Under "Abbreviations" stand those of all that a document says, not of what it is about.
 _ALIAS_HEADING = re.compile(_SAME, re.IGNORECASE)
-_NAME_ENDS = re.compile(r":\s|\s[-–—]\s")
 _NO_ALIAS = frozenset(("none", "n/a", "not applicable", "unknown"))
 _INLINE_ALIAS = re.compile(
     r"[,(]?\s*\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
@@ -93,7 +92,7 @@ def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     opening = material.openings[place]
     if opening != place and section.heading and _ALIAS_HEADING.fullmatch(section.heading[-1].strip(" :")):
         for item in names_in(section.text):
-            name = _NAME_ENDS.split(item)[0].strip(' *_`"“”.')
+            name = bare_name(item)
             if _is_name(name, INLINE_WORDS) and "](" not in item and name.casefold() not in _NO_ALIAS:
                 yield pair_of(material, name, material.passages_of[opening][0], "alias", remove=name)
     for passage in material.passages_of[place]:
@@ -138,7 +137,7 @@ def listed(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         return
     names = [
         name
-        for label, names in listings(section.blocks)
+        for label, names in material.listings_of[place]
         if label in material.list_labels
         for name in names
         if _is_name(name, LISTED_WORDS) and not material.is_heading(name)

@@ -8,7 +8,7 @@ nothing mined from them, or from what says nearly the same, is learned from.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from retrieval.errors import QuestionsError
@@ -105,7 +105,7 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
             continue
         named = _sections_beside(material, pair.section) if pair.rule in HEADING_RULES else ()
         sections = dict.fromkeys((*material.copies_of(pair.section), *(other.section for other in alike), *named))
-        copies = [place for copy in sections for place in material.passages_of[copy] if place not in asked_of]
+        copies = [place for place in _passages(material, sections) if place not in asked_of]
         units = dict.fromkeys((_unit(material.passages[place], headings) for place in copies), 1)
         asked_of |= dict.fromkeys(copies, pair)
         if pair.rule in HEADING_RULES:
@@ -119,9 +119,7 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
                     said_above[place].append(pair.anchor)
         said = f" {normalise(pair.anchor)} "
         for answer in dict.fromkeys(other.section for other in alike if other.rule in ("alias", "listed")):
-            for place in (
-                place for other in _sections_beside(material, answer) for place in material.passages_of[other]
-            ):
+            for place in _passages(material, _sections_beside(material, answer)):
                 if place not in copies and said in f" {material.normalised[place]} ":
                     listed[place].append(pair.anchor)
         questions.append(Question(f"mined-{len(questions)}", pair.anchor, units))
@@ -140,7 +138,10 @@ def _unit(passage: Passage, headings: Counter[tuple[str, tuple[str, ...]]]) -> U
 
 
 def _passages_of_documents(material: Material, documents: Sequence[str]) -> list[int]:
-    sections = [section for document in documents for section in material.sections_of[document]]
+    return _passages(material, (section for document in documents for section in material.sections_of[document]))
+
+
+def _passages(material: Material, sections: Iterable[int]) -> list[int]:
     return [place for section in sections for place in material.passages_of[section]]
 
 
