@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from retrieval.columns import Columns
 from retrieval.decoding import NotTextError, decode
 from retrieval.errors import DocumentError, first_line
-from retrieval.records import RecordError, csv_records, json_records, jsonl_records, tsv_records
+from retrieval.records import RecordError, csv_records, json_records, jsonl_records, sheet_records, tsv_records
 
 if TYPE_CHECKING:
     from retrieval.console import Progress
@@ -308,29 +308,64 @@ def name_title(relative: str) -> str:
 def _read_records(
     file: SourceFile, data: bytes, *, parse: Callable[[str, Columns], list[Record | RecordError]]
 ) -> Found:
-    documents: dict[str, Document] = {}
-    skipped = []
     text, encoding = _decode(file, data)
     try:
         records = parse(text, file.columns)
     except RecordError as error:
         raise DocumentError(f"{file.relative}: {error.reason}") from None
+    documents: dict[str, Document] = {}
+    skipped = _add_records(file, records, documents, encoding)
+    if not records:
+        skipped.append(Skipped(file.relative, "no records"))
+    return list(documents.values()), skipped
+
+
+def _read_sheets(file: SourceFile, data: bytes) -> Found:
+    from retrieval.sheets import read_sheets
+
+    sheets, hidden = read_sheets(file.relative, data)
+    skipped = [Skipped(file.relative, f"sheet {name!r} is hidden") for name in hidden]
+    documents: dict[str, Document] = {}
+    filled = [sheet for sheet in sheets if sheet.rows]
+    several = len(filled) > 1
+    for sheet in filled:
+        try:
+            records = sheet_records(sheet.rows, file.columns)
+        except RecordError as error:
+            skipped.append(Skipped(file.relative, f"sheet {sheet.name!r}: {error.reason}"))
+            continue
+        metadata = {"sheet": sheet.name} if several else {}
+        skipped += _add_records(file, records, documents, metadata, f"{sheet.name}!" if several else "")
+    if not documents and not skipped:
+        skipped.append(Skipped(file.relative, "no records"))
+    return list(documents.values()), skipped
+
+
+def _add_records(
+    file: SourceFile,
+    records: Sequence[Record | RecordError],
+    documents: dict[str, Document],
+    metadata: Mapping[str, str],
+    part: str = "",
+) -> list[Skipped]:
+    """Add a document for each record to ``documents``, and return what cannot be one; ``part`` leads ids of its own."""
+    skipped = []
     for record in records:
         if isinstance(record, RecordError):
             skipped.append(Skipped(file.relative, f"line {record.line}: {record.reason}"))
             continue
         id = record.id
-        if not id or record.own_id:
-            id = f"{file.relative}#{id or record.row}"
+        if not id or record.own_id or (part and id in documents):
+            id = f"{file.relative}#{part}{id or record.row}"
         if id in documents:
             reason = f"line {record.first_line}: id {id!r} is taken by line {documents[id].first_line}"
             skipped.append(Skipped(file.relative, reason))
             continue
-        lines, metadata = (record.first_line, record.last_line), {**record.metadata, **encoding}
-        documents[id] = Document(id, file.relative, record.title, record.text, "text", *lines, metadata)
-    if not records:
-        skipped.append(Skipped(file.relative, "no records"))
-    return list(documents.values()), skipped
+        lines = (record.first_line, record.last_line)
+        documents[id] = Document(
+            id, file.relative, record.title, record.text, "text", *lines, {**record.metadata, **metadata}
+        )
+    return skipped
 
 
 def _read_outlined(file: SourceFile, data: bytes, *, module: str) -> Found:
@@ -368,6 +403,8 @@ READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
     ".ndjson": _jsonl,
     ".csv": partial(_read_records, parse=csv_records),
     ".tsv": partial(_read_records, parse=tsv_records),
+    ".xlsx": _read_sheets,
+    ".xlsm": _read_sheets,
     **dict.fromkeys(CODE, _code),
 }
 """How a file is read, by its lower-case extension ("": none, as in LICENSE)."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from retrieval.docx_package import Event
+from retrieval.office_package import Event
 
 __all__ = ["Numbering", "Style", "heading_level", "read_numbering", "read_styles"]
 

@@ -1,4 +1,4 @@
-"""Records of JSON, JSONL, CSV and TSV files, with the lines that hold them."""
+"""Records of JSON, JSONL, CSV and TSV files and of Excel's sheets, with the lines or rows that hold them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from retrieval.columns import (
     Columns,
@@ -23,7 +23,10 @@ from retrieval.columns import (
 )
 from retrieval.decoding import storable
 
-__all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "tsv_records"]
+if TYPE_CHECKING:
+    from retrieval.sheets import Row
+
+__all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "sheet_records", "tsv_records"]
 
 FIELD_LIMIT = 2**31 - 1
 """The csv module refuses fields over 128 KiB unless told; this is the most a C long holds everywhere."""
@@ -143,6 +146,16 @@ def tsv_records(text: str, columns: Columns) -> Records:
         RecordError: no column holds text.
     """
     return _records(_table(_lines(text, "\t", csv.QUOTE_NONE)), columns, table=True)
+
+
+def sheet_records(rows: Sequence[Row], columns: Columns) -> Records:
+    """Return the records of a sheet whose first row is its header; ``row`` and the lines are numbers of its rows.
+
+    Raises:
+        RecordError: no column holds text.
+    """
+    found = _records(_table((number, number, cells) for number, cells in rows), columns, table=True)
+    return [replace(item, row=item.first_line) if isinstance(item, Record) else item for item in found]
 
 
 # JSON

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from retrieval.docx_package import Event, Package
 from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, read_numbering, read_styles
 from retrieval.errors import DocumentError
+from retrieval.office_package import WORD, Event, Package
 from retrieval.structure import Block, BlockKind, Heading, Outlined, sensible_title
 
 __all__ = ["read"]
@@ -82,7 +82,7 @@ def read(name: str, data: bytes) -> Outlined:
     Raises:
         DocumentError: it cannot be read, or has no text; the message is ``name: reason``.
     """
-    package = Package(name, data)
+    package = Package(name, data, WORD)
     parts = package.related()
     main = parts.get("officeDocument", "word/document.xml")
     near = package.related(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from docx_files import package, paragraph, part, parts, relations
 from pdf_files import lines, page_of, pdf, raw_pdf, stream
+from xlsx_files import workbook
 
 Content = bytes | str
 MB = 1_000_000
@@ -40,6 +41,7 @@ def build(root: Path, outside: Path) -> None:
         ("records", record_files()),
         ("pdf", pdf_files()),
         ("docx", docx_files(outside)),
+        ("xlsx", xlsx_files()),
     ):
         (root / folder).mkdir()
         for name, content in files:
@@ -408,3 +410,22 @@ def odd_places(root: Path, outside: Path) -> None:
 def open_again(root: Path) -> None:
     """Make everything deletable."""
     (root / "places/closed").chmod(0o700)
+
+
+def xlsx_files() -> Iterator[tuple[str, Content]]:
+    header = "<row><c t='str'><v>code</v></c><c t='str'><v>text</v></c></row>"
+    good = workbook(f"{header}<row><c t='str'><v>A-1</v></c><c t='str'><v>The pilot boards.</v></c></row>")
+    yield "half.xlsx", good[: len(good) // 2]
+    yield "mutated.xlsx", _mutated(good, 3)
+    yield "text.xlsx", "code,text"
+    yield "excel97.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000)
+    yield "bomb.xlsx", workbook("<row><c><v>1</v></c></row>" * 2 * MB)
+    far = "".join(f'<row><c r="XFD{n}"><v>1</v></c></row>' for n in range(1, 2000))
+    yield "wide.xlsx", workbook(header + far)
+    shared = "<row><c t='s'><v>0</v></c><c t='s'><v>0</v></c></row>" * 1000
+    yield "shared.xlsx", workbook(header + shared, strings=f"<si><t>{'a' * MB}</t></si>")
+    yield (
+        "numbers.xlsx",
+        workbook(f"{header}<row><c t='s'><v>{'9' * 6000}</v></c><c s='{'9' * 6000}'><v>1</v></c></row>"),
+    )
+    yield "controls.xlsx", workbook(f"{header}<row><c t='str'><v>_x0000_</v></c><c t='str'><v>_xD800_ a</v></c></row>")

@@ -7,8 +7,8 @@ import pytest
 from docx_files import docx, package, paragraph, parts, relations
 
 from retrieval.documents import SourceFile, read_or_skip
-from retrieval.docx_package import Package
 from retrieval.errors import DocumentError
+from retrieval.office_package import WORD, Package
 from retrieval.structure import Block, Heading, Outlined
 from retrieval.structure_docx import read
 
@@ -212,10 +212,10 @@ def test_what_is_no_document_is_left_out_with_the_reason(tmp_path: Path, data: b
 
 
 def test_too_many_parts_or_tags_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.docx_package.DIRECTORY_BYTES", 400)
+    monkeypatch.setattr("retrieval.office_package.DIRECTORY_BYTES", 400)
     assert failure(docx(paragraph("a"))) == "a.docx: has too many parts"
     monkeypatch.undo()
-    monkeypatch.setattr("retrieval.docx_package.TAGS", 1000)
+    monkeypatch.setattr("retrieval.office_package.TAGS", 1000)
     assert "more than 1,000 tags" in failure(docx(paragraph("a") * 1000))
 
 
@@ -225,4 +225,4 @@ def test_deep_nesting_is_read_without_recursion() -> None:
 
 
 def test_a_missing_part_has_no_events() -> None:
-    assert list(Package("a", docx("")).events("word/none.xml")) == []
+    assert list(Package("a", docx(""), WORD).events("word/none.xml")) == []

@@ -1,4 +1,4 @@
-"""The parts of a Word document's zip package, as streams of XML events.
+"""The parts of an Office document's zip package (ECMA-376, part 2), as streams of XML events.
 
 A part is read as it unpacks, so that a large document takes no more memory than its text. Sizes are
 looked at before anything is unpacked and counted while it is; a part may declare no document type,
@@ -13,12 +13,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 from xml.parsers import expat
 
 from retrieval.errors import DocumentError
 
-__all__ = ["Event", "Package"]
+__all__ = ["EXCEL", "WORD", "Event", "Package", "Program"]
 
 Event = tuple[Literal["start", "end", "text"], str, Mapping[str, str]]
 """A tag's start or end, with its name and attributes without namespaces; or text between tags."""
@@ -37,17 +37,30 @@ CHUNK = 1 << 16
 OFFICE_97 = b"\xd0\xcf\x11\xe0"
 
 
+class Program(NamedTuple):
+    """What a package is named by where it cannot be read: its program, its kind and its extension."""
+
+    name: str
+    file: str
+    extension: str
+
+
+WORD = Program("Word", "a Word document", ".docx")
+EXCEL = Program("Excel", "an Excel workbook", ".xlsx")
+
+
 class Package:
-    """A DOCX file's parts.
+    """The parts of a file that ``program`` wrote.
 
     Raises:
         DocumentError: it is no zip file, or would unpack to too much. The message is ``name: reason``, here and below.
     """
 
-    def __init__(self, name: str, data: bytes) -> None:
-        self.name = name
+    def __init__(self, name: str, data: bytes, program: Program) -> None:
+        self.name, self._program = name, program
         if data.startswith(OFFICE_97):
-            raise self._error("is encrypted, or in the format of Word 97; save it as .docx without a password")
+            advice = f"save it as {program.extension} without a password"
+            raise self._error(f"is encrypted, or in the format of {program.name} 97; {advice}")
         end = data.rfind(b"PK\5\6")
         if end >= 0 and len(data) - end >= 22 and struct.unpack_from("<I", data, end + 12)[0] > DIRECTORY_BYTES:
             raise self._error("has too many parts")
@@ -55,20 +68,28 @@ class Package:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
             self._parts = {info.filename: info for info in self._zip.infolist()}
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
-            raise self._error(f"not a Word document ({error})") from None
+            raise self._error(f"not {program.file} ({error})") from None
         size = sum(info.file_size for info in self._zip.infolist())
         if size > PACKAGE_BYTES or size > max(RATIO_FREE, PACKAGE_RATIO * len(data)):
             raise self._error(f"would unpack to {size / 1e6:,.0f} MB, {size / len(data):,.0f} times its size")
 
     def related(self, part: str = "") -> dict[str, str]:
         """Return the parts that ``part`` ("": the package itself) refers to, by the last word of their type."""
-        folder, base = posixpath.split(part)
         targets: dict[str, str] = {}
+        for type, _, target in self._relations(part):
+            targets.setdefault(type.rpartition("/")[2], target)
+        return targets
+
+    def related_by_id(self, part: str) -> dict[str, str]:
+        """Return the parts that ``part`` refers to, by the ids it has for them."""
+        return {id: target for _, id, target in self._relations(part)}
+
+    def _relations(self, part: str) -> Iterator[tuple[str, str, str]]:
+        folder, base = posixpath.split(part)
         for kind, tag, attributes in self.events(f"{folder}/_rels/{base}.rels".lstrip("/")):
             if kind == "start" and tag == "Relationship" and attributes.get("TargetMode") != "External":
                 target = posixpath.normpath(posixpath.join("/", folder, attributes.get("Target", "")))
-                targets.setdefault(attributes.get("Type", "").rpartition("/")[2], target.lstrip("/"))
-        return targets
+                yield attributes.get("Type", ""), attributes.get("Id", ""), target.lstrip("/")
 
     def events(self, part: str) -> Iterator[Event]:
         """Yield the events of an XML part; none where there is no such part.
@@ -82,7 +103,7 @@ class Package:
         if info.flag_bits & 1:
             raise self._error("is encrypted with a password; save it without one")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise self._error(f"{part} is compressed in a way that Word does not use")
+            raise self._error(f"{part} is compressed in a way that {self._program.name} does not use")
         if info.file_size > PART_BYTES:
             raise self._error(f"{part} would unpack to {info.file_size / 1e6:,.0f} MB")
         parser, found = self._parser(part)
@@ -115,7 +136,7 @@ class Package:
             found.append(("start", name.rpartition(" ")[2], plain))
 
         def refuse(*_: object) -> None:
-            raise self._error(f"{part} declares a document type, which Word never does")
+            raise self._error(f"{part} declares a document type, which {self._program.name} never does")
 
         parser.StartElementHandler = start
         parser.EndElementHandler = lambda name: found.append(("end", name.rpartition(" ")[2], {}))
