@@ -125,19 +125,24 @@ def skips(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a page shows: items, the links in them, regions, the <title>, and which items are <dt> or <summary>."""
+    """What a page shows: items, the links in them, regions and the <title>.
+
+    ``terms`` are the places of the items that are <dt> or <summary>, ``meanings`` of those a <dd> begins with.
+    """
 
     items: Sequence[Heading | Block]
     links: Sequence[Link]
     regions: Sequence[Region]
     title: str
     terms: Sequence[int]
+    meanings: Sequence[int] = ()
 
 
 def content(page: Shown) -> list[Heading | Block]:
     """Return the items that are the page's content: of its main element or its articles, if they hold enough.
 
-    The questions of an FAQ in <details> or <dl> become headings.
+    The questions of an FAQ in <details> or <dl> become headings; other terms of a <dl> and what they mean are one
+    paragraph, the meaning indented below its term.
     """
     count = len(page.items)
     levels = {number: item.level for number, item in enumerate(page.items) if isinstance(item, Heading)}
@@ -154,7 +159,18 @@ def content(page: Shown) -> list[Heading | Block]:
     shown = [number for number in range(count) if chosen[number] and not furniture[number]]
     shown = shown or [number for number in range(count) if chosen[number]]
     asked = _questions(page, shown)
-    return [_as_heading(page.items[number]) if number in asked else page.items[number] for number in shown]
+    terms, meanings = set(page.terms) - asked, set(page.meanings)
+    found: list[Heading | Block] = []
+    last = -1
+    for number in shown:
+        item = page.items[number]
+        term = found[-1] if number in meanings and last in terms else None
+        last = number
+        if isinstance(term, Block) and isinstance(item, Block):
+            found[-1] = _below(term, item)
+        else:
+            found.append(_as_heading(item) if number in asked else item)
+    return found
 
 
 def _covered(regions: Iterable[Region], count: int) -> list[bool]:
@@ -261,6 +277,15 @@ def _is_answered(number: int, end: int, page: Shown) -> bool:
     answer = page.items[number + 1 : end]
     short = isinstance(item, Block) and item.kind == "paragraph" and len(item.text) <= QUESTION_CHARACTERS
     return short and bool(answer) and not any(isinstance(other, Heading) for other in answer)
+
+
+def _below(term: Block, meaning: Block) -> Block:
+    """A term with what it means indented below it, as one paragraph."""
+    lines = "\n".join(f"    {line}" for line in meaning.text.split("\n"))
+    spans = tuple(
+        block.lines_of(line, line) for block in (term, meaning) for line in range(block.text.count("\n") + 1)
+    )
+    return Block("paragraph", f"{term.text}\n{lines}", term.first_line, meaning.last_line, spans)
 
 
 def _as_heading(item: Heading | Block) -> Heading:

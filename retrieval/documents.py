@@ -55,7 +55,7 @@ CODE = (
     ".py .pyi .js .mjs .cjs .jsx .ts .mts .cts .tsx .go .java .kt .kts .scala .swift .c .h .cc .cpp .cxx .hh .hpp .hxx "
     ".cs .rs .rb .php .lua .sh .bash .sql"
 ).split()
-READING_VERSION = 4
+READING_VERSION = 5
 """Counted up where other documents, sections or passages are found in the same files."""
 ID_LIMIT, TITLE_LIMIT = 1000, 2000
 """Characters: both are kept with each passage, and a title is embedded with it."""

@@ -113,6 +113,8 @@ class _Page(HTMLParser):
         self.open_regions: dict[str, list[Region]] = {}
         self.terms: list[int] = []
         self.in_term = False
+        self.meanings: list[int] = []
+        self.in_meaning = False
         self.links: list[Link] = []
         self.target: str | None = None
         self.link_text: list[str] = []
@@ -289,7 +291,7 @@ class _Page(HTMLParser):
         for region in self.regions:
             if region.end is None and region.kind in ("main", "article"):
                 region.end = self.place()
-        return Shown(self.items, self.links, self.regions, " ".join("".join(self.title).split()), self.terms)
+        return Shown(self.items, self.links, self.regions, " ".join("".join(self.title).split()), self.terms, self.meanings)
 
     # Blocks
 
@@ -324,6 +326,7 @@ class _Page(HTMLParser):
         elif tag == "li":
             self.bullet = True
         self.in_term = tag in ("dt", "summary")
+        self.in_meaning = tag == "dd" or (self.in_meaning and tag in ("p", "div"))
 
     def _end(self, tag: str) -> None:
         if self.row is not None and tag not in ("tr", "table", "tbody", "thead", "tfoot"):
@@ -390,6 +393,9 @@ class _Page(HTMLParser):
         elif not skips(lines[0].text):
             if self.in_term:
                 self.terms.append(len(self.items))
+            elif self.in_meaning:
+                self.meanings.append(len(self.items))
+            self.in_meaning = False
             self._keep(_block("paragraph", lines))
 
     def _append(self, kind: BlockKind, lines: Sequence[_Line]) -> None:

@@ -199,6 +199,7 @@ class RecipeSettings(_Frozen):
     based_on: Literal["structure", "seed"] = "structure"
     rules: _Names | None = Field(None, min_length=1)
     max_pairs: int | None = Field(None, ge=1)
+    intact: float | None = Field(None, ge=0, le=1)
     epochs: int | None = Field(None, ge=1, le=100)
     batch_size: int | None = Field(None, ge=2, le=65_536)
     mini_batch: int | None = Field(None, ge=1)

@@ -12,7 +12,7 @@ from retrieval.passages import Passage
 from trainer.material import Material, normalise, strip_identifiers
 from trainer.words import fold, joins
 
-__all__ = ["Pair", "Rule", "masked_text", "pair_of", "says"]
+__all__ = ["Pair", "Rule", "intact", "masked_text", "pair_of", "says"]
 
 _AFTER = re.compile(r"^\s*[;,]?\s*")
 
@@ -23,7 +23,8 @@ class Pair:
 
     ``section`` and ``passage`` are the positive's places in the material (the passage is what is
     masked where pairs are used as questions); ``negatives`` are texts. ``likely_answers`` are the
-    sections that a model took for the answer as much as the positive's own.
+    sections that a model took for the answer as much as the positive's own. ``excerpt``: the positive is not
+    the passage less what gives the anchor away, but a part of it, or of its document.
     """
 
     anchor: str
@@ -35,6 +36,7 @@ class Pair:
     negatives: tuple[str, ...] = ()
     negative_sections: tuple[int, ...] = ()
     likely_answers: tuple[int, ...] = ()
+    excerpt: bool = False
 
 
 Rule = Callable[[Material, int, Random], Iterable[Pair]]
@@ -69,7 +71,22 @@ def pair_of(
     if heading:
         passage = _without_heading(passage, heading)
     positive = replace(passage, text=_without(passage.text, remove), called=()).embedded_text
-    return Pair(" ".join(anchor.split()), positive, rule, material.section_of[place], place, passage.document_id)
+    return Pair(
+        " ".join(anchor.split()),
+        positive,
+        rule,
+        material.section_of[place],
+        place,
+        passage.document_id,
+        excerpt=excerpt is not None,
+    )
+
+
+def intact(material: Material, pair: Pair) -> Pair:
+    """``pair`` with its passage as the index embeds it, what gives the anchor away included; an excerpt stays."""
+    if pair.excerpt:
+        return pair
+    return replace(pair, positive=replace(material.passages[pair.passage], called=()).embedded_text)
 
 
 def masked_text(passage: Passage, removed: Iterable[str], headings: Iterable[str] = ()) -> str:

@@ -28,6 +28,8 @@ class Recipe:
     max_pairs: int = 20_000
     fill_up_to: int = 2_500
     """Pairs in all that filler rules may bring a dose to."""
+    intact: float = 0.0
+    """The share of pairs whose positive keeps what gives the anchor away, as the index embeds it."""
     epochs: int = 1
     batch_size: int = 64
     alike: int = 1
@@ -78,6 +80,8 @@ class Recipe:
         if self.hard_negatives:
             whose = "" if self.negatives_from == "model" else f" by {self.negatives_from}"
             parts.append(f"{self.hard_negatives} hard{whose}{', chosen again' if self.refresh_negatives else ''}")
+        if self.intact:
+            parts.append(f"{self.intact:g} intact")
         if self.alike > 1:
             parts.append(f"{self.alike} alike a batch")
         if self.loss != "ranking":
@@ -118,6 +122,7 @@ _STRUCTURE = Recipe(
     ),
     filler_rules=("cloze",),
     max_pairs=10_000,
+    intact=0.5,
     batch_size=32,
     alike=16,
     learning_rate=1e-4,

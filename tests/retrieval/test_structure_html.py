@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.structure import Heading
+from retrieval.structure import Block, Heading
 from retrieval.structure_html import outline, page_title, reading
 
 WORDS = "These are some words that say what this page is about, so that there is something to read here."
@@ -200,3 +200,29 @@ def test_pages_of_nothing_but_furniture_take_no_more_than_their_time(junk: str) 
 
 def test_a_piece_of_html_reads_as_its_blocks() -> None:
     assert reading("<p>One <b>two</b></p><ul><li>a<li>b</ul>") == "One two\n\n- a\n- b"
+
+
+def test_a_term_and_what_it_means_are_one_paragraph_whose_lines_are_those_of_the_file() -> None:
+    page = (
+        "<h1>Words</h1>\n<dl>\n<dt><dfn>Collar</dfn>\n<dd>A ring that holds\nthe hose.\n"
+        "<dt>Elm pump</dt>\n<dd><p>A pump of wood.</p>\n<p>Ships had it.</p></dd>\n</dl>\n<p>The end.</p>"
+    )
+    blocks = [item for item in outline(page) if isinstance(item, Block)]
+    assert [block.text for block in blocks] == [
+        "Collar\n    A ring that holds\n    the hose.",
+        "Elm pump\n    A pump of wood.",
+        "Ships had it.",
+        "The end.",
+    ]
+    assert [blocks[0].lines_of(line, line) for line in range(3)] == [(3, 3), (4, 4), (5, 5)]
+    assert blocks[1].lines_of(0, 1) == (6, 7)
+
+
+def test_a_list_in_a_meaning_or_a_code_block_stays_a_block_of_its_own() -> None:
+    page = "<dl><dt>Knots</dt><dd><ul><li>bowline</li></ul></dd><dt>Use</dt><dd><pre>tie --tight</pre></dd></dl>"
+    assert [(item.kind, item.text) for item in outline(page) if isinstance(item, Block)] == [
+        ("paragraph", "Knots"),
+        ("list", "- bowline"),
+        ("paragraph", "Use"),
+        ("code", "tie --tight"),
+    ]
