@@ -282,9 +282,7 @@ def _is_answered(number: int, end: int, page: Shown) -> bool:
 def _below(term: Block, meaning: Block) -> Block:
     """A term with what it means indented below it, as one paragraph."""
     lines = "\n".join(f"    {line}" for line in meaning.text.split("\n"))
-    spans = tuple(
-        block.lines_of(line, line) for block in (term, meaning) for line in range(block.text.count("\n") + 1)
-    )
+    spans = tuple(block.lines_of(line, line) for block in (term, meaning) for line in range(block.text.count("\n") + 1))
     return Block("paragraph", f"{term.text}\n{lines}", term.first_line, meaning.last_line, spans)
 
 

@@ -291,7 +291,9 @@ class _Page(HTMLParser):
         for region in self.regions:
             if region.end is None and region.kind in ("main", "article"):
                 region.end = self.place()
-        return Shown(self.items, self.links, self.regions, " ".join("".join(self.title).split()), self.terms, self.meanings)
+        return Shown(
+            self.items, self.links, self.regions, " ".join("".join(self.title).split()), self.terms, self.meanings
+        )
 
     # Blocks
 
