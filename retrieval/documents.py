@@ -323,19 +323,20 @@ def _read_records(
 def _read_sheets(file: SourceFile, data: bytes) -> Found:
     from retrieval.sheets import read_sheets
 
-    sheets, hidden = read_sheets(file.relative, data)
-    skipped = [Skipped(file.relative, f"sheet {name!r} is hidden") for name in hidden]
     documents: dict[str, Document] = {}
-    filled = [sheet for sheet in sheets if sheet.rows]
-    several = len(filled) > 1
-    for sheet in filled:
+    skipped: list[Skipped] = []
+    for sheet in read_sheets(file.relative, data):
+        called = f"sheet {sheet.name!r}"
+        skipped += (Skipped(file.relative, f"{called} {reason}") for reason in sheet.left_out)
         try:
-            records = sheet_records(sheet.rows, file.columns)
+            records, above = sheet_records(sheet.rows, file.columns)
         except RecordError as error:
-            skipped.append(Skipped(file.relative, f"sheet {sheet.name!r}: {error.reason}"))
+            skipped.append(Skipped(file.relative, f"{called}: {error.reason}"))
             continue
-        metadata = {"sheet": sheet.name} if several else {}
-        skipped += _add_records(file, records, documents, metadata, f"{sheet.name}!" if several else "")
+        if above:
+            skipped.append(Skipped(file.relative, f"{called}: {above} rows above the header of its table"))
+        found = _add_records(file, records, documents, {"sheet": sheet.name}, sheet.name)
+        skipped += (replace(item, reason=f"{called}: {item.reason}") for item in found)
     if not documents and not skipped:
         skipped.append(Skipped(file.relative, "no records"))
     return list(documents.values()), skipped
@@ -346,24 +347,29 @@ def _add_records(
     records: Sequence[Record | RecordError],
     documents: dict[str, Document],
     metadata: Mapping[str, str],
-    part: str = "",
+    sheet: str = "",
 ) -> list[Skipped]:
-    """Add a document for each record to ``documents``, and return what cannot be one; ``part`` leads ids of its own."""
+    """Add a document for each record to ``documents``, and return what cannot be one.
+
+    On a ``sheet`` a record whose id another has is known by its row.
+    """
     skipped = []
+    unit = "row" if sheet else "line"
+    part = f"{sheet}!" if sheet else ""
     for record in records:
         if isinstance(record, RecordError):
-            skipped.append(Skipped(file.relative, f"line {record.line}: {record.reason}"))
+            skipped.append(Skipped(file.relative, f"{unit} {record.line}: {record.reason}"))
             continue
         id = record.id
-        if not id or record.own_id or (part and id in documents):
-            id = f"{file.relative}#{part}{id or record.row}"
+        if not id or record.own_id or (sheet and id in documents):
+            id = f"{file.relative}#{part}{(record.own_id and record.id) or record.row}"
         if id in documents:
-            reason = f"line {record.first_line}: id {id!r} is taken by line {documents[id].first_line}"
+            reason = f"{unit} {record.first_line}: id {id!r} is taken by {unit} {documents[id].first_line}"
             skipped.append(Skipped(file.relative, reason))
             continue
         lines = (record.first_line, record.last_line)
         documents[id] = Document(
-            id, file.relative, record.title, record.text, "text", *lines, {**record.metadata, **metadata}
+            id, file.relative, record.title, record.text, "text", *lines, {**metadata, **record.metadata}
         )
     return skipped
 

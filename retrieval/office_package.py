@@ -73,6 +73,9 @@ class Package:
         if size > PACKAGE_BYTES or size > max(RATIO_FREE, PACKAGE_RATIO * len(data)):
             raise self._error(f"would unpack to {size / 1e6:,.0f} MB, {size / len(data):,.0f} times its size")
 
+    def __contains__(self, part: str) -> bool:
+        return part in self._parts
+
     def related(self, part: str = "") -> dict[str, str]:
         """Return the parts that ``part`` ("": the package itself) refers to, by the last word of their type."""
         targets: dict[str, str] = {}

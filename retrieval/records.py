@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrieval.columns import (
@@ -33,6 +34,10 @@ FIELD_LIMIT = 2**31 - 1
 JSON_DEPTH = 3
 """Objects that may stand around the array of records in a JSON file."""
 SPACE = re.compile(r"[ \t\n\r]*")
+HEADER_AMONG = 30
+"""The header of a sheet's table stands among so many rows that hold anything."""
+HEADER_SHARE = 2 / 3
+"""So many of the columns that a row usually fills have a name."""
 TAGGED = re.compile(r"(?:<[^<>\s/]+>)+")
 MARKED_UP = re.compile(r"\s*<(\w+)[^>]*>.*</\w+>\s*", re.DOTALL)
 
@@ -148,14 +153,27 @@ def tsv_records(text: str, columns: Columns) -> Records:
     return _records(_table(_lines(text, "\t", csv.QUOTE_NONE)), columns, table=True)
 
 
-def sheet_records(rows: Sequence[Row], columns: Columns) -> Records:
-    """Return the records of a sheet whose first row is its header; ``row`` and the lines are numbers of its rows.
+def sheet_records(rows: Sequence[Row], columns: Columns) -> tuple[Records, int]:
+    """Return the records of a sheet, and how many rows above the table's header are none of them.
+
+    ``row`` and the lines of a record are the number of its row in the sheet.
 
     Raises:
         RecordError: no column holds text.
     """
-    found = _records(_table((number, number, cells) for number, cells in rows), columns, table=True)
-    return [replace(item, row=item.first_line) if isinstance(item, Record) else item for item in found]
+    above = _header_place([cells for _, cells in rows], columns)
+    found = _records(_table((number, number, cells) for number, cells in rows[above:]), columns, table=True)
+    return [replace(item, row=item.first_line) if isinstance(item, Record) else item for item in found], above
+
+
+def _header_place(rows: Sequence[Sequence[str]], columns: Columns) -> int:
+    """Where the header stands, below titles and remarks: what fills most columns, or above it has names that are known."""
+    filled = [sum(map(bool, cells)) for cells in rows]
+    usual = sorted(filled)[len(filled) // 2] if filled else 0
+    least = max(HEADER_SHARE * usual, min(2, usual))
+    place = next((place for place, count in enumerate(filled[:HEADER_AMONG]) if count >= least), 0)
+    named = (above for above in range(place) if by_name(list(map(normal_name, rows[above])), columns))
+    return next(named, place)
 
 
 # JSON
@@ -248,11 +266,14 @@ def _table(lines: Iterator[tuple[int, int, list[str] | RecordError]]) -> Rows:
         if isinstance(values, RecordError):
             rows.append(values)
         elif not header:
-            header = [normal_name(name) for name in values]
+            header = [normal_name(name) or f"column_{place}" for place, name in enumerate(values, 1)]
         else:
             fields: dict[str, str] = {}
-            for name, value in zip(header, values, strict=False):
-                fields[name] = fields.get(name) or _clean(value)
+            for name, value in zip(header, map(_clean, values), strict=False):
+                # Of columns that are called the same, the first that holds anything counts; what others say is kept.
+                if value and fields.get(name, value) not in ("", value):
+                    name = next(other for n in count(2) if not fields.get(other := f"{name}_{n}"))
+                fields[name] = fields.get(name) or value
             rows.append(_Row(fields, len(rows) + 1, first, last))
     return rows or ([_Row(dict.fromkeys(header, ""), 0, 1, 1)] if header else [])
 

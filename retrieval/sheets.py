@@ -23,75 +23,95 @@ COLUMNS = 16_384
 """The columns of a sheet; a cell further right is none of Excel's."""
 EPOCH, EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)
 """Day 0 of dates, right from March 1900 on: Excel takes 1900 for a leap year."""
-FORMATS = {
-    **dict.fromkeys(map(str, (14, 15, 16, 17, 22, *range(27, 37), *range(50, 59))), "yyyy"),
-    **dict.fromkeys(map(str, (*range(18, 22), *range(45, 48))), "hh"),
-    **dict.fromkeys(("9", "10"), "%"),
-}
-"""The kinds of number formats that a workbook need not define, by their ids."""
-NOT_FORMAT = re.compile(r'"[^"]*"|\\.|_.|\[(?!h+\]|m+\]|s+\])[^\]]*\]', re.IGNORECASE)
-"""What a number format shows as it stands, and colours, conditions and languages."""
 SECONDS = 86_400
 """Of a day, which is 1 to Excel."""
-ZEROS = re.compile(r"0{2,}")
-PERCENT = re.compile(r"[#0.,]*%")
+DATE, TIME, ELAPSED = "yyyy", "h:mm", "[h]:mm"
+FORMATS = {
+    **dict.fromkeys(map(str, (14, 15, 16, 17, 22, *range(27, 37), *range(50, 59))), DATE),
+    **dict.fromkeys(map(str, (*range(18, 22), 45, 47)), TIME),
+    "46": ELAPSED,
+    "9": "0%",
+    "10": "0.00%",
+}
+"""Number formats that a workbook need not define, by their ids."""
+FORMAT_CHARACTERS = 255
+"""The most that a number format has in Excel."""
+LITERAL = r'(?:"[^"]*"|\\.)'
+ZEROS = re.compile(rf"(?P<before>(?:{LITERAL})*)(?P<zeros>0{{2,}})(?P<after>(?:{LITERAL})*)")
+PERCENT = re.compile(r"[#0,]*(?:\.(?P<decimals>[#0?]+))?\s*%")
+ELAPSED_PART = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
+NOT_FORMAT = re.compile(rf"{LITERAL}|_.|\*.|\[[^\[\]]*\]")
+"""What a number format shows as it stands, blanks as wide as a character, and colours, conditions and languages."""
 ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
-HEADER_AMONG = 30
-"""A table's header stands among so many rows that hold anything, below titles and remarks."""
 CHARACTERS = 64_000_000
-"""The most characters that a sheet's cells may show together: they may share one long string."""
+"""The most characters that a workbook's cells may show together: they may share one long string."""
 CELLS = 5_000_000
-"""The most cells that its table may have, empty ones among them."""
+"""The most cells that its tables may have, empty ones among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A sheet that people see: its name, and its rows that hold anything, in order; the header is the first."""
+    """A sheet that people see: its name, its rows that hold anything, in order, and what of it was not read."""
 
     name: str
     rows: list[Row]
+    left_out: tuple[str, ...] = ()
 
 
-def read_sheets(name: str, data: bytes) -> tuple[list[Sheet], list[str]]:
-    """Return a workbook's sheets, and the names of those that are hidden.
+def read_sheets(name: str, data: bytes) -> list[Sheet]:
+    """Return a workbook's sheets; one that is hidden, or cannot be read, has no rows and says why.
 
-    What stands above a table's header is not among its rows; a cell merged with those below it is each of
-    theirs. Numbers read as their format shows them where it is one of dates, of percents or of leading zeros,
-    plainly otherwise. Formulas have the value that was saved with them.
+    A cell merged with those below it is each of theirs. Numbers read as their format shows them where it is one of
+    dates, times, percents or leading zeros, plainly otherwise. Formulas have the value that was saved with them.
 
     Raises:
-        DocumentError: it cannot be read; the message is ``name: reason``.
+        DocumentError: the workbook cannot be read; the message is ``name: reason``.
     """
     package = Package(name, data, EXCEL)
     main = package.related().get("officeDocument", "xl/workbook.xml")
     near, by_id = package.related(main), package.related_by_id(main)
-    formats = _formats(package.events(near.get("styles", "")))
-    strings = list(_strings(package.events(near.get("sharedStrings", ""))))
-    epoch, sheets, hidden = EPOCH, [], []
-    listed = []
+    listed: list[Mapping[str, str]] = []
+    epoch = EPOCH
     for kind, tag, attributes in package.events(main):
         if kind == "start" and tag == "workbookPr" and attributes.get("date1904") in ("1", "true"):
             epoch = EPOCH_1904
         elif kind == "start" and tag == "sheet":
-            listed.append((attributes.get("name", ""), attributes.get("state", ""), attributes.get("id", "")))
+            listed.append(attributes)
     if not listed:
         raise DocumentError(f"{name}: not an Excel workbook (it lists no sheets)")
-    for title, state, id in listed:
-        if state in ("hidden", "veryHidden"):
-            hidden.append(title)
-        elif part := by_id.get(id):
-            try:
-                reader = _Reader(strings, formats, epoch)
-                reader.read(package.events(part))
-                sheets.append(Sheet(title, _table(reader.rows)))
-            except _TooLargeError:
-                problem = f"sheet {title!r} is too large; save the part of it that is wanted as .csv"
-                raise DocumentError(f"{name}: {problem}") from None
-    return sheets, hidden
+    strings = list(_strings(package.events(near.get("sharedStrings", ""))))
+    formats = _formats(package.events(near.get("styles", "")))
+    room = _Room()
+    read: set[str] = set()
+    sheets = []
+    for attributes in listed:
+        title, part = attributes.get("name", ""), by_id.get(attributes.get("id", ""), "")
+        if attributes.get("state") in ("hidden", "veryHidden"):
+            sheets.append(Sheet(title, [], ("is hidden",)))
+        elif part not in package or part in read:
+            sheets.append(Sheet(title, [], ("has no part of its own in the file",)))
+        else:
+            read.add(part)
+            sheets.append(_Reader(strings, formats, epoch, room).sheet(title, package.events(part)))
+    return sheets
 
 
 class _TooLargeError(Exception):
-    """A sheet would take more memory than it plausibly needs."""
+    """A workbook would take more memory than it plausibly needs."""
+
+
+@dataclass(slots=True)
+class _Room:
+    """What a workbook may still take."""
+
+    characters: int = field(default_factory=lambda: CHARACTERS)
+    cells: int = field(default_factory=lambda: CELLS)
+
+    def take(self, *, characters: int = 0, cells: int = 0) -> None:
+        if characters > self.characters or cells > self.cells:
+            raise _TooLargeError
+        self.characters -= characters
+        self.cells -= cells
 
 
 def _strings(events: Iterable[Event]) -> Iterator[str]:
@@ -123,7 +143,7 @@ def _formats(events: Iterable[Event]) -> list[str]:
             codes[attributes.get("numFmtId", "")] = attributes.get("formatCode", "")
         elif kind == "start" and tag == "xf" and in_cells:
             id = attributes.get("numFmtId", "0")
-            found.append(codes.get(id, FORMATS.get(id, "")))
+            found.append(codes.get(id, FORMATS.get(id, ""))[:FORMAT_CHARACTERS])
     return found
 
 
@@ -134,6 +154,7 @@ class _Reader:
     strings: list[str]
     formats: list[str]
     epoch: datetime
+    room: _Room
     rows: dict[int, dict[int, str]] = field(default_factory=dict)
     merged: list[str] = field(default_factory=list)
     row: int = 0
@@ -142,10 +163,23 @@ class _Reader:
     style: str = ""
     text: list[str] = field(default_factory=list)
     reading: bool = False
-    characters: int = 0
+    formula: bool = False
+    unsaved: int = 0
 
-    def read(self, events: Iterable[Event]) -> None:
-        """Read all cells that show anything into ``rows``."""
+    def sheet(self, name: str, events: Iterable[Event]) -> Sheet:
+        """Return the sheet that the events of its part tell of."""
+        try:
+            self._read(events)
+            self._fill()
+            width = max((max(cells) + 1 for cells in self.rows.values()), default=0)
+            self.room.take(cells=width * len(self.rows))
+        except _TooLargeError:
+            return Sheet(name, [], ("is too large; save the part of it that is wanted as .csv",))
+        rows = [(row, [cells.get(column, "") for column in range(width)]) for row, cells in sorted(self.rows.items())]
+        unsaved = f"has {self.unsaved} formulas without a saved value; open the workbook in Excel and save it"
+        return Sheet(name, rows, (unsaved,) if self.unsaved else ())
+
+    def _read(self, events: Iterable[Event]) -> None:
         phonetic = False
         for kind, tag, attributes in events:
             if kind == "text":
@@ -157,29 +191,31 @@ class _Reader:
                 self.reading = kind == "start"
             elif tag == "c":
                 self._begin(attributes) if kind == "start" else self._end()
+            elif tag == "f":
+                self.formula = True
             elif kind == "start" and tag == "row":
                 number = attributes.get("r", "")
                 self.row = int(number) if INDEX.fullmatch(number) else self.row + 1
                 self.column = -1
             elif kind == "start" and tag == "mergeCell":
                 self.merged.append(attributes.get("ref", ""))
-        self._fill()
 
     def _begin(self, attributes: Mapping[str, str]) -> None:
         place = _place(attributes.get("r", ""))
         self.column = place[1] if place else self.column + 1
         self.type, self.style = attributes.get("t", "n"), attributes.get("s", "0")
+        self.formula = False
         self.text.clear()
 
     def _end(self) -> None:
-        value = self._shown("".join(self.text))
+        written = "".join(self.text)
+        self.unsaved += self.formula and not written and self.type == "n"
+        value = self._shown(written) if written else ""
         if value.strip() and self.column < COLUMNS:
             self._put(self.row, value, self.column)
 
     def _put(self, row: int, value: str, column: int) -> None:
-        self.characters += len(value)
-        if self.characters > CHARACTERS:
-            raise _TooLargeError
+        self.room.take(characters=len(value))
         self.rows.setdefault(row, {})[column] = value
 
     def _shown(self, value: str) -> str:
@@ -189,6 +225,8 @@ class _Reader:
             return "TRUE" if value.strip() == "1" else "FALSE"
         if self.type == "e":
             return ""
+        if self.type == "d":
+            return value.removesuffix("T00:00:00")
         if self.type != "n":
             return _plain(value)
         return shown_number(value, _item(self.formats, self.style), self.epoch)
@@ -206,40 +244,35 @@ class _Reader:
 def shown_number(value: str, format: str, epoch: datetime) -> str:
     """Return a number as its format shows it, or plainly; what is no number as it stands."""
     try:
-        number = float(value)
+        number = float(value) or 0.0  # and no -0
     except ValueError:
         return value
     if not math.isfinite(number):
         return value
-    plain = f"{number:.15g}" if abs(number) < 1e15 else f"{number:.0f}"
-    code = NOT_FORMAT.sub("", format.partition(";")[0])
-    if ZEROS.fullmatch(code) and plain.isdecimal():
-        return plain.zfill(len(code))
-    if PERCENT.fullmatch(code):
-        return f"{number * 100:.15g}%"
-    if "general" in code.casefold() or not re.search(r"[ymdhs]", code, re.IGNORECASE):
+    plain = f"{number:.0f}" if 1e15 <= abs(number) < 1e21 else f"{number:.15g}"
+    first = format.partition(";")[0]
+    if (match := ZEROS.fullmatch(first)) and plain.isdecimal():
+        before, after = (re.sub(r'"|\\(.)', r"\1", match[part]) for part in ("before", "after"))
+        return f"{before}{plain.zfill(len(match['zeros']))}{after}"
+    if match := PERCENT.fullmatch(first):
+        return f"{number * 100:.{len(match['decimals'] or '')}f}%"
+    code = NOT_FORMAT.sub("", first).casefold()
+    if ELAPSED_PART.search(first) or (re.search("[hs]", code) and not re.search("[yd]", code)):
+        return _duration(number)
+    if not re.search("[ymd]", code):
         return plain
     try:
         moment = epoch + timedelta(seconds=round(number * SECONDS))
     except OverflowError:
         return plain
-    if 0 <= number < 1 and not re.search(r"[yd]", code, re.IGNORECASE):
-        return f"{moment:%H:%M:%S}".removesuffix(":00")
     return f"{moment:%Y-%m-%d}" if number == int(number) else f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00")
 
 
-def _table(rows: Mapping[int, Mapping[int, str]]) -> list[Row]:
-    """The rows from the header on: the first that has half as many cells as the fullest."""
-    numbers = sorted(rows)
-    widest = max((len(cells) for cells in rows.values()), default=0)
-    heads = (
-        place for place, row in enumerate(numbers[:HEADER_AMONG]) if len(rows[row]) >= max(widest / 2, min(2, widest))
-    )
-    table = numbers[next(heads, 0) :]
-    width = max((max(rows[row]) + 1 for row in table), default=0)
-    if width * len(table) > CELLS:
-        raise _TooLargeError
-    return [(row, [rows[row].get(column, "") for column in range(width)]) for row in table]
+def _duration(days: float) -> str:
+    """Hours, minutes and, where there are any, seconds."""
+    minutes, seconds = divmod(round(abs(days) * SECONDS), 60)
+    sign = "-" if days < 0 else ""
+    return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}" + (f":{seconds:02d}" if seconds else "")
 
 
 def _item(items: Sequence[str], index: str) -> str:

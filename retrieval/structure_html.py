@@ -327,8 +327,9 @@ class _Page(HTMLParser):
             self.lists += 1
         elif tag == "li":
             self.bullet = True
-        self.in_term = tag in ("dt", "summary")
-        self.in_meaning = tag == "dd" or (self.in_meaning and tag in ("p", "div"))
+        wraps = tag in ("p", "div")
+        self.in_term = tag in ("dt", "summary") or (self.in_term and wraps)
+        self.in_meaning = tag == "dd" or (self.in_meaning and wraps)
 
     def _end(self, tag: str) -> None:
         if self.row is not None and tag not in ("tr", "table", "tbody", "thead", "tfoot"):
@@ -344,6 +345,8 @@ class _Page(HTMLParser):
             self.lists = max(0, self.lists - 1)
         elif tag == "li":
             self.bullet = False
+        elif tag in ("dt", "dd", "dl"):
+            self.in_term = self.in_meaning = False
 
     def _space(self) -> None:
         if self.lines:

@@ -103,7 +103,7 @@ def seed_chunks(material: Material, words: int = 256, overlap: int = 32, header_
         if document.id not in first_section:
             continue
         place = first_section[document.id]
-        blank = Pair("", "", "", place, material.passages_of[place][0], document.id, excerpt=True)
+        blank = Pair("", "", "", place, material.passages_of[place][0], document.id)
         tokens = document.text.split()
         chunks = [" ".join(tokens[start : start + words]) for start in range(0, len(tokens), words - overlap)]
         pairs += [

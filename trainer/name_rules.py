@@ -60,7 +60,8 @@ _PLAIN_ENTRY = re.compile(
     r"(?P<meaning>\S.*(?:\n[ \t]*[a-z(].*)*)$",
     re.MULTILINE,
 )
-# A term on its line, its meaning indented below (reStructuredText) or after a colon (Markdown's extension).
+# A term on its line, its meaning indented below (reStructuredText, HTML's <dl> as it is read) or after a colon
+# (Markdown's extension).
 _HANGING = re.compile(
     r"^(?P<indent>[ \t]*)(?![-*+•:.#|>=~^]|\d+[.)])(?P<term>\S[^\n:(=]{1,60}?)(?:[ ]:[ ][^\n]*)?\n"
     r"(?:(?P=indent)(?:[ ]{2,}|\t)(?P<meaning>[^\s:.-][^\n]*(?:\n(?P=indent)(?:[ ]{2,}|\t)\S[^\n]*)*))",
@@ -168,7 +169,7 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     entries = [_MARKED_ENTRY]
     if any(_GLOSSARY.search(part) for part in section.heading):
         entries.append(_PLAIN_ENTRY)
-    if document.format == "rst":
+    if document.format in ("rst", "html"):
         entries.append(_HANGING)
     if document.format == "markdown":
         entries.append(_COLON_BELOW)

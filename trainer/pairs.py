@@ -23,8 +23,8 @@ class Pair:
 
     ``section`` and ``passage`` are the positive's places in the material (the passage is what is
     masked where pairs are used as questions); ``negatives`` are texts. ``likely_answers`` are the
-    sections that a model took for the answer as much as the positive's own. ``excerpt``: the positive is not
-    the passage less what gives the anchor away, but a part of it, or of its document.
+    sections that a model took for the answer as much as the positive's own. ``masked``: the positive is the
+    whole passage, less what would give the anchor away.
     """
 
     anchor: str
@@ -36,7 +36,7 @@ class Pair:
     negatives: tuple[str, ...] = ()
     negative_sections: tuple[int, ...] = ()
     likely_answers: tuple[int, ...] = ()
-    excerpt: bool = False
+    masked: bool = False
 
 
 Rule = Callable[[Material, int, Random], Iterable[Pair]]
@@ -78,13 +78,13 @@ def pair_of(
         material.section_of[place],
         place,
         passage.document_id,
-        excerpt=excerpt is not None,
+        masked=excerpt is None,
     )
 
 
 def intact(material: Material, pair: Pair) -> Pair:
-    """``pair`` with its passage as the index embeds it, what gives the anchor away included; an excerpt stays."""
-    if pair.excerpt:
+    """``pair`` with the passage as the index embeds it, but for what others call it; one not ``masked`` stays."""
+    if not pair.masked:
         return pair
     return replace(pair, positive=replace(material.passages[pair.passage], called=()).embedded_text)
 

@@ -29,7 +29,7 @@ class Recipe:
     fill_up_to: int = 2_500
     """Pairs in all that filler rules may bring a dose to."""
     intact: float = 0.0
-    """The share of pairs whose positive keeps what gives the anchor away, as the index embeds it."""
+    """The share of pairs whose positive keeps what gives the anchor away."""
     epochs: int = 1
     batch_size: int = 64
     alike: int = 1

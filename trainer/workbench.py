@@ -27,6 +27,7 @@ from trainer.pairs import Pair
 from trainer.probe import DEEP
 from trainer.ranking import Found, rank
 from trainer.recipes import Recipe
+from trainer.statistics import less_its_error
 from trainer.training import train
 from trainer.training_log import TrainingLog
 from trainer.view import View
@@ -277,6 +278,7 @@ class Workbench:
     def _mix(self, shares: Sequence[float], notes: list[str]) -> tuple[float, NDArray[np.float64]]:
         """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and that look.
 
+        Best is what gains most over the base beyond the gain's error, as mixes near the base are less of a risk.
         (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.)
         """
         tuned = copy_weights(self.embedder.model)
@@ -284,7 +286,8 @@ class Workbench:
         for share in shares:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, share))
             looks[share] = self.look()
-        best = max(looks, key=lambda share: (round(float(looks[share].mean()), 4), share))
+        base = self.base_look()
+        best = max(looks, key=lambda share: (round(less_its_error(looks[share] - base), 4), share))
         if len(shares) > 1:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
             tried = ", ".join(f"{share:g}: {look.mean():.3f}" for share, look in looks.items())

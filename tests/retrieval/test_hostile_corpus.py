@@ -128,6 +128,7 @@ def test_a_second_run_finds_every_document_as_it_was(outcome: Outcome) -> None:
         ("xlsx/bomb.xlsx", "would unpack to"),
         ("xlsx/wide.xlsx", "sheet 'One' is too large"),
         ("xlsx/shared.xlsx", "sheet 'One' is too large"),
+        ("xlsx/listed.xlsx", "sheet 'S1' has no part of its own"),
         ("docx/bomb.docx", "would unpack to 100 MB"),
         ("docx/lie.docx", "word/document.xml is damaged"),
         ("docx/parts.docx", "has too many parts"),

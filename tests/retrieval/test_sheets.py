@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,7 @@ def rows_of(*rows: tuple[object, ...]) -> Callable[[Worksheet], object]:
 
 
 def cells(data: bytes) -> list[list[str]]:
-    [sheet], _ = read_sheets("a.xlsx", data)
+    [sheet] = read_sheets("a.xlsx", data)
     return [cells for _, cells in sheet.rows]
 
 
@@ -58,8 +58,8 @@ def documents(tmp_path: Path, data: bytes, name: str = "fees.xlsx") -> tuple[lis
 def test_each_row_below_the_header_is_a_document_that_names_its_row(tmp_path: Path) -> None:
     found, left_out = documents(tmp_path, saved(rows_of(*FEES)))
     assert [(item.id, item.title, item.text, item.first_line, item.last_line) for item in found] == [
-        ("fees.xlsx#2", "A-100", "Fitting of a collar", 2, 2),
-        ("fees.xlsx#3", "A-200", "Removal of a collar", 3, 3),
+        ("fees.xlsx#Sheet!2", "A-100", "Fitting of a collar", 2, 2),
+        ("fees.xlsx#Sheet!3", "A-200", "Removal of a collar", 3, 3),
     ]
     assert not left_out
 
@@ -80,8 +80,9 @@ def test_what_stands_above_the_header_is_not_taken_for_it(tmp_path: Path) -> Non
             for letter, value in zip("BC", row, strict=True):
                 sheet[f"{letter}{number}"] = value
 
-    found, _ = documents(tmp_path, saved(write))
-    assert [(item.id, item.title) for item in found] == [("fees.xlsx#6", "A-100"), ("fees.xlsx#7", "A-200")]
+    found, left_out = documents(tmp_path, saved(write))
+    assert [(item.first_line, item.title) for item in found] == [(6, "A-100"), (7, "A-200")]
+    assert left_out == ["sheet 'Sheet': 2 rows above the header of its table"]
 
 
 def test_sheets_are_told_apart_and_a_hidden_one_is_left_out_with_a_reason(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_sheets_are_told_apart_and_a_hidden_one_is_left_out_with_a_reason(tmp_pa
 def test_one_id_in_two_sheets_loses_no_row(tmp_path: Path) -> None:
     table = rows_of(("id", "text"), ("1", "Fitting of a collar"))
     found, left_out = documents(tmp_path, saved(table, table))
-    assert [item.id for item in found] == ["1", "fees.xlsx#Sheet2!1"]
+    assert [item.id for item in found] == ["1", "fees.xlsx#Sheet2!2"]
     assert not left_out
 
 
@@ -120,6 +121,12 @@ def test_numbers_read_as_excel_shows_them() -> None:
         (-3, ""),
         (99, "00000"),
         (0.125, "0.0%"),
+        (1 / 3, "0 %"),
+        (12, '"PR-"0000'),
+        (10121, r"0000\.00"),
+        (timedelta(hours=30, minutes=5), "[h]:mm"),
+        (-0.5, "h:mm"),
+        (0.5, "[mm]:ss"),
         (5, '0 "days"'),
         (5, "#,##0.00 [$€-407]"),
         (date(2026, 5, 1), ""),
@@ -131,7 +138,8 @@ def test_numbers_read_as_excel_shows_them() -> None:
         ("0012", ""),
     ]
     assert [value for _, value in cells(saved(write))[1:]] == [
-        *("7", "19.9", "0.3", "12345678901234", "-3", "00099", "12.5%", "5", "5"),
+        *("7", "19.9", "0.3", "12345678901234", "-3", "00099", "12.5%", "33%", "PR-0012", "10121"),
+        *("30:05", "-12:00", "12:00", "5", "5"),
         *("2026-05-01", "2026-05-01 14:30", "2026-05-01 14:30:59", "14:30", "2026-05-01", "TRUE", "0012"),
     ]
 
@@ -186,11 +194,6 @@ def test_a_cell_that_is_wrong_harms_no_other(cell: str) -> None:
     assert [row[0] for row in found] == ["a", "b", "c"]
 
 
-def test_a_cell_far_away_costs_nothing() -> None:
-    far = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
-    assert len(cells(workbook(far))) == 2
-
-
 @pytest.mark.parametrize(
     ("sheet", "merged"),
     [
@@ -200,10 +203,64 @@ def test_a_cell_far_away_costs_nothing() -> None:
     ],
     ids=["wide", "one long string", "merged"],
 )
-def test_a_sheet_that_would_take_too_much_memory_is_refused(sheet: str, merged: str) -> None:
+def test_a_sheet_that_would_take_too_much_memory_is_left_out(sheet: str, merged: str) -> None:
     data = workbook(sheet, strings=f"<si><t>{'a' * 100_000}</t></si>", merged=merged)
-    with pytest.raises(DocumentError, match=r"a\.xlsx: sheet 'One' is too large; save .* as \.csv"):
-        read_sheets("a.xlsx", data)
+    [found] = read_sheets("a.xlsx", data)
+    assert not found.rows and found.left_out == ("is too large; save the part of it that is wanted as .csv",)
+
+
+def test_a_part_that_is_listed_as_many_sheets_is_read_once(tmp_path: Path) -> None:
+    data = workbook("<row><c t='str'><v>text</v></c></row><row><c t='str'><v>Dry</v></c></row>", times=3)
+    found, left_out = documents(tmp_path, data)
+    assert [item.text for item in found] == ["Dry"]
+    assert left_out == [f"sheet 'S{number}' has no part of its own in the file" for number in (1, 2)]
+
+
+def test_formulas_without_a_saved_value_are_counted(tmp_path: Path) -> None:
+    data = saved(rows_of(("Name", "Description", "Sum"), ("Collar", "Holds the hose.", "=1+1")))
+    found, left_out = documents(tmp_path, data)
+    assert [item.title for item in found] == ["Collar"]
+    assert left_out == ["sheet 'Sheet' has 1 formulas without a saved value; open the workbook in Excel and save it"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ((None, "text"), (0, "Dry."), (1, "Wet.")),
+        (("Description",), ("Dry.", "ok"), ("Wet.",), ("Cold.", "ok"), ("Warm.", "ok")),
+        (("Name", "Text"), ("a", "Dry."), ("b", "Wet.", *"rstuvwx"), ("c", "Cold.")),
+    ],
+    ids=["a data frame's", "remarks beside", "one wide row"],
+)
+def test_no_row_is_lost_above_a_header_of_known_names(tmp_path: Path, rows: tuple[tuple[object, ...], ...]) -> None:
+    found, left_out = documents(tmp_path, saved(rows_of(*rows)))
+    assert len(found) == len(rows) - 1 and not left_out
+    assert not any(item.id.isdecimal() for item in found)
+
+
+def test_what_columns_of_one_name_and_of_none_say_is_kept(tmp_path: Path) -> None:
+    table = (
+        ("Name", "Text", "Note", "Note", None),
+        ("a", "Dry.", "one", "two", "three"),
+        ("b", "Wet.", None, "four", None),
+    )
+    found, _ = documents(tmp_path, saved(rows_of(*table)))
+    said = [{key: value for key, value in item.metadata.items() if key not in ("sheet", "columns")} for item in found]
+    assert said == [{"note": "one", "note_2": "two", "column_5": "three"}, {"note": "four"}]
+
+
+def test_a_column_called_sheet_is_not_overwritten(tmp_path: Path) -> None:
+    found, _ = documents(tmp_path, saved(rows_of(("Text", "Sheet"), ("Dry.", "drawing 7"))))
+    assert found[0].metadata["sheet"] == "drawing 7"
+
+
+def test_an_id_merged_over_rows_loses_none(tmp_path: Path) -> None:
+    def write(sheet: Worksheet) -> None:
+        rows_of(("id", "text"), ("7", "Dry."), (None, "Wet."))(sheet)
+        sheet.merge_cells("A2:A3")
+
+    found, left_out = documents(tmp_path, saved(write))
+    assert [item.id for item in found] == ["7", "fees.xlsx#Sheet!3"] and not left_out
 
 
 def test_other_files_are_refused_in_words() -> None:

@@ -226,3 +226,13 @@ def test_a_list_in_a_meaning_or_a_code_block_stays_a_block_of_its_own() -> None:
         ("paragraph", "Use"),
         ("code", "tie --tight"),
     ]
+
+
+def test_what_follows_a_meaning_without_text_is_not_what_the_term_means() -> None:
+    page = "<dl><dt>Photo</dt><dd><img src=x></dd></dl><p>Order before May.</p>"
+    assert [item.text for item in outline(page)] == ["Photo", "Order before May."]
+
+
+def test_a_term_may_be_wrapped_in_a_paragraph() -> None:
+    page = "<dl><dt><p>Collar</p></dt><dd>A ring.</dd></dl>"
+    assert [item.text for item in outline(page)] == ["Collar\n    A ring."]
