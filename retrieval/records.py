@@ -167,7 +167,7 @@ def sheet_records(rows: Sequence[Row], columns: Columns) -> tuple[Records, int]:
 
 
 def _header_place(rows: Sequence[Sequence[str]], columns: Columns) -> int:
-    """Where the header stands, below titles and remarks: what fills most columns, or above it has names that are known."""
+    """Where the header stands, below titles and remarks: what fills most columns, or a row of known names above."""
     filled = [sum(map(bool, cells)) for cells in rows]
     usual = sorted(filled)[len(filled) // 2] if filled else 0
     least = max(HEADER_SHARE * usual, min(2, usual))

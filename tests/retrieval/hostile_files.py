@@ -424,6 +424,9 @@ def xlsx_files() -> Iterator[tuple[str, Content]]:
     yield "wide.xlsx", workbook(header + far)
     shared = "<row><c t='s'><v>0</v></c><c t='s'><v>0</v></c></row>" * 1000
     yield "shared.xlsx", workbook(header + shared, strings=f"<si><t>{'a' * MB}</t></si>")
+    yield "listed.xlsx", workbook(header + shared, strings=f"<si><t>{'a' * MB}</t></si>", times=1000)
+    brackets = f'<numFmts><numFmt numFmtId="170" formatCode="{"[" * 40_000}"/></numFmts><cellXfs><xf numFmtId="170"/>'
+    yield "format.xlsx", workbook("<row><c s='0'><v>1</v></c></row>" * 5000, cell_formats=f"{brackets}</cellXfs>")
     yield (
         "numbers.xlsx",
         workbook(f"{header}<row><c t='s'><v>{'9' * 6000}</v></c><c s='{'9' * 6000}'><v>1</v></c></row>"),
