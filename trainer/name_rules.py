@@ -167,9 +167,11 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
         if match := _IS_A.match(_LABEL.sub("", first)):
             yield match["quoted"] or match["plain"], match["meaning"]
     entries = [_MARKED_ENTRY]
-    if any(_GLOSSARY.search(part) for part in section.heading):
+    glossary = any(_GLOSSARY.search(part) for part in section.heading)
+    if glossary:
         entries.append(_PLAIN_ENTRY)
-    if document.format in ("rst", "html"):
+    # Elsewhere HTML's lists are of options and parameters as often.
+    if document.format == "rst" or (document.format == "html" and glossary):
         entries.append(_HANGING)
     if document.format == "markdown":
         entries.append(_COLON_BELOW)

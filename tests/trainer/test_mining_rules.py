@@ -415,3 +415,11 @@ def test_pairs_of_a_long_list_of_terms_each_hold_their_own_entry(tmp_path: Path)
     entries = "\n\n".join(f'"Term number {n}" means the thing called by the name of {n} squared.' for n in range(60))
     pairs: list[Pair] = mine(material_of(tmp_path, {"a.txt": f"Agreement\n\n{entries}\n"}), ["definition"])
     assert len(pairs) == 60 and all(len(pair.positive.split()) < 20 for pair in pairs)
+
+
+def test_terms_of_a_definition_list_in_html_are_defined_under_a_glossarys_heading_only(tmp_path: Path) -> None:
+    listed = "<dl><dt>Collar</dt><dd>A ring that holds the hose in its place.</dd></dl>"
+    pages = {name: f"<h1>{name} of pumps</h1>{listed}" for name in ("Glossary", "Options")}
+    pairs = mine(material_of(tmp_path, {f"{name}.html": page for name, page in pages.items()}), ["definition"])
+    assert [(pair.anchor, pair.document_id) for pair in pairs] == [("Collar", "Glossary.html")]
+    assert "A ring that holds the hose" in pairs[0].positive and "Collar" not in pairs[0].positive
