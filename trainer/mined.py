@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from random import Random
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder
@@ -15,7 +14,7 @@ from retrieval.indexing import passage_limit
 from retrieval.workspace import Workspace
 from trainer.material import Material, gather
 from trainer.mining import RULES, SEED_RULES, mine, seed_chunks
-from trainer.pairs import Pair, intact
+from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import QuestionSet, check_answers
 from trainer.recipes import Recipe
@@ -74,8 +73,7 @@ class Mined:
         room = min(limit, recipe.fill_up_to) - len(pairs)
         if room > 0:
             pairs += balance([pair for pair in self.kept if pair.rule in recipe.filler_rules], room, seed)
-        chance = Random(seed)
-        return [intact(self.material, pair) if chance.random() < recipe.intact else pair for pair in pairs]
+        return pairs
 
 
 def mine_corpus(

@@ -30,6 +30,8 @@ class Recipe:
     """Pairs in all that filler rules may bring a dose to."""
     intact: float = 0.0
     """The share of pairs whose positive keeps what gives the anchor away."""
+    static_intact: float = 0.0
+    """For a model of static token embeddings, which has little else to go by than words that two texts share."""
     epochs: int = 1
     batch_size: int = 64
     alike: int = 1
@@ -82,6 +84,8 @@ class Recipe:
             parts.append(f"{self.hard_negatives} hard{whose}{', chosen again' if self.refresh_negatives else ''}")
         if self.intact:
             parts.append(f"{self.intact:g} intact")
+        elif self.static_intact:
+            parts.append(f"{self.static_intact:g} intact if static")
         if self.alike > 1:
             parts.append(f"{self.alike} alike a batch")
         if self.loss != "ranking":
@@ -122,7 +126,7 @@ _STRUCTURE = Recipe(
     ),
     filler_rules=("cloze",),
     max_pairs=10_000,
-    intact=0.5,
+    static_intact=0.5,
     batch_size=32,
     alike=16,
     learning_rate=1e-4,
@@ -196,6 +200,8 @@ def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
             changes["filler_rules"] = ()
         if own.learning_rate is not None:
             changes["static_learning_rate"] = own.learning_rate
+        if own.intact is not None:
+            changes["static_intact"] = own.intact
         based_on = RECIPES[own.based_on]
         recipe = replace(based_on, name=name, description=f"{own.based_on} with settings of yours", **changes)
         if recipe.teacher and not recipe.lessons:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from trainer.leakage import NEARLY_EQUAL, nearest, refuse_leaks
 from trainer.lessons import fused_lessons, rescored
 from trainer.mined import Mined
 from trainer.negatives import add_hard_negatives, by_likeness, refresh_hard_negatives
-from trainer.pairs import Pair
+from trainer.pairs import Pair, intact
 from trainer.probe import DEEP
 from trainer.ranking import Found, rank
 from trainer.recipes import Recipe
@@ -31,7 +32,7 @@ from trainer.statistics import less_its_error
 from trainer.training import train
 from trainer.training_log import TrainingLog
 from trainer.view import View
-from trainer.weights import Weights, average_weights, copy_weights, load_weights
+from trainer.weights import Weights, average_weights, copy_weights, is_static, load_weights
 
 __all__ = ["Fit", "Workbench"]
 
@@ -115,6 +116,9 @@ class Workbench:
         Where it wants alike pairs in one batch, they follow each other.
         """
         taken = self.mined.take(recipe, self.workspace.trainer.max_pairs, self.seed)
+        share = recipe.static_intact if is_static(self.embedder.model) else recipe.intact
+        chance = Random(self.seed)
+        taken = [intact(self.mined.material, pair) if chance.random() < share else pair for pair in taken]
         pairs = self._with_negatives(recipe, taken, notes)
         if recipe.alike == 1 or not pairs:
             return pairs

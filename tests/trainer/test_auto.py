@@ -66,6 +66,22 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(
     assert len({(trial.name, trial.pairs) for trial in trials}) == len(trials)
 
 
+def test_a_static_model_learns_from_half_of_the_positives_as_they_are(bench: Workbench) -> None:
+    recipe = replace(find_recipe("structure"), hard_negatives=0, alike=1)
+    mined = bench.mined.take(recipe, 10_000, bench.seed)
+    masked = sum(pair.masked for pair in mined)
+
+    def changed(share: float) -> int:
+        found = bench.pairs(replace(recipe, static_intact=share), [])
+        assert [(pair.anchor, pair.passage) for pair in found] == [(pair.anchor, pair.passage) for pair in mined]
+        return sum(pair.positive != other.positive for pair, other in zip(found, mined, strict=True))
+
+    assert masked > 1000 and changed(0.0) == 0
+    assert changed(1.0) > 0.9 * masked
+    assert 0.4 * masked < changed(0.5) < 0.6 * masked
+    assert bench.pairs(recipe, []) == bench.pairs(replace(recipe, static_intact=0.5, intact=0.0), [])
+
+
 def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

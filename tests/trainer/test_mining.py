@@ -15,11 +15,9 @@ from trainer.material import (
     normalise,
     strip_identifiers,
 )
-from trainer.mined import Mined
 from trainer.mining import RULES, mine, seed_chunks
 from trainer.pairs import Pair, intact, masked_text
-from trainer.questions import QuestionSet, section_unit, unit_of
-from trainer.recipes import find_recipe
+from trainer.questions import section_unit, unit_of
 from trainer.silver import balance, filter_pairs, silver_scores, unambiguous, unmistakable
 from trainer.split import hold_out
 
@@ -383,26 +381,3 @@ def test_an_excerpt_stays_one_in_an_intact_pair(tmp_path: Path) -> None:
     pairs = [*mine(material, ["definition"]), *seed_chunks(material)]
     assert {pair.rule for pair in pairs} >= {"definition"}
     assert all(intact(material, pair) == pair for pair in pairs)
-
-
-@pytest.mark.parametrize(("share", "kept"), [(0.0, 0), (1.0, 40)])
-def test_a_recipe_says_how_many_of_its_pairs_are_intact(tmp_path: Path, share: float, kept: int) -> None:
-    taken = taken_by(tmp_path, share)
-    assert len(taken) == 40 and sum(pair.anchor in pair.positive for pair in taken) == kept
-
-
-def test_which_pairs_are_intact_is_settled_by_the_seed(tmp_path: Path) -> None:
-    taken = taken_by(tmp_path / "one", 0.5)
-    assert 5 < sum(pair.anchor in pair.positive for pair in taken) < 35
-    assert taken == taken_by(tmp_path / "other", 0.5)
-
-
-def taken_by(root: Path, share: float) -> list[Pair]:
-    text = "\n\n".join(f"## Part {word}\n\nThe {word} is kept dry." for word in WORDS)
-    material = material_of(root, {"parts.md": f"# Parts\n\n{text}\n"})
-    kept = mine(material, ["heading"])
-    mined = Mined(material, kept, QuestionSet((), (), "none"), {}, frozenset(), [], 0, [])
-    return mined.take(replace(find_recipe("structure"), intact=share), 1000, 13)
-
-
-WORDS = [f"{first}{last}" for first in ("bel", "cor", "dan", "fol", "gar") for last in "abcdefgh"]

@@ -51,8 +51,9 @@ def test_a_recipe_of_ones_own_differs_from_what_it_is_based_on_by_what_it_sets(t
 def test_rules_and_rates_that_are_set_are_all_there_are(tmp_path: Path) -> None:
     found = recipe_of(
         tmp_path,
-        '[trainer.recipes.mine]\nbased_on = "seed"\nrules = ["alias"]\nlearning_rate = 1e-3\n',
+        '[trainer.recipes.mine]\nbased_on = "seed"\nrules = ["alias"]\nlearning_rate = 1e-3\nintact = 0.25\n',
     )
+    assert found.intact == found.static_intact == 0.25
     assert found.every_rule == ("alias",) and found.epochs == RECIPES["seed"].epochs
     assert found.learning_rate == found.static_learning_rate == 1e-3
 
