@@ -55,9 +55,13 @@ OF_GROUPS = re.compile(
     r"(?:.*_)?(?:zip|postal|post|country|language|lang|locale|currency|status|state|region|area|colou?r)_code"
 )
 """Codes of what many records have in common, but in a list of these themselves."""
+FEW_CODES = 5
+"""So many rows tell a scheme of codes by what they look like."""
 A_LIST = 10
 """So many rows make a list of what such codes stand for."""
 A_CODE = re.compile(r"(?![0-9a-f]{16,}$)(?=.*[^\W\d_]|.*\d{3})[\w§](?:[\w.:/§-]{0,22}[\w§])?")
+OF_A_SCHEME = re.compile(r"(?=.{3})[A-Z]{1,5}[-.]?\d[A-Z0-9./-]{0,10}")
+"""A code by what it looks like, "E0105", whatever its column is called."""
 NO_CODE = ("n/a", "none", "null", "tbd")
 NAMES = re.compile(
     r"(?!is_|has_)(?:.*_)?(?:synonyms?|alias(?:es)?|keywords?|tags?|abbreviations?|acronyms?|includes|inclusions?|"
@@ -228,7 +232,10 @@ def by_code(rows: Sequence[Mapping[str, str]], code: str, columns: Columns) -> R
 
 
 def code_column(rows: Sequence[Mapping[str, str]]) -> str:
-    """The first column that by its name holds codes, and does, each record its own; "" where there is none."""
+    """The first column that by its name holds codes, and does, each record its own; "" where there is none.
+
+    Whatever it is called ("HCPCS"), the first column of all is one where it holds nothing but codes of a scheme.
+    """
     found: dict[str, list[str]] = {}
     for row in rows:
         for name, value in row.items():
@@ -238,7 +245,9 @@ def code_column(rows: Sequence[Mapping[str, str]]) -> str:
         own = len(set(codes)) >= MOST * len(rows) and _tell(codes)
         if own and not (len(rows) < A_LIST and OF_GROUPS.fullmatch(name)):
             return name
-    return ""
+    first = next(iter(rows[0]), "") if rows else ""
+    schemed = {code for row in rows if OF_A_SCHEME.fullmatch(code := row.get(first, "").strip())}
+    return first if len(schemed) == len(rows) >= FEW_CODES and first not in (*IDS, *OTHER_IDS) else ""
 
 
 def _tell(codes: Sequence[str]) -> bool:

@@ -161,6 +161,19 @@ def test_a_column_of_names_may_be_empty_in_most_records() -> None:
     assert records[-1].text == "One way\n\nProducts: non-return and/or foot valves; flaps"
 
 
+def test_a_first_column_of_nothing_but_codes_of_a_scheme_leads_titles_whatever_it_is_called() -> None:
+    codes = ["A0021", "A0080", "A4206", "E0100", "E0105"]
+
+    def titles(name: str, codes: Sequence[str]) -> list[str]:
+        rows = "".join(f"{code},Thing {place},What thing {place} is for.\n" for place, code in enumerate(codes))
+        return [record.title for record in good(csv_records(f"{name},Title,Text\n{rows}", NONE))]
+
+    assert titles("HCPCS", codes)[0] == "A0021: Thing 0"
+    assert titles("_id", codes)[0] == titles("uid", codes)[0] == "Thing 0"
+    assert titles("HCPCS", codes[:4])[0] == titles("HCPCS", [*codes[:4], ""])[0] == "Thing 0"
+    assert titles("HCPCS", [*codes[:4], codes[0]])[0] == titles("Wing", [*codes[:4], "north"])[0] == "Thing 0"
+
+
 def test_a_list_of_codes_and_what_they_are_called_needs_no_text() -> None:
     for header in ("code,name", "SKU,Product name", "code,product"):
         first, second = good(csv_records(f"{header}\nA-1,Check valve\nA-2,Lip seal\n", NONE))

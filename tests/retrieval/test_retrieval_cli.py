@@ -164,6 +164,19 @@ def test_index_then_search_then_status(ready: Run) -> None:
     assert "2 documents, 2 passages, generation g000001" in outcome.out
 
 
+def test_a_hit_in_a_workbook_is_named_by_sheet_and_row(ready: Run, docs: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for name in ("Fees", "Terms"):
+        sheet = book.create_sheet(name)
+        sheet.append(["Name", "Description"])
+        sheet.append([f"{name} of collars", f"What the {name.lower()} of quadrilateral collars are."])
+    book.save(docs / "collars.xlsx")
+    assert ready("index").code == 0
+    assert "collars.xlsx#Terms!2 " in ready("search", "terms of quadrilateral collars").out
+
+
 def test_search_answers_in_json(ready: Run) -> None:
     ready("index")
     value = json.loads(ready("search", "E11.9", "--mode", "lexical", "--path", "codes", "--json").out)
