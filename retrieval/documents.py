@@ -334,7 +334,7 @@ def _read_sheets(file: SourceFile, data: bytes) -> Found:
             skipped.append(Skipped(file.relative, f"{called}: {error.reason}"))
             continue
         if above:
-            skipped.append(Skipped(file.relative, f"{called}: {above} rows above the header of its table"))
+            skipped.append(Skipped(file.relative, f"{called}: rows above the header of its table: {above}"))
         found = _add_records(file, records, documents, {"sheet": sheet.name}, sheet.name)
         skipped += (replace(item, reason=f"{called}: {item.reason}") for item in found)
     if not documents and not skipped:

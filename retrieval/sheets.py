@@ -176,7 +176,7 @@ class _Reader:
         except _TooLargeError:
             return Sheet(name, [], ("is too large; save the part of it that is wanted as .csv",))
         rows = [(row, [cells.get(column, "") for column in range(width)]) for row, cells in sorted(self.rows.items())]
-        unsaved = f"has {self.unsaved} formulas without a saved value; open the workbook in Excel and save it"
+        unsaved = f"has formulas without a saved value: {self.unsaved}; open the workbook in Excel and save it"
         return Sheet(name, rows, (unsaved,) if self.unsaved else ())
 
     def _read(self, events: Iterable[Event]) -> None:

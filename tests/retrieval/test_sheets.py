@@ -82,7 +82,7 @@ def test_what_stands_above_the_header_is_not_taken_for_it(tmp_path: Path) -> Non
 
     found, left_out = documents(tmp_path, saved(write))
     assert [(item.first_line, item.title) for item in found] == [(6, "A-100"), (7, "A-200")]
-    assert left_out == ["sheet 'Sheet': 2 rows above the header of its table"]
+    assert left_out == ["sheet 'Sheet': rows above the header of its table: 2"]
 
 
 def test_sheets_are_told_apart_and_a_hidden_one_is_left_out_with_a_reason(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_formulas_without_a_saved_value_are_counted(tmp_path: Path) -> None:
     data = saved(rows_of(("Name", "Description", "Sum"), ("Collar", "Holds the hose.", "=1+1")))
     found, left_out = documents(tmp_path, data)
     assert [item.title for item in found] == ["Collar"]
-    assert left_out == ["sheet 'Sheet' has 1 formulas without a saved value; open the workbook in Excel and save it"]
+    assert left_out == ["sheet 'Sheet' has formulas without a saved value: 1; open the workbook in Excel and save it"]
 
 
 @pytest.mark.parametrize(
