@@ -305,8 +305,7 @@ def test_html_is_read_as_a_person_reads_it_with_the_lines_of_the_source() -> Non
         ("code", "def f():\n\n    return 1 < 2", 20, 22),
         ("paragraph", "Caption", 24, 24),
         ("table", "A | B\n1 x | 2", 25, 28),
-        ("paragraph", "Term", 31, 31),
-        ("paragraph", "Definition", 31, 31),
+        ("paragraph", "Term\n    Definition", 31, 31),
         ("paragraph", "Quote", 34, 34),
         ("paragraph", "tail", 35, 35),
     ]
