@@ -135,7 +135,7 @@ class Shown:
     regions: Sequence[Region]
     title: str
     terms: Sequence[int]
-    meanings: Sequence[int] = ()
+    meanings: Sequence[int]
 
 
 def content(page: Shown) -> list[Heading | Block]:

@@ -28,7 +28,6 @@ __all__ = ["doctor", "index", "init", "search", "status"]
 SHOWN_SKIPPED = 20
 SNIPPET_CHARS = 280
 SHOWN_SOURCES = 3
-SHEETS = (".xlsx", ".xlsm")
 
 
 @click.command()
@@ -347,12 +346,15 @@ def _hits_text(result: SearchResult) -> str:
 
 def _place(found: Hit | Source) -> str:
     """Where a passage stands: its file with lines or pages, and its document where the file has several."""
+    from retrieval.documents import SHEETS
+
+    # By sheet and row: the row alone may be any sheet's.
+    if found.document_id.startswith(f"{found.path}#") and found.path.lower().endswith(SHEETS):
+        return found.document_id
     place = f"{found.first_line}-{found.last_line}"
     if found.first_page is not None:
         one = found.first_page == found.last_page
         place = f"p. {found.first_page}" if one else f"p. {found.first_page}-{found.last_page}"
-    if found.document_id.startswith(f"{found.path}#") and found.path.lower().endswith(SHEETS):
-        return found.document_id  # by sheet and row: the row alone may be any sheet's
     # A record's id names no file; a reader wants both.
     named = "" if found.document_id.startswith(found.path) else f" {found.document_id}"
     return f"{found.path}:{place}{named}"

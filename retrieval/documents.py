@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "READERS",
+    "SHEETS",
     "Document",
     "Format",
     "Skipped",
@@ -55,6 +56,8 @@ CODE = (
     ".py .pyi .js .mjs .cjs .jsx .ts .mts .cts .tsx .go .java .kt .kts .scala .swift .c .h .cc .cpp .cxx .hh .hpp .hxx "
     ".cs .rs .rb .php .lua .sh .bash .sql"
 ).split()
+SHEETS = (".xlsx", ".xlsm")
+"""Files whose records are rows of several tables."""
 READING_VERSION = 5
 """Counted up where other documents, sections or passages are found in the same files."""
 ID_LIMIT, TITLE_LIMIT = 1000, 2000
@@ -409,8 +412,7 @@ READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
     ".ndjson": _jsonl,
     ".csv": partial(_read_records, parse=csv_records),
     ".tsv": partial(_read_records, parse=tsv_records),
-    ".xlsx": _read_sheets,
-    ".xlsm": _read_sheets,
+    **dict.fromkeys(SHEETS, _read_sheets),
     **dict.fromkeys(CODE, _code),
 }
 """How a file is read, by its lower-case extension ("": none, as in LICENSE)."""

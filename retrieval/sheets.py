@@ -104,8 +104,8 @@ class _TooLargeError(Exception):
 class _Room:
     """What a workbook may still take."""
 
-    characters: int = field(default_factory=lambda: CHARACTERS)
-    cells: int = field(default_factory=lambda: CELLS)
+    characters: int = CHARACTERS
+    cells: int = CELLS
 
     def take(self, *, characters: int = 0, cells: int = 0) -> None:
         if characters > self.characters or cells > self.cells:

@@ -206,16 +206,17 @@ class Workbench:
         else:
             log = self._train(recipe, pairs, self.lessons(recipe), folder)
         notes += log.choices
-        looked_over = self.views
+        before_widening = self.views
         widen = widen and len(recipe.averages) > 1
         if widen:
             self.widen(self.tuned())
-        share, looked = self._mix(recipe.averages, notes)
+        base = self.base_look()
+        share, looked = self._mix(recipe.averages, base, notes)
         # Looks while training were over the pool as it was: no number over a wider one continues them.
-        if not (widen and log.dev):
+        if widen and log.dev:
+            base = replace(self, views=before_widening).base_look()
+        else:
             log.dev.append((log.steps, float(looked.mean())))
-            looked_over = self.views
-        base = replace(self, views=looked_over).base_look()
         return Fit(recipe, pairs, log, share, looked, float(base.mean()), notes)
 
     def tuned(self) -> LocalEmbedder:
@@ -279,10 +280,12 @@ class Workbench:
         finally:
             load_weights(self.embedder.model, tuned)
 
-    def _mix(self, shares: Sequence[float], notes: list[str]) -> tuple[float, NDArray[np.float64]]:
+    def _mix(
+        self, shares: Sequence[float], base: NDArray[np.float64], notes: list[str]
+    ) -> tuple[float, NDArray[np.float64]]:
         """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and that look.
 
-        Best is what gains most over the base beyond the gain's error, as mixes near the base are less of a risk.
+        Best is what gains most over the look of the ``base`` beyond the gain's error: mixes near it are less of a risk.
         (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.)
         """
         tuned = copy_weights(self.embedder.model)
@@ -290,7 +293,6 @@ class Workbench:
         for share in shares:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, share))
             looks[share] = self.look()
-        base = self.base_look()
         best = max(looks, key=lambda share: (round(less_its_error(looks[share] - base), 4), share))
         if len(shares) > 1:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
