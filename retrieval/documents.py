@@ -407,6 +407,7 @@ READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
     "": _text,
     ".pdf": partial(_read_outlined, module="retrieval.structure_pdf"),
     ".docx": partial(_read_outlined, module="retrieval.structure_docx"),
+    ".pptx": partial(_read_outlined, module="retrieval.structure_pptx"),
     ".json": partial(_read_records, parse=json_records),
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 from xml.parsers import expat
 
 from retrieval.errors import DocumentError
 
-__all__ = ["EXCEL", "WORD", "Event", "Package", "Program"]
+__all__ = ["EXCEL", "POWERPOINT", "UNPRINTABLE", "WORD", "Event", "Package", "Program", "core_title"]
 
 Event = tuple[Literal["start", "end", "text"], str, Mapping[str, str]]
-"""A tag's start or end, with its name and attributes without namespaces; or text between tags."""
+"""A tag's start or end, with its name and attributes; or text between tags.
+
+Names are without namespaces, but for attributes that name a relation: these begin with "r:".
+"""
+
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 DIRECTORY_BYTES = 2_000_000
 """The most that the zip's list of its parts may take: some 20,000 parts."""
@@ -47,6 +53,7 @@ class Program(NamedTuple):
 
 WORD = Program("Word", "a Word document", ".docx")
 EXCEL = Program("Excel", "an Excel workbook", ".xlsx")
+POWERPOINT = Program("PowerPoint", "a PowerPoint presentation", ".pptx")
 
 
 class Package:
@@ -135,7 +142,7 @@ class Package:
         parser.buffer_text = True
 
         def start(name: str, attributes: dict[str, str]) -> None:
-            plain = {key.rpartition(" ")[2]: value for key, value in attributes.items()}
+            plain = {_local(key): value for key, value in attributes.items()}
             found.append(("start", name.rpartition(" ")[2], plain))
 
         def refuse(*_: object) -> None:
@@ -149,3 +156,19 @@ class Package:
 
     def _error(self, reason: str) -> DocumentError:
         return DocumentError(f"{self.name}: {reason}")
+
+
+def _local(name: str) -> str:
+    namespace, _, local = name.rpartition(" ")
+    return f"r:{local}" if namespace.endswith("/relationships") else local
+
+
+def core_title(events: Iterable[Event]) -> str:
+    """The title in a document's core properties, "" where there is none."""
+    inside, title = False, ""
+    for kind, value, _ in events:
+        if kind == "text":
+            title += value if inside else ""
+        elif value == "title":
+            inside = kind == "start"
+    return " ".join(title.split())

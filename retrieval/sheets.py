@@ -85,7 +85,7 @@ def read_sheets(name: str, data: bytes) -> list[Sheet]:
     read: set[str] = set()
     sheets = []
     for attributes in listed:
-        title, part = attributes.get("name", ""), by_id.get(attributes.get("id", ""), "")
+        title, part = attributes.get("name", ""), by_id.get(attributes.get("r:id", ""), "")
         if attributes.get("state") in ("hidden", "veryHidden"):
             sheets.append(Sheet(title, [], ("is hidden",)))
         elif part not in package or part in read:

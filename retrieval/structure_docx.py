@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, read_numbering, read_styles
 from retrieval.errors import DocumentError
-from retrieval.office_package import WORD, Event, Package
+from retrieval.office_package import UNPRINTABLE, WORD, Event, Package, core_title
 from retrieval.structure import Block, BlockKind, Heading, Outlined, sensible_title
 
 __all__ = ["read"]
@@ -27,7 +27,6 @@ UNREAD = frozenset("drawing pict object Fallback del moveFrom sectPr sdtPr".spli
 BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 CODE_STYLE = re.compile(r"code|preformatted|macro text|verbatim")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 Note = tuple[str, str]
 """The part a note is in, and its id."""
@@ -95,21 +94,11 @@ def read(name: str, data: bytes) -> Outlined:
     text, outline = _Writer(styles, numbering, notes).write(items)
     if not text:
         raise DocumentError(f"{name}: has no text")
-    title = sensible_title(_core_title(package.events(parts.get("core-properties", ""))))
+    title = sensible_title(core_title(package.events(parts.get("core-properties", ""))))
     headings = [item for item in outline if isinstance(item, Heading)]
     if not title and headings:
         title = min(headings, key=lambda item: item.level).text
     return Outlined(title, text, tuple(outline))
-
-
-def _core_title(events: Iterable[Event]) -> str:
-    inside, title = False, ""
-    for kind, value, _ in events:
-        if kind == "text":
-            title += value if inside else ""
-        elif value == "title":
-            inside = kind == "start"
-    return " ".join(title.split())
 
 
 def _notes(part: str, events: Iterable[Event]) -> Iterator[tuple[Note, str]]:

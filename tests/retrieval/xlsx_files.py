@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docx_files import package, relations
+from docx_files import OFFICE, package, relations
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 
@@ -19,7 +19,9 @@ def workbook(
             "xl/_rels/workbook.xml.rels": (
                 relations(worksheet="worksheets/sheet1.xml", sharedStrings="sharedStrings.xml", styles="styles.xml")
             ),
-            "xl/workbook.xml": (f'<workbook xmlns="{MAIN}" xmlns:r="urn:r">{book}<sheets>{listed}</sheets></workbook>'),
+            "xl/workbook.xml": (
+                f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}">{book}<sheets>{listed}</sheets></workbook>'
+            ),
             "xl/sharedStrings.xml": f'<sst xmlns="{MAIN}">{strings}</sst>',
             "xl/styles.xml": f'<styleSheet xmlns="{MAIN}">{cell_formats}</styleSheet>',
             "xl/worksheets/sheet1.xml": (

@@ -1,0 +1,179 @@
+"""Headings and blocks of a PowerPoint presentation (PPTX).
+
+Each slide is a section under its title, and a page. The text has a line for each paragraph and table
+row, those of the speaker's notes after those of the slide, and a blank line between blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+from retrieval.errors import DocumentError
+from retrieval.office_package import POWERPOINT, UNPRINTABLE, Event, Package, core_title
+from retrieval.structure import Block, BlockKind, Heading, Outlined, sensible_title
+
+__all__ = ["read"]
+
+TITLE_CHARACTERS = 100
+"""A slide without a title has its first paragraph for one when it has at most so many."""
+TITLES = ("title", "ctrTitle")
+FURNITURE = frozenset("dt ftr hdr sldNum sldImg".split())
+"""Placeholders of date, footer, header, number, and of the slide above its notes."""
+UNREAD = frozenset("Fallback extLst".split())
+"""The second form of the same thing, and what programs keep for themselves."""
+
+
+@dataclass(slots=True)
+class _Shape:
+    """A shape with text, or a table: the placeholder it fills, its paragraphs by their level, its rows of cells."""
+
+    placeholder: str = ""
+    paragraphs: list[tuple[int, str]] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+
+
+def read(name: str, data: bytes) -> Outlined:
+    """Return the text and structure of a presentation; slides that are not shown are left out.
+
+    Raises:
+        DocumentError: it cannot be read, or has no text; the message is ``name: reason``.
+    """
+    package = Package(name, data, POWERPOINT)
+    parts = package.related()
+    main = parts.get("officeDocument", "ppt/presentation.xml")
+    writer = _Writer()
+    unshown = 0
+    for number, part in enumerate(_slides(package, main), 1):
+        shown, shapes = _slide(package, part)
+        writer.page()
+        if shown:
+            writer.slide(number, shapes, _notes(package, part))
+        else:
+            unshown += 1
+    if not writer.lines:
+        raise DocumentError(f"{name}: has no text")
+    title = sensible_title(core_title(package.events(parts.get("core-properties", "")))) or writer.title
+    left_out = (f"slides that are not shown: {unshown}",) if unshown else ()
+    return Outlined(title, "\n".join(writer.lines), tuple(writer.items), tuple(writer.pages), left_out)
+
+
+def _slides(package: Package, main: str) -> Iterator[str]:
+    """The parts of the slides, in the order in which they are shown."""
+    by_id = package.related_by_id(main)
+    inside = False
+    for kind, tag, attributes in package.events(main):
+        if tag == "sldIdLst":
+            inside = kind == "start"
+        elif inside and kind == "start" and tag == "sldId":
+            yield by_id.get(attributes.get("r:id", ""), "")
+
+
+def _slide(package: Package, part: str) -> tuple[bool, list[_Shape]]:
+    """Whether a slide is shown, and its shapes; a diagram's text is the part that it refers to."""
+    by_id = package.related_by_id(part)
+    shown, shapes = True, []
+    for item in _shapes(package.events(part)):
+        if isinstance(item, _Shape):
+            shapes.append(item)
+        elif item[0] == "sld":
+            shown = item[1].get("show") not in ("0", "false")
+        else:
+            diagram = package.events(by_id.get(item[1].get("r:dm", ""), ""))
+            points = (shape.paragraphs for shape in _shapes(diagram, "pt") if isinstance(shape, _Shape))
+            shapes.append(_Shape(paragraphs=[*chain.from_iterable(points)]))
+    return shown, shapes
+
+
+def _notes(package: Package, part: str) -> list[str]:
+    """What the speaker is to say."""
+    found = _shapes(package.events(package.related(part).get("notesSlide", "")))
+    shapes = [shape for shape in found if isinstance(shape, _Shape) and shape.placeholder == "body"]
+    return [text for shape in shapes for _, text in shape.paragraphs]
+
+
+def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | tuple[str, Mapping[str, str]]]:
+    """The shapes that have text, in order; and tags that tell more: of the slide, and of diagrams elsewhere."""
+    shape = _Shape()
+    level, pieces, in_text, skipped = 0, [""], False, 0
+    for kind, tag, attributes in events:
+        if kind == "text":
+            if in_text and not skipped:
+                pieces.append(tag)
+        elif skipped or tag in UNREAD:
+            skipped += 1 if kind == "start" else -1
+        elif kind == "start":
+            if tag in (element, "tbl"):
+                shape = _Shape()
+            elif tag in ("sld", "relIds"):
+                yield tag, attributes
+            elif tag == "ph":
+                shape.placeholder = attributes.get("type", "body")
+            elif tag == "tr":
+                shape.rows.append([])
+            elif tag == "tc" and shape.rows:
+                shape.rows[-1].append("")
+            elif tag == "p":
+                level, pieces = 0, []
+            elif tag == "pPr" and attributes.get("lvl", "").isdecimal():
+                level = min(int(attributes["lvl"]), 8)
+            elif tag in ("br", "tab"):
+                pieces.append(" ")
+            in_text = tag == "t"
+        elif tag == "t":
+            in_text = False
+        elif tag == "p":
+            text = " ".join(UNPRINTABLE.sub(" ", "".join(pieces).replace("\u00ad", "")).split())
+            if text and shape.rows and shape.rows[-1]:
+                shape.rows[-1][-1] = f"{shape.rows[-1][-1]} {text}".strip()
+            elif text:
+                shape.paragraphs.append((level, text))
+        elif tag in (element, "tbl"):
+            if shape.placeholder not in FURNITURE and (shape.paragraphs or any(map(any, shape.rows))):
+                yield shape
+            shape = _Shape()
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Slides as they come, made into lines and an outline."""
+
+    lines: list[str] = field(default_factory=list)
+    items: list[Heading | Block] = field(default_factory=list)
+    pages: list[int] = field(default_factory=list)
+    title: str = ""
+
+    def page(self) -> None:
+        """Begin a page where the next line will be."""
+        self.pages.append(len(self.lines) + (2 if self.lines else 1))
+
+    def slide(self, number: int, shapes: list[_Shape], notes: list[str]) -> None:
+        """Add a slide: its title, whatever stands before it, then the shapes in their order, then the notes."""
+        titles = [shape for shape in shapes if shape.placeholder in TITLES]
+        others = [shape for shape in shapes if shape.placeholder not in TITLES]
+        title = " ".join(text for shape in titles for _, text in shape.paragraphs)
+        if not title and others and others[0].paragraphs and len(others[0].paragraphs[0][1]) <= TITLE_CHARACTERS:
+            title = others[0].paragraphs.pop(0)[1]
+        if not title and not others and not notes:
+            return
+        self.title = self.title or sensible_title(title)
+        title = title or f"Slide {number}"
+        self.items.append(Heading(1, title, *self._put([title])))
+        for shape in others:
+            self._block("table", [" | ".join(row) for row in shape.rows if any(row)])
+            lines = ["  " * level + text for level, text in shape.paragraphs]
+            self._block("list" if len(lines) > 1 else "paragraph", lines)
+        for text in notes:
+            self._block("paragraph", [text])
+
+    def _block(self, kind: BlockKind, lines: list[str]) -> None:
+        if lines:
+            self.items.append(Block(kind, "\n".join(lines), *self._put(lines)))
+
+    def _put(self, lines: list[str]) -> tuple[int, int]:
+        """Write lines, a blank one before them; return the first's and the last's number."""
+        if self.lines:
+            self.lines.append("")
+        self.lines += lines
+        return len(self.lines) - len(lines) + 1, len(self.lines)
