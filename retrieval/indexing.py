@@ -40,9 +40,10 @@ from retrieval.generation import (
     writing,
 )
 from retrieval.heading_share import heading_vectors, served_share, with_headings
-from retrieval.late_interaction import CODES, Codes, TokenFile, write_tokens
+from retrieval.late_interaction import CODES, NAME_CODES, CodeFile, Codes, write_codes
 from retrieval.lexical import TOKENIZER_VERSION
 from retrieval.models import current_reference, tuned_fusion, verify_version
+from retrieval.names import compares_names, encode_names
 from retrieval.passages import cut_all
 from retrieval.stores import Draft, Store, Written, open_store
 from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
@@ -176,7 +177,8 @@ def passage_limit(workspace: Workspace, embedder: Embedder) -> int:
 class _Plan:
     """What a run starts from.
 
-    ``base``: the live generation, if the new one can grow from it; ``tokens``: whether it has codes of tokens.
+    ``base``: the live generation, if the new one can grow from it; ``tokens`` and ``names``: whether it has codes of
+    tokens and of names.
     """
 
     workspace: Workspace
@@ -188,6 +190,7 @@ class _Plan:
     base: Generation | None
     embedder: Embedder
     tokens: bool
+    names: bool
     made_by: Manifest
     progress: Progress
     stop: Stop
@@ -273,9 +276,11 @@ def _plan(
     store = open_store(workspace, corpus)
     tokens = compares_tokens(embedder, workspace)
     grows = live and not full and _same_making(live.manifest, made_by) and store.can_grow(live)
-    base = live if live and grows and tokens == (CODES in live.manifest.files) else None
+    names = compares_names(workspace)
+    alike = live and (tokens, names) == tuple(file in live.manifest.files for file in (CODES, NAME_CODES))
+    base = live if grows and alike else None
     return _Plan(
-        workspace, corpus, store, files, left_out, live, base, embedder, tokens, made_by, progress, stop, started
+        workspace, corpus, store, files, left_out, live, base, embedder, tokens, names, made_by, progress, stop, started
     )
 
 
@@ -410,13 +415,15 @@ def _write_index(folder: Path, catalog: Catalog, plan: _Plan) -> tuple[Written, 
         draft = Draft(folder, catalog, plan.made_by, plan.base, encode, plan.check_stop)
         written = plan.store.write(draft)
         if plan.tokens:
-            write_tokens(folder, _codes(catalog, kept, plan))
+            write_codes(folder / CODES, _codes(catalog, kept, plan))
+        if plan.names:
+            write_codes(folder / NAME_CODES, _name_codes(catalog, kept, plan))
         return written, embedded
 
 
 def _codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator[tuple[int, Codes]]:
     """Yield each passage's number and the codes of its tokens, from the base where they are there, else as kept."""
-    old = TokenFile(plan.base.folder, plan.made_by.dimension) if plan.base else None
+    old = CodeFile(plan.base.folder / CODES, plan.made_by.dimension) if plan.base else None
     numbers = catalog.numbers()
     for start in range(0, len(numbers), CODES_BLOCK):
         plan.check_stop()
@@ -428,6 +435,30 @@ def _codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator[tupl
         if missing := set(hashes.values()) - codes.keys():
             raise IndexingError(f"{len(missing)} of the passages just encoded are gone from the cache; index again")
         yield from ((number, found[number] if number not in hashes else codes[hashes[number]]) for number in some)
+
+
+def _name_codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator[tuple[int, Codes]]:
+    """Yield each passage's number and the codes of its names, from the base where it is there, else by the embedder."""
+    old = CodeFile(plan.base.folder / NAME_CODES, plan.made_by.dimension) if plan.base else None
+    known = set(old.numbers.tolist()) if old else set()
+    import numpy as np
+
+    numbers = catalog.numbers()
+    none = np.empty((0, 0), np.uint8)
+
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        return encode_missing(kept, plan.embedder, texts, lambda _: plan.check_stop())[0]
+
+    for start in range(0, len(numbers), CODES_BLOCK):
+        some = numbers[start : start + CODES_BLOCK].tolist()
+        plan.progress("encoding names", start, len(numbers))
+        fresh = [number for number in some if number not in known]
+        found = encode_names([row.passage for row in catalog.rows(fresh)], encode)
+        codes = {fresh[place]: of_names for place, of_names in found.items()}
+        if old:
+            before = [number for number in some if number in known]
+            codes |= dict(zip(before, old.codes(before), strict=True))
+        yield from ((number, codes.get(number, none)) for number in some)
 
 
 def _sorted(skipped: list[Skipped]) -> tuple[Skipped, ...]:

@@ -29,11 +29,12 @@ Codes: TypeAlias = "NDArray[np.uint8]"
 __all__ = [
     "CODES",
     "DEPTH",
+    "NAME_CODES",
     "SHARE",
-    "TokenFile",
+    "CodeFile",
     "pack_signs",
     "similarity",
-    "write_tokens",
+    "write_codes",
 ]
 
 DEPTH = 30
@@ -41,8 +42,9 @@ DEPTH = 30
 SHARE = 0.5
 """What the tokens' similarity counts for among them, beside the fused score."""
 
-CODES, PLACES = "tokens.codes", "tokens.npy"
-"""All codes after one another, and an array (passages, 3): number, first byte, bytes; by number."""
+CODES, NAME_CODES = "tokens.codes", "names.codes"
+"""All codes of passages' tokens, and of their names (`retrieval.names`), after one another. Beside either, ending in
+.npy, lies an array (passages, 3): number, first byte, bytes; by number."""
 
 
 def pack_signs(tokens: NDArray[np.floating]) -> Codes:
@@ -74,28 +76,27 @@ def similarity(question: NDArray[np.float32], passages: Sequence[Codes]) -> NDAr
     return found
 
 
-class TokenFile:
-    """The codes of a generation's passages, mapped. Thread-safe.
+class CodeFile:
+    """The codes of a generation's passages in ``file``, mapped. Thread-safe.
 
     Raises:
-        IndexingError: the files do not fit each other.
+        IndexingError: it and the array beside it do not fit each other.
     """
 
-    def __init__(self, folder: Path, dimension: int) -> None:
+    def __init__(self, file: Path, dimension: int) -> None:
         import numpy as np
 
         self._width = -(-dimension // 8)
+        beside = file.with_suffix(".npy")
         try:
-            places = np.load(folder / PLACES)
-            size = (folder / CODES).stat().st_size
+            places = np.load(beside)
+            size = file.stat().st_size
             if places.ndim != 2 or places.shape[1] != 3 or int(places[:, 2].sum()) != size:
                 raise ValueError("it is not what was written")
             # An empty file cannot be mapped.
-            self._codes = np.memmap(folder / CODES, np.uint8, "r") if size else np.empty(0, np.uint8)
+            self._codes = np.memmap(file, np.uint8, "r") if size else np.empty(0, np.uint8)
         except (OSError, ValueError) as error:
-            raise IndexingError(
-                f"{folder / PLACES} is damaged ({error}); rebuild it with `shoptalk index --full`"
-            ) from None
+            raise IndexingError(f"{beside} is damaged ({error}); rebuild it with `shoptalk index --full`") from None
         self.numbers: NDArray[np.int64] = places[:, 0]
         self._first, self._bytes = places[:, 1], places[:, 2]
 
@@ -113,15 +114,15 @@ class TokenFile:
                 yield self._codes[first : first + int(self._bytes[place])].reshape(-1, self._width)
 
 
-def write_tokens(folder: Path, codes: Iterable[tuple[int, Codes]]) -> None:
-    """Write the two files of a generation: passage numbers, rising, and their codes; nothing is held in memory."""
+def write_codes(file: Path, codes: Iterable[tuple[int, Codes]]) -> None:
+    """Write ``file`` and the array beside it: passage numbers, rising, and their codes; nothing is held in memory."""
     import numpy as np
 
     places: list[tuple[int, int, int]] = []
     first = 0
-    with (folder / CODES).open("wb") as file:
+    with file.open("wb") as stream:
         for number, some in codes:
-            written = file.write(some.tobytes())
+            written = stream.write(some.tobytes())
             places.append((number, first, written))
             first += written
-    np.save(folder / PLACES, np.array(places, dtype=np.int64).reshape(-1, 3))
+    np.save(file.with_suffix(".npy"), np.array(places, dtype=np.int64).reshape(-1, 3))

@@ -18,7 +18,7 @@ from retrieval.generation import (
     open_current,
     switch,
 )
-from retrieval.late_interaction import CODES, Codes, TokenFile
+from retrieval.late_interaction import CODES, NAME_CODES, CodeFile, Codes
 from retrieval.lexical import LexicalIndex
 from retrieval.lexical_writing import write_lexical
 from retrieval.stages import stage
@@ -122,11 +122,20 @@ class _LocalGeneration:
         return VectorIndex.read(self._generation.vectors_file)
 
     @cached_property
-    def _tokens(self) -> TokenFile:
-        return TokenFile(self._generation.folder, self._manifest.dimension)
+    def _tokens(self) -> CodeFile:
+        return CodeFile(self._generation.folder / CODES, self._manifest.dimension)
 
     def tokens(self, numbers: Sequence[int]) -> list[Codes] | None:
         return list(self._tokens.codes(numbers)) if CODES in self._manifest.files else None
+
+    @cached_property
+    def _names(self) -> CodeFile:
+        return CodeFile(self._generation.folder / NAME_CODES, self._manifest.dimension)
+
+    def names(self, numbers: Sequence[int]) -> dict[int, Codes]:
+        if NAME_CODES not in self._manifest.files:
+            return {}
+        return dict(zip(numbers, self._names.codes(numbers), strict=True))
 
     def rank(
         self, query: str, vector: NDArray[np.float32] | None, limit: int, prefix: str = ""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from retrieval.late_interaction import Codes
+
 __all__ = ["RemoteStore"]
 
 log = logging.getLogger(__name__)
@@ -248,6 +250,10 @@ class _RemoteGeneration:
 
     def tokens(self, numbers: Sequence[int]) -> None:
         """A database holds none."""
+
+    def names(self, numbers: Sequence[int]) -> dict[int, Codes]:
+        """A database holds none."""
+        return {}
 
     def passages(self, numbers: Sequence[int]) -> dict[int, PassageRow]:
         found = self._database.fetch(self._build, list(numbers)) if numbers else {}

@@ -16,6 +16,7 @@ from retrieval.fusion import fuse, refine
 from retrieval.hits import Hit, Source, choose, make_hits
 from retrieval.late_interaction import DEPTH, SHARE, similarity
 from retrieval.models import current_reference
+from retrieval.names import by_names, compares_names
 from retrieval.passages import Passage
 from retrieval.reranking import Reranker
 from retrieval.stages import stage
@@ -254,6 +255,8 @@ class SearchEngine:
                 "" if mode == "dense" else query, None if mode == "lexical" else vector, limit, path_prefix
             )
             with stage("fuse"):
+                if mode == "hybrid" and vector is not None and compares_names(self._workspace):
+                    dense = _lists(*by_names(vector, *dense, snapshot.generation.names(dense[0])))
                 ranking = self._ranked(snapshot, mode, dense, lexical, tokens)
             hits, not_reranked = self._hits(snapshot, query, ranking, dense, lexical, top_k)
             # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.

@@ -102,6 +102,13 @@ class OpenGeneration(Passages, Protocol):
             IndexingError: the index is damaged.
         """
 
+    def names(self, numbers: Sequence[int]) -> dict[int, Codes]:
+        """Return the codes of those of the passages ``numbers`` that list names (`retrieval.names`), by number.
+
+        Raises:
+            IndexingError: the index is damaged.
+        """
+
     def document(self, document_id: str, limit: int) -> list[PassageRow]:
         """Return the first ``limit`` passages of a document, in their order; none where it is not indexed."""
 

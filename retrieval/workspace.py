@@ -139,7 +139,8 @@ class SearchSettings(_Frozen):
     """``[search]``: how hits are ranked and shown.
 
     ``lexical_weight`` unset: as tuned with the model, else .5. ``late_interaction``: the first candidates are compared
-    token by token too, where the model's vectors are means of its tokens'. ``per_document``: how many passages
+    token by token too, where the model's vectors are means of its tokens'. ``names``: passages come nearer by the names
+    that they list, as `retrieval.names` has it. ``per_document``: how many passages
     of one document may be hits, 0 for any number. ``neighbours``: how many passages before and
     after a hit are shown with it. ``rerank``: the cross-encoder that has the last word, "" for none.
     """
@@ -149,6 +150,7 @@ class SearchSettings(_Frozen):
     lexical_weight: float | None = Field(None, ge=0, le=1)
     candidates: int = Field(100, ge=1, le=1000)
     late_interaction: bool = True
+    names: bool = True
     collapse_duplicates: bool = True
     per_document: int = Field(0, ge=0)
     neighbours: int = Field(0, ge=0, le=10)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.words import SENTENCE_END
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
-from trainer.words import SENTENCE_END
 
 __all__ = ["code_symbol"]
 

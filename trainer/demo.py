@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.console import Invocation
 from retrieval.errors import GateRefused, ShoptalkError
+from retrieval.words import words_of
 from retrieval.workspace import FILE_NAME, Workspace, home_expanded
 from trainer.questions import Question
-from trainer.words import words_of
 
 if TYPE_CHECKING:
     from trainer.outcome import Example

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.fusion import Method, fuse, refine
-from retrieval.late_interaction import DEPTH, SHARE
+from retrieval.late_interaction import DEPTH, SHARE, Codes
 from retrieval.lexical import LexicalIndex
+from retrieval.names import by_names
 from retrieval.passages import Passage
 from retrieval.workspace import Workspace
 from trainer.questions import Question, Unit, document_of, path_unit, section_unit, unit_of
@@ -60,10 +61,15 @@ Finer = Callable[[int, Sequence[int]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Candidates:
-    """A model's dense candidates of each question, and its finer look at any of them, where searches take that."""
+    """A model's dense candidates of each question, and how hybrid searches look at them closer.
+
+    ``nearer`` are the first of them as the names that they list bring them nearer, where any does; ``finer`` looks at
+    any of them token by token, where searches take that.
+    """
 
     found: Sequence[Ranking]
     finer: Finer | None = None
+    nearer: Sequence[Ranking] | None = None
 
     def __getitem__(self, place: int) -> Ranking:
         """Those of the question at ``place``."""
@@ -192,10 +198,19 @@ class Judge:
         return self._passages[number]
 
     def dense(
-        self, questions: NDArray[np.float32], passages: NDArray[np.float32], finer: Finer | None = None
+        self,
+        questions: NDArray[np.float32],
+        passages: NDArray[np.float32],
+        finer: Finer | None = None,
+        names: Mapping[int, Codes] = {},
     ) -> Candidates:
-        """Dense candidates of every question under one model, and its finer look at them."""
-        return Candidates(dense_candidates(questions, passages, self.reach), finer)
+        """Dense candidates of every question under one model, and its closer looks at them; ``names`` are codes."""
+        found = dense_candidates(questions, passages, self.reach)
+        if not names:
+            return Candidates(found, finer)
+        first = [(numbers[: self.depth].tolist(), scores[: self.depth].tolist()) for numbers, scores in found]
+        nearer = [by_names(asked, *some, names) for asked, some in zip(questions, first, strict=True)]
+        return Candidates(found, finer, nearer)
 
     def score(
         self,
@@ -237,7 +252,8 @@ class Judge:
             numbers = dense[place][0].tolist()
             if mode == "hybrid":
                 top, rest = slice(None, self.depth), slice(self.depth, None)
-                ours, theirs = ((side[0][top], side[1][top]) for side in (dense[place], lexical))
+                ours = dense[place] if dense.nearer is None else dense.nearer[place]
+                ours, theirs = ((side[0][top], side[1][top]) for side in (ours, lexical))
                 fused, scores = fuse(ours, theirs, method=self.method, lexical_weight=lexical_weight)
                 if dense.finer is not None:
                     fused, _ = refine(fused, scores, dense.finer(place, fused[:DEPTH].tolist()), SHARE)

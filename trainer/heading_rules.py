@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.words import count_words, words_of
 from trainer.material import (
     Material,
     generic_form,
@@ -15,7 +16,6 @@ from trainer.material import (
     strip_identifiers,
 )
 from trainer.pairs import Pair, pair_of
-from trainer.words import count_words, words_of
 
 __all__ = ["PASSAGES_A_HEADING", "heading", "heading_path", "is_question", "title"]
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from retrieval.errors import QuestionsError
+from retrieval.words import words_of
 from trainer.pairs import Pair
-from trainer.words import words_of
 
 __all__ = ["NEARLY_EQUAL", "Leak", "find_leaks", "nearest", "refuse_leaks", "without_leaks"]
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.fusion import fuse
+from retrieval.words import count_words
 from trainer.distillation import Lesson
 from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
 from trainer.material import Material
 from trainer.pseudo_queries import key_phrases
-from trainer.words import count_words
 
 if TYPE_CHECKING:
     from retrieval.embedders import LocalEmbedder

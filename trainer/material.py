@@ -12,12 +12,12 @@ from pathlib import PurePosixPath
 from retrieval.console import Progress, silent
 from retrieval.dehyphenation import dehyphenated
 from retrieval.documents import CODE, Document, Skipped, read_all, require_documents
+from retrieval.listings import listings
 from retrieval.passages import Passage, TokenCounter, cut_placed
 from retrieval.references import IDENTIFIER, leading, leading_identifier, named_all, owners
 from retrieval.structure import Section, sections_or_skip
+from retrieval.words import MARKS, words_of
 from retrieval.workspace import Workspace
-from trainer.listings import listings
-from trainer.words import MARKS, words_of
 
 __all__ = [
     "Material",

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
+from retrieval.words import count_words, words_of
 from trainer.code_rules import code_symbol
 from trainer.heading_rules import heading, heading_path, title
 from trainer.material import Material, normalise
@@ -20,7 +21,6 @@ from trainer.pairs import Pair, Rule
 from trainer.prose_rules import adjacent, cloze, detail, keyphrase
 from trainer.question_rules import question, ticket
 from trainer.table_rules import table_row
-from trainer.words import count_words, words_of
 
 __all__ = ["HEADING_RULES", "NEEDS", "RULES", "SEED_RULES", "mine", "seed_chunks"]
 

@@ -6,31 +6,18 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.listings import LISTED_WORDS, bare_name, names_in
+from retrieval.names import INLINE_WORDS, NO_NAMES, SAME, inline_aliases, is_name, listed_aliases
 from retrieval.references import references
-from trainer.listings import LISTED_WORDS, bare_name, names_in
+from retrieval.words import SENTENCE_END, count_words
 from trainer.material import Material, is_code, normalise
 from trainer.pairs import Pair, pair_of
-from trainer.words import SENTENCE_END, count_words, words_of
 
 __all__ = ["alias", "cross_reference", "definition", "listed"]
 
-_SAME = r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonyms?|alias(?:es)?|a\.?k\.?a\.?"
-# The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
-_ALIAS_LIST = re.compile(
-    rf"(?:^|(?<=[.;]\s))\W*(?:{_SAME}|(?:other|former) (?:names?|terms?)|abbreviations?|acronyms?)\b\W*?:[ \t*_]*"
-    r"(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
-    re.IGNORECASE | re.DOTALL,
-)
 # Under "Abbreviations" stand those of all that a document says, not of what it is about.
-_ALIAS_HEADING = re.compile(_SAME, re.IGNORECASE)
-_NO_ALIAS = frozenset(("none", "n/a", "not applicable", "unknown"))
-_INLINE_ALIAS = re.compile(
-    r"[,(]?\s*\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
-    r"(?:called|known as|named|referred to as|termed)\s+(?:the\s+)?[\"“*_`]*"
-    r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",
-    re.IGNORECASE,
-)
-TERM_WORDS, INLINE_WORDS = 6, 10
+_ALIAS_HEADING = re.compile(SAME, re.IGNORECASE)
+TERM_WORDS = 6
 LISTED_A_SECTION = 6
 MIN_MEANING_WORDS = 4
 _BULLET = r"(?:[-*+•·]\s+|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|[ivx]{1,4})[.)]\s+|\d{1,3}(?:\.\d{1,3})+\s+)?"
@@ -74,17 +61,6 @@ _GOES_ON = re.compile(r"(?:that|of)\b", re.IGNORECASE)
 _GLOSSARY = re.compile(
     r"\b(?:glossary|definitions?|terms|terminology|abbreviations|acronyms|vocabulary|nomenclature)\b", re.I
 )
-# What a sentence begins with that is no name, and what no name has in it or ends with.
-_NO_NAME = frozenset(
-    "this that these those it its he she they we you i there here which what who where when how why if in on at by for "
-    "from with as to of and or but not no nothing one some any all each both such most many our your their his her my "
-    "during after before among despite while although because since until over under between through within without "
-    "also however thus therefore note nb see let a an the".split()
-)
-_PRONOUNS = frozenset("this that these those it he she they we you there here".split())
-_CLAUSE_VERB = re.compile(
-    r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b", re.I
-)
 
 
 def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
@@ -94,15 +70,14 @@ def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     if opening != place and section.heading and _ALIAS_HEADING.fullmatch(section.heading[-1].strip(" :")):
         for item in names_in(section.text):
             name = bare_name(item)
-            if _is_name(name, INLINE_WORDS) and "](" not in item and name.casefold() not in _NO_ALIAS:
+            if is_name(name, INLINE_WORDS) and "](" not in item and name.casefold() not in NO_NAMES:
                 yield pair_of(material, name, material.passages_of[opening][0], "alias", remove=name)
     for passage in material.passages_of[place]:
         text = material.passages[passage].text
-        for name in _listed_aliases(text):
+        for name in listed_aliases(text):
             yield pair_of(material, name, passage, "alias", remove=name)
-        for match in _INLINE_ALIAS.finditer(text):
-            if _is_name(match["name"], INLINE_WORDS):
-                yield pair_of(material, match["name"].strip(), passage, "alias", remove=match[0])
+        for match in inline_aliases(text):
+            yield pair_of(material, match["name"].strip(), passage, "alias", remove=match[0])
 
 
 def cross_reference(material: Material, place: int, generator: Random) -> Iterator[Pair]:
@@ -127,7 +102,7 @@ def definition(material: Material, place: int, generator: Random) -> Iterator[Pa
     for number, passage in enumerate(material.passages_of[place]):
         text = material.passages[passage].text
         for term, meaning in _meanings(material, place, text, opens=number == 0):
-            if _is_name(term) and count_words(meaning) >= MIN_MEANING_WORDS:
+            if is_name(term, TERM_WORDS) and count_words(meaning) >= MIN_MEANING_WORDS:
                 yield pair_of(material, term, passage, "definition", remove=term, heading=term, excerpt=meaning)
 
 
@@ -141,7 +116,7 @@ def listed(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         for label, names in material.listings_of[place]
         if label in material.list_labels
         for name in names
-        if _is_name(name, LISTED_WORDS) and not material.is_heading(name)
+        if is_name(name, LISTED_WORDS) and not material.is_heading(name)
     ]
     texts = {passage: f" {normalise(material.passages[passage].text)} " for passage in material.passages_of[place]}
     for name in generator.sample(names, min(LISTED_A_SECTION, len(names))):
@@ -178,22 +153,3 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     for entry in entries:
         for match in entry.finditer(text):
             yield match["term"].strip(" \t*_`:"), match["meaning"]
-
-
-def _is_name(term: str, longest: int = TERM_WORDS) -> bool:
-    words = words_of(term)
-    if not words or len(words) > longest or {words[0], words[-1]} & _NO_NAME or _PRONOUNS.intersection(words):
-        return False
-    return not _CLAUSE_VERB.search(term)
-
-
-def _listed_aliases(text: str) -> Iterator[str]:
-    paragraphs = re.split(r"\n\s*\n", text)
-    for number, paragraph in enumerate(paragraphs):
-        match = _ALIAS_LIST.search(paragraph)
-        if not match:
-            continue
-        names = match["list"].strip()
-        if not names and number + 1 < len(paragraphs):
-            names = paragraphs[number + 1]
-        yield from names_in(names)

@@ -9,7 +9,7 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.words import words_of
+from retrieval.words import words_of
 
 __all__ = ["SHINGLE", "near_duplicate_groups"]
 

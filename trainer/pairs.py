@@ -9,8 +9,8 @@ from functools import lru_cache
 from random import Random
 
 from retrieval.passages import Passage
+from retrieval.words import fold, joins
 from trainer.material import Material, normalise, strip_identifiers
-from trainer.words import fold, joins
 
 __all__ = ["Pair", "Rule", "intact", "masked_text", "pair_of", "says"]
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.words import SENTENCE_END, count_words
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
 from trainer.pseudo_queries import key_phrases
-from trainer.words import SENTENCE_END, count_words
 
 __all__ = ["adjacent", "cloze", "detail", "keyphrase"]
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.words import SENTENCE_END
 from trainer.heading_rules import PASSAGES_A_HEADING, is_question
 from trainer.material import Material, informative_heading
 from trainer.pairs import Pair, pair_of
-from trainer.words import SENTENCE_END
 
 __all__ = ["question", "ticket"]
 

@@ -11,7 +11,7 @@ from random import Random
 from retrieval.errors import QuestionsError
 from retrieval.labels import read_qrels, read_queries
 from retrieval.passages import Passage
-from trainer.words import words_of
+from retrieval.words import words_of
 
 __all__ = [
     "MINED_EVIDENCE",

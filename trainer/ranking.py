@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -15,6 +15,7 @@ from retrieval.embedding_cache import encode_cached, open_cache, text_hash
 from retrieval.errors import IndexingError
 from retrieval.heading_share import heading_vectors, with_headings
 from retrieval.late_interaction import Codes, similarity
+from retrieval.names import compares_names, encode_names
 from retrieval.workspace import Workspace
 from trainer.evaluation import Candidates, Judge
 
@@ -23,11 +24,12 @@ __all__ = ["Found", "by_heading_share", "rank"]
 
 @dataclass(frozen=True)
 class Found:
-    """(passages, d) and (questions, d) under a model, and its dense candidates of each question."""
+    """(passages, d) and (questions, d) under a model, its dense candidates of each question, and the codes of names."""
 
     vectors: NDArray[np.float32]
     asked: NDArray[np.float32]
     candidates: Candidates
+    names: Mapping[int, Codes]
 
 
 def rank(
@@ -42,10 +44,10 @@ def rank(
 
     Args:
         judge: whose questions.
-        workspace: its settings say whether tokens are compared.
+        workspace: its settings say whether tokens and names are compared.
         corpus: whose cache the passages' vectors are taken from and come into, with the codes of their tokens.
         embedder: the model.
-        texts: of the passages, as they are embedded.
+        texts: of the passages, as they are embedded; one that is not its passage's own lists no names.
         progress: told of what is encoded.
 
     Raises:
@@ -53,9 +55,16 @@ def rank(
     """
     vectors = encode_cached(workspace, corpus, embedder, texts, progress)
     questions = [question.text for question in judge.questions]
+    names: dict[int, Codes] = {}
+    if compares_names(workspace):
+        own = {place: judge.passage(place) for place in range(len(texts))}
+        own = {place: passage for place, passage in own.items() if passage.embedded_text == texts[place]}
+        codes_of = encode_names(list(own.values()), partial(encode_cached, workspace, corpus, embedder))
+        places = list(own)
+        names = {places[place]: codes for place, codes in codes_of.items()}
     if not compares_tokens(embedder, workspace):
         asked = embedder.encode_queries(questions)
-        return Found(vectors, asked, judge.dense(asked, vectors))
+        return Found(vectors, asked, judge.dense(asked, vectors, names=names), names)
     encoded = embedder.encode_queries_and_tokens(questions)
     asked = np.stack([vector for vector, _ in encoded])
 
@@ -68,7 +77,8 @@ def rank(
             raise IndexingError(f"vectors of corpus {corpus!r} were deleted while it was judged; run the command again")
         return [found[digest] for digest in hashes]
 
-    return Found(vectors, asked, judge.dense(asked, vectors, _Likeness([tokens for _, tokens in encoded], codes)))
+    finer = _Likeness([tokens for _, tokens in encoded], codes)
+    return Found(vectors, asked, judge.dense(asked, vectors, finer, names), names)
 
 
 def by_heading_share(
@@ -100,7 +110,8 @@ def by_heading_share(
     def find(share: float) -> Candidates:
         if not share:
             return plain.candidates
-        return judge.dense(plain.asked, with_headings(plain.vectors, of_headings(), share), plain.candidates.finer)
+        vectors = with_headings(plain.vectors, of_headings(), share)
+        return judge.dense(plain.asked, vectors, plain.candidates.finer, plain.names)
 
     return find
 

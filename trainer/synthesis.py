@@ -21,6 +21,7 @@ from retrieval.embedding_cache import encode_cached, text_hash
 from retrieval.indexing import passage_limit
 from retrieval.models import resolve
 from retrieval.prices import AS_OF, synthesis_price
+from retrieval.words import count_words
 from retrieval.workspace import SynthesisSettings, Workspace
 from trainer.asking import Inbox, Tally, ask_by_batches, ask_one_by_one, fetch_batches
 from trainer.claude import Ask, Pace, connected, host_of
@@ -28,7 +29,6 @@ from trainer.material import Material, gather
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE, QuestionStore, Ranked, store_path
 from trainer.question_writing import ask_key, estimated_tokens, request, shown
-from trainer.words import count_words
 
 if TYPE_CHECKING:
     from retrieval.embedders import Embedder

@@ -13,7 +13,7 @@ from retrieval.embedding_cache import encode_cached, encode_missing, open_cache,
 from retrieval.errors import IndexingError
 from retrieval.generation import Generation, open_current
 from retrieval.indexing import build_index
-from retrieval.late_interaction import CODES, PLACES, SHARE, TokenFile, pack_signs, similarity, write_tokens
+from retrieval.late_interaction import CODES, SHARE, CodeFile, pack_signs, similarity, write_codes
 from retrieval.search import SearchEngine
 from retrieval.workspace import Workspace
 from server.batching import SharedEmbedder
@@ -117,27 +117,27 @@ def test_queries_of_many_clients_keep_their_tokens(minilm: LocalEmbedder) -> Non
 
 def test_codes_are_found_by_number_and_a_passage_without_any_has_none(tmp_path: Path) -> None:
     codes = {3: pack_signs(np.eye(16)), 7: pack_signs(np.empty((0, 16))), 9: pack_signs(-np.eye(16)[:2])}
-    write_tokens(tmp_path, codes.items())
-    found = list(TokenFile(tmp_path, 16).codes([9, 4, 3, 7, 100]))
+    write_codes(tmp_path / CODES, codes.items())
+    found = list(CodeFile(tmp_path / CODES, 16).codes([9, 4, 3, 7, 100]))
     assert [some.shape for some in found] == [(2, 2), (0, 2), (16, 2), (0, 2), (0, 2)]
     np.testing.assert_array_equal(found[2], codes[3])
 
 
 def test_an_index_of_no_passages_can_be_opened(tmp_path: Path) -> None:
-    write_tokens(tmp_path, [])
-    assert [len(some) for some in TokenFile(tmp_path, 16).codes([1])] == [0]
+    write_codes(tmp_path / CODES, [])
+    assert [len(some) for some in CodeFile(tmp_path / CODES, 16).codes([1])] == [0]
 
 
-@pytest.mark.parametrize("name", [CODES, PLACES])
+@pytest.mark.parametrize("name", [CODES, "tokens.npy"])
 def test_damaged_codes_are_refused_with_the_way_to_mend_them(tmp_path: Path, name: str) -> None:
-    write_tokens(tmp_path, [(1, pack_signs(np.eye(16)))])
+    write_codes(tmp_path / CODES, [(1, pack_signs(np.eye(16)))])
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
     with pytest.raises(IndexingError, match="index --full"):
-        TokenFile(tmp_path, 16)
+        CodeFile(tmp_path / CODES, 16)
 
 
 def codes_of(generation: Generation) -> dict[int, bytes]:
-    file = TokenFile(generation.folder, generation.manifest.dimension)
+    file = CodeFile(generation.folder / CODES, generation.manifest.dimension)
     numbers = file.numbers.tolist()
     return {number: codes.tobytes() for number, codes in zip(numbers, file.codes(numbers), strict=True)}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from retrieval.references import references
 from retrieval.structure import Block
-from trainer.words import count_words, words_of
+from retrieval.words import count_words, words_of
 
 __all__ = ["LISTED_WORDS", "bare_name", "listings", "names_in"]
 

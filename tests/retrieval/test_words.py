@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from retrieval.passages import Passage
+from retrieval.words import SENTENCE_END, count_words, fold, words_of
 from trainer.pairs import masked_text
-from trainer.words import SENTENCE_END, count_words, fold, words_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,165 @@
+"""The names that a passage lists: what it is also called, what others call it, its examples and terms.
+
+An entry of a catalogue lists many names and people ask by one of them, which is a small part of the entry's vector.
+So each name has a vector of its own, and in hybrid search a passage one of whose names is nearer to the question than
+it is itself comes nearer by half of the difference. Where nothing is listed, as in prose, nothing changes. (Sung et
+al., Biomedical entity representations with synonym marginalization, ACL 2020, find entities by the nearest of their
+names; what it gave here is in docs/experiments.md.)
+
+Of the vectors only the signs are kept, as of tokens (`retrieval.late_interaction`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from retrieval.late_interaction import Codes, pack_signs, similarity
+from retrieval.listings import LISTED_WORDS, listings, names_in
+from retrieval.passages import Passage
+from retrieval.structure import Block
+from retrieval.words import words_of
+from retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "INLINE_WORDS",
+    "NO_NAMES",
+    "SAME",
+    "by_names",
+    "compares_names",
+    "encode_names",
+    "inline_aliases",
+    "is_name",
+    "listed_aliases",
+    "names_of",
+]
+
+SHARE = 0.5
+"""Of the way from the passage to its nearest name."""
+SHRUNK = math.sqrt(2 / math.pi)
+"""By so much the inner product with the signs of a vector is smaller than with itself, where it is about normal."""
+MOST_NAMES = 32
+"""Of a passage; longer lists are of something else."""
+
+SAME = r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonyms?|alias(?:es)?|a\.?k\.?a\.?"
+# The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
+_ALIAS_LIST = re.compile(
+    rf"(?:^|(?<=[.;]\s))\W*(?:{SAME}|(?:other|former) (?:names?|terms?)|abbreviations?|acronyms?)\b\W*?:[ \t*_]*"
+    r"(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_INLINE_ALIAS = re.compile(
+    r"[,(]?\s*\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
+    r"(?:called|known as|named|referred to as|termed)\s+(?:(?:the|an?)\s+)?[\"“*_`]*"
+    r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",
+    re.IGNORECASE,
+)
+INLINE_WORDS = 10
+NO_NAMES = frozenset(("none", "n/a", "not applicable", "unknown"))
+# What a sentence begins with that is no name, and what no name has in it or ends with.
+_NOT_AT_ENDS = frozenset(
+    "this that these those it its he she they we you i there here which what who where when how why if in on at by for "
+    "from with as to of and or but not no nothing one some any all each both such most many our your their his her my "
+    "during after before among despite while although because since until over under between through within without "
+    "also however thus therefore note nb see let a an the".split()
+)
+_PRONOUNS = frozenset("this that these those it he she they we you there here".split())
+_CLAUSE_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b", re.I
+)
+
+
+def compares_names(workspace: Workspace) -> bool:
+    """Whether hybrid searches compare names, as the settings and the store have it: a database holds no codes."""
+    return workspace.search.names and workspace.store.kind == "local"
+
+
+def is_name(term: str, longest: int) -> bool:
+    """Whether ``term`` may be a name of at most ``longest`` words: no clause, and no part of one."""
+    words = words_of(term)
+    if not words or len(words) > longest or {words[0], words[-1]} & _NOT_AT_ENDS or _PRONOUNS.intersection(words):
+        return False
+    return not _CLAUSE_VERB.search(term)
+
+
+def listed_aliases(text: str) -> Iterator[str]:
+    """The items of each "Also called: …" list in ``text``, or in the paragraph below such a label."""
+    paragraphs = _paragraphs(text)
+    for number, paragraph in enumerate(paragraphs):
+        match = _ALIAS_LIST.search(paragraph)
+        if not match:
+            continue
+        names = match["list"].strip()
+        if not names and number + 1 < len(paragraphs):
+            names = paragraphs[number + 1]
+        yield from names_in(names)
+
+
+def inline_aliases(text: str) -> Iterator[re.Match[str]]:
+    """Each ", also known as …" in ``text``, with the ``name``."""
+    return (match for match in _INLINE_ALIAS.finditer(text) if is_name(match["name"], INLINE_WORDS))
+
+
+def names_of(passage: Passage) -> list[str]:
+    """The names that a passage lists, and those that others call it, each once."""
+    blocks = [Block("paragraph", text, 1, 1) for text in _paragraphs(passage.text)]
+    found = (
+        *passage.called,
+        *listed_aliases(passage.text),
+        *(match["name"].strip() for match in inline_aliases(passage.text)),
+        *(name for _, names in listings(blocks) for name in names),
+    )
+    names = {name.casefold(): name for name in found if is_name(name, LISTED_WORDS)}
+    return [name for folded, name in names.items() if folded not in NO_NAMES][:MOST_NAMES]
+
+
+def encode_names(passages: Sequence[Passage], encode: Callable[[list[str]], NDArray[np.float32]]) -> dict[int, Codes]:
+    """Of each passage that has names, by its place, the codes (1 + n, ⌈d / 8⌉) of its own vector and of n names.
+
+    ``encode`` is given texts, each once, and makes a vector of length 1 of each.
+    """
+    import numpy as np
+
+    named = {place: names for place, passage in enumerate(passages) if (names := names_of(passage))}
+    said = {place: (passages[place].embedded_text, *names) for place, names in named.items()}
+    texts = list(dict.fromkeys(text for some in said.values() for text in some))
+    if not texts:
+        return {}
+    row = dict(zip(texts, pack_signs(encode(texts)), strict=True))
+    return {place: np.stack([row[text] for text in some]) for place, some in said.items()}
+
+
+def by_names(
+    question: NDArray[np.float32], numbers: Sequence[int], scores: Sequence[float], codes: Mapping[int, Codes]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Bring passages nearer to a question by their nearest names.
+
+    Args:
+        question: (d,), of length 1.
+        numbers: of passages.
+        scores: their cosines to the question.
+        codes: of those that list names, as `encode_names` makes them.
+
+    Returns:
+        The numbers and their scores, best first; equal scores by number.
+    """
+    import numpy as np
+
+    ids, found = np.asarray(numbers, dtype=np.int64), np.array(scores, dtype=np.float64)
+    named = [place for place, number in enumerate(ids.tolist()) if len(codes.get(number, ())) > 1]
+    if named:
+        some = [codes[int(ids[place])] for place in named]
+        own, nearest = (similarity(question[None], part) for part in ([c[:1] for c in some], [c[1:] for c in some]))
+        found[named] += SHARE * np.maximum(0, nearest - own) / SHRUNK
+    order = np.lexsort((ids, -found))
+    return ids[order], found[order]
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
