@@ -457,7 +457,7 @@ def _name_codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator
         codes = {fresh[place]: of_names for place, of_names in found.items()}
         if old:
             before = [number for number in some if number in known]
-            codes |= dict(zip(before, old.codes(before), strict=True))
+            codes |= old.some(before)
         yield from ((number, codes.get(number, none)) for number in some)
 
 

@@ -100,6 +100,25 @@ class CodeFile:
         self.numbers: NDArray[np.int64] = places[:, 0]
         self._first, self._bytes = places[:, 1], places[:, 2]
 
+    def some(self, numbers: Sequence[int]) -> dict[int, Codes]:
+        """Return the codes of those of the passages that have any, by number."""
+        import numpy as np
+
+        if not len(self.numbers):
+            return {}
+        wanted = np.asarray(numbers, dtype=np.int64)
+        places = np.minimum(np.searchsorted(self.numbers, wanted), len(self.numbers) - 1)
+        there = (self.numbers[places] == wanted) & (self._bytes[places] > 0)
+        return {
+            number: self._codes[first : first + size].reshape(-1, self._width)
+            for number, first, size in zip(
+                wanted[there].tolist(),
+                self._first[places[there]].tolist(),
+                self._bytes[places[there]].tolist(),
+                strict=True,
+            )
+        }
+
     def codes(self, numbers: Iterable[int]) -> Iterator[Codes]:
         """Yield the codes of each passage, an array (tokens, width); a number that is not there has none."""
         import numpy as np

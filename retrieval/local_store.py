@@ -133,9 +133,7 @@ class _LocalGeneration:
         return CodeFile(self._generation.folder / NAME_CODES, self._manifest.dimension)
 
     def names(self, numbers: Sequence[int]) -> dict[int, Codes]:
-        if NAME_CODES not in self._manifest.files:
-            return {}
-        return dict(zip(numbers, self._names.codes(numbers), strict=True))
+        return self._names.some(numbers) if NAME_CODES in self._manifest.files else {}
 
     def rank(
         self, query: str, vector: NDArray[np.float32] | None, limit: int, prefix: str = ""

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from retrieval.late_interaction import Codes, pack_signs, similarity
+from retrieval.late_interaction import Codes, pack_signs
 from retrieval.listings import LISTED_WORDS, listings, names_in
 from retrieval.passages import Passage
 from retrieval.structure import Block
@@ -152,11 +152,15 @@ def by_names(
     import numpy as np
 
     ids, found = np.asarray(numbers, dtype=np.int64), np.array(scores, dtype=np.float64)
-    named = [place for place, number in enumerate(ids.tolist()) if len(codes.get(number, ())) > 1]
+    named = [place for place, number in enumerate(numbers) if number in codes]
     if named:
-        some = [codes[int(ids[place])] for place in named]
-        own, nearest = (similarity(question[None], part) for part in ([c[:1] for c in some], [c[1:] for c in some]))
-        found[named] += SHARE * np.maximum(0, nearest - own) / SHRUNK
+        some = [codes[numbers[place]] for place in named]
+        bits = np.unpackbits(np.concatenate(some), axis=1, count=len(question))
+        # A sign is twice its bit less 1; what is the same for all codes falls out of the difference.
+        products = bits.astype(np.float32) @ question
+        own = np.cumsum([0, *map(len, some[:-1])])
+        nearer = np.maximum.reduceat(products, own) - products[own]
+        found[named] += SHARE / SHRUNK * 2 / math.sqrt(len(question)) * nearer
     order = np.lexsort((ids, -found))
     return ids[order], found[order]
 

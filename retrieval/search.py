@@ -256,7 +256,8 @@ class SearchEngine:
             )
             with stage("fuse"):
                 if mode == "hybrid" and vector is not None and compares_names(self._workspace):
-                    dense = _lists(*by_names(vector, *dense, snapshot.generation.names(dense[0])))
+                    names = snapshot.generation.names(dense[0])
+                    dense = _lists(*by_names(vector, *dense, names)) if names else dense
                 ranking = self._ranked(snapshot, mode, dense, lexical, tokens)
             hits, not_reranked = self._hits(snapshot, query, ranking, dense, lexical, top_k)
             # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.
