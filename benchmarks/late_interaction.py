@@ -1,16 +1,17 @@
-"""What comparing tokens gives hybrid search, and what it costs, with an untuned model.
+"""What comparing tokens, and names, gives hybrid search, and what it costs, with an untuned model.
 
     pip install '.[cpu,demo]'
     python benchmarks/late_interaction.py [--set NAME=FOLDER …] [--questions 150] [--base REF] [--json]
 
 FOLDER is a data set: ``docs/`` with ``questions-docs/``; without one, the demo corpus. NDCG@10 is of the dev
 questions, with and without the comparison, each at the weight of BM25 that is best on them: direction, not proof,
-which is for `benchmarks/quality.py`. Both ways of searching answer each question in turn, the query's encoding
-included.
+which is for `benchmarks/quality.py`. Names are compared beside the tokens. Both ways of searching answer each question in
+turn, the query's encoding included.
 
 Figures, of each set: SET.dense, SET.hybrid, SET.with_tokens (NDCG@10), SET.gain with SET.ci_low and SET.ci_high,
 SET.added_p50_ms (the median of the differences), SET.codes_over_vectors (bytes), SET.encoding_over_plain (seconds, in
-turns).
+turns); SET.with_names, SET.names_gain with SET.names_ci_low and SET.names_ci_high over with_tokens,
+SET.names_added_p50_ms.
 """
 
 from __future__ import annotations
@@ -85,10 +86,13 @@ def _measure(root: Path, folder: Path, arguments: argparse.Namespace) -> dict[st
     texts = [passage.embedded_text for passage in material.passages]
     judge = Judge.of(workspace, material.passages, texts, dev)
     ranked = rank(judge, workspace, "corpus", embedder, texts)
-    with_tokens = ranked.candidates
-    without = Candidates(with_tokens.found)
-    before, after = (judge.score("hybrid", some, choose_weight(judge, some)[0]) for some in (without, with_tokens))
-    change = compare(before.ndcg, after.ndcg)
+    with_names = ranked.candidates
+    without, with_tokens = Candidates(with_names.found), replace(with_names, nearer=None)
+    before, after, last = (
+        judge.score("hybrid", some, choose_weight(judge, some)[0]) for some in (without, with_tokens, with_names)
+    )
+    change, by_names = compare(before.ndcg, after.ndcg), compare(after.ndcg, last.ndcg)
+    asked = [question.text for question in dev[: arguments.questions]]
     files = open_current(workspace.index_dir("corpus"), "corpus").manifest.files
     return {
         "dense": judge.score("dense", without).means()["ndcg@10"],
@@ -97,15 +101,20 @@ def _measure(root: Path, folder: Path, arguments: argparse.Namespace) -> dict[st
         "gain": change.mean,
         "ci_low": change.low,
         "ci_high": change.high,
-        "added_p50_ms": 1000 * _added(workspace, [question.text for question in dev[: arguments.questions]]),
+        "added_p50_ms": 1000 * _added(workspace, "late_interaction", asked),
         "codes_over_vectors": files[CODES][0] / ranked.vectors.nbytes,
         "encoding_over_plain": _encoding(embedder, texts),
+        "with_names": by_names.after,
+        "names_gain": by_names.mean,
+        "names_ci_low": by_names.low,
+        "names_ci_high": by_names.high,
+        "names_added_p50_ms": 1000 * _added(workspace, "names", asked),
     }
 
 
-def _added(workspace: Workspace, questions: Sequence[str]) -> float:
-    """The median of what comparing tokens adds to a search, in seconds."""
-    plain = replace(workspace, search=workspace.search.model_copy(update={"late_interaction": False}))
+def _added(workspace: Workspace, setting: str, questions: Sequence[str]) -> float:
+    """The median of what a setting of search adds to one, in seconds."""
+    plain = replace(workspace, search=workspace.search.model_copy(update={setting: False}))
     engines = [SearchEngine(plain), SearchEngine(workspace)]
     for engine in engines:
         engine.load()
@@ -140,7 +149,9 @@ def _told(name: str, found: dict[str, float]) -> str:
         f"{name}: NDCG@10 dense {found['dense']:.3f}, hybrid {found['hybrid']:.3f}, with tokens "
         f"{found['with_tokens']:.3f}, {found['gain']:+.3f} [{found['ci_low']:+.3f}, {found['ci_high']:+.3f}]; "
         f"{found['added_p50_ms']:.1f} ms a search, {found['codes_over_vectors']:.1f} times the vectors' bytes, "
-        f"{found['encoding_over_plain']:.2f} times the time of encoding"
+        f"{found['encoding_over_plain']:.2f} times the time of encoding; with names {found['with_names']:.3f}, "
+        f"{found['names_gain']:+.3f} [{found['names_ci_low']:+.3f}, {found['names_ci_high']:+.3f}], "
+        f"{found['names_added_p50_ms']:.1f} ms"
     )
 
 

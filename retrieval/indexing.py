@@ -439,10 +439,10 @@ def _codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator[tupl
 
 def _name_codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator[tuple[int, Codes]]:
     """Yield each passage's number and the codes of its names, from the base where it is there, else by the embedder."""
-    old = CodeFile(plan.base.folder / NAME_CODES, plan.made_by.dimension) if plan.base else None
-    known = set(old.numbers.tolist()) if old else set()
     import numpy as np
 
+    old = CodeFile(plan.base.folder / NAME_CODES, plan.made_by.dimension) if plan.base else None
+    known = set(old.numbers.tolist()) if old else set()
     numbers = catalog.numbers()
     none = np.empty((0, 0), np.uint8)
 
@@ -456,8 +456,7 @@ def _name_codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator
         found = encode_names([row.passage for row in catalog.rows(fresh)], encode)
         codes = {fresh[place]: of_names for place, of_names in found.items()}
         if old:
-            before = [number for number in some if number in known]
-            codes |= old.some(before)
+            codes |= old.some([number for number in some if number in known])
         yield from ((number, codes.get(number, none)) for number in some)
 
 
