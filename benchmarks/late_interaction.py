@@ -5,8 +5,8 @@
 
 FOLDER is a data set: ``docs/`` with ``questions-docs/``; without one, the demo corpus. NDCG@10 is of the dev
 questions, with and without the comparison, each at the weight of BM25 that is best on them: direction, not proof,
-which is for `benchmarks/quality.py`. Names are compared beside the tokens. Both ways of searching answer each question in
-turn, the query's encoding included.
+which is for `benchmarks/quality.py`. Names are compared beside the tokens. Both ways of searching answer each question
+in turn, the query's encoding included.
 
 Figures, of each set: SET.dense, SET.hybrid, SET.with_tokens (NDCG@10), SET.gain with SET.ci_low and SET.ci_high,
 SET.added_p50_ms (the median of the differences), SET.codes_over_vectors (bytes), SET.encoding_over_plain (seconds, in
