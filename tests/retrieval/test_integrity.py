@@ -46,7 +46,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setattr(retrieval.search, "load_embedder", embedder_of)
     (tmp_path / "docs").mkdir()
     for number in range(4):
-        text = f"The wombat {number} digs a burrow and eats {number * 7} roots.\n"
+        text = f"The wombat {number} digs a burrow and eats {number * 7} roots.\n\nAlso called: digger {number}\n"
         (tmp_path / "docs" / f"{number}.txt").write_text(text, encoding="utf-8")
     Workspace.create(tmp_path, {"docs": "docs"}, "test/one")
     workspace = Workspace.open(tmp_path)
