@@ -447,16 +447,15 @@ def _name_codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator
     none = np.empty((0, 0), np.uint8)
 
     def encode(texts: list[str]) -> NDArray[np.float32]:
-        def report(done: int) -> None:
-            plan.check_stop()
-            plan.progress("encoding names", done, len(texts))
-
-        return encode_missing(kept, plan.embedder, texts, report)[0]
+        return encode_missing(kept, plan.embedder, texts, lambda _: plan.check_stop())[0]
 
     for start in range(0, len(numbers), CODES_BLOCK):
+        plan.check_stop()
         some = numbers[start : start + CODES_BLOCK].tolist()
         fresh = [number for number in some if number not in known]
         found = encode_names([row.passage for row in catalog.rows(fresh)], encode)
+        if found:
+            plan.progress("encoding names", start + len(some), len(numbers))
         codes = {fresh[place]: of_names for place, of_names in found.items()}
         if old:
             codes |= old.some([number for number in some if number in known])

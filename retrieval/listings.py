@@ -21,7 +21,8 @@ _ELSEWHERE = re.compile(
     r"\b(?:exclu\w*|except\w*|contraindicat\w*|incompatib\w*|not|without|unlike|see|related|competitors?|alternatives|"
     r"versus|authors?|reviewers?|watchers?|members?|collaborators?|contributors?|maintainers?|approvers?|owners?|"
     r"assignees?|attendees|participants|team|files?|paths?|contacts?|dates?|address(?:es)?|prices?|links?|urls?|notes?|"
-    r"warnings?|todo|to do|param\w*|arguments?|returns?|raises?|throws?)\b"
+    r"warnings?|todo|to do|steps?|requirements?|prerequisites?|questions?|dear|param\w*|arguments?|returns?|raises?|"
+    r"throws?)\b"
 )
 # Commas part more than names: "March 3, 2000", "Restart it, clear it, reload".
 _OF_NAMES = re.compile(
@@ -29,7 +30,9 @@ _OF_NAMES = re.compile(
     r"abbreviation|acronym)s?|alias(?:es)?|activit(?:y|ies)|inclu(?:des?|ding|sions?)|called|known)\b"
 )
 _NO_NAME = re.compile(r"@|://|\]\(|^\[[ x]?\]|^\d")
-_NAME_ENDS = re.compile(r":\s|\s[-–—]\s")
+# "hose ring. It is fitted first", but "St. Vitus dance"
+_NAME_ENDS = re.compile(r":\s|\s[-–—]\s|(?<=[^\W\d_]{4})\.\s+(?=[A-Z])")
+_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 _BULLETED = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+(.+)$", re.MULTILINE)
 _SET_APART = re.compile(rf"[;|]|{_BULLETED.pattern}", re.MULTILINE)
 
@@ -67,6 +70,6 @@ def names_in(listed: str) -> list[str]:
     """The items of a list, or of the first paragraph, in which they are set apart by semicolons, bars or commas."""
     if bullets := _BULLETED.findall(listed):
         return [bullet.strip() for bullet in bullets]
-    separator = ";" if ";" in listed else "|" if "|" in listed else ","
-    first = listed.split("\n\n")[0]
-    return [name.strip().rstrip(".") for name in " ".join(first.split()).split(separator)]
+    first = " ".join(listed.split("\n\n")[0].split())
+    separator = ";" if ";" in listed else "|" if "|" in listed else ""
+    return [name.strip().rstrip(".") for name in (first.split(separator) if separator else _COMMA.split(first))]

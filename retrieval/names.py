@@ -14,10 +14,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from retrieval.dehyphenation import dehyphenated
+from retrieval.documents import CODE
 from retrieval.late_interaction import Codes, pack_signs
-from retrieval.listings import LISTED_WORDS, listings, names_in
+from retrieval.listings import LISTED_WORDS, bare_name, listings, names_in
 from retrieval.passages import Passage
 from retrieval.structure import Block
 from retrieval.words import words_of
@@ -45,17 +48,21 @@ SHARE = 0.5
 SHRUNK = math.sqrt(2 / math.pi)
 """By so much the inner product with the signs of a vector is smaller than with itself, where it is about normal."""
 MOST_NAMES = 32
-"""Of a passage; longer lists are of something else."""
+"""Of a passage, the first of them."""
+_CODE = re.compile(r"^(?P<fence>```|~~~).*?^(?P=fence)", re.MULTILINE | re.DOTALL)
+_NOT_SAID = re.compile(r"[{}<>=\[\]\\]|->")
 
 SAME = r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonyms?|alias(?:es)?|a\.?k\.?a\.?"
 # The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
 _ALIAS_LIST = re.compile(
-    rf"(?:^|(?<=[.;]\s))\W*(?:{SAME}|(?:other|former) (?:names?|terms?)|abbreviations?|acronyms?)\b\W*?:[ \t*_]*"
-    r"(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
+    rf"(?:^|(?<=[.;]\s))\W{{0,8}}(?:{SAME}|(?:other|former) (?:names?|terms?)|abbreviations?|acronyms?)\b"
+    r"\W{0,8}?:[ \t*_]*(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+# "We also called the customer" names nobody.
 _INLINE_ALIAS = re.compile(
-    r"[,(]?\s*\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
+    r"(?:[,(]\s*|\b(?:is|are|was|were)\s+|(?=\w+\s+(?:known|referred)\s))"
+    r"\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
     r"(?:called|known as|named|referred to as|termed)\s+(?:(?:the|an?)\s+)?[\"“*_`]*"
     r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",
     re.IGNORECASE,
@@ -92,13 +99,11 @@ def listed_aliases(text: str) -> Iterator[str]:
     """The items of each "Also called: …" list in ``text``, or in the paragraph below such a label."""
     paragraphs = _paragraphs(text)
     for number, paragraph in enumerate(paragraphs):
-        match = _ALIAS_LIST.search(paragraph)
-        if not match:
-            continue
-        names = match["list"].strip()
-        if not names and number + 1 < len(paragraphs):
-            names = paragraphs[number + 1]
-        yield from names_in(names)
+        for match in _ALIAS_LIST.finditer(paragraph):
+            names = match["list"].strip()
+            if not names and number + 1 < len(paragraphs):
+                names = paragraphs[number + 1]
+            yield from (bare_name(name) for name in names_in(names) if "](" not in name)
 
 
 def inline_aliases(text: str) -> Iterator[re.Match[str]]:
@@ -107,15 +112,18 @@ def inline_aliases(text: str) -> Iterator[re.Match[str]]:
 
 
 def names_of(passage: Passage) -> list[str]:
-    """The names that a passage lists, and those that others call it, each once."""
-    blocks = [Block("paragraph", text, 1, 1) for text in _paragraphs(passage.text)]
+    """The names that a passage lists, and those that others call it, each once; code lists none."""
+    text = _CODE.sub("", dehyphenated(passage.text))
+    if PurePosixPath(passage.document_id).suffix.lower() in CODE:
+        text = ""
+    blocks = [Block("paragraph", part, 1, 1) for part in _paragraphs(text)]
     found = (
         *passage.called,
-        *listed_aliases(passage.text),
-        *(match["name"].strip() for match in inline_aliases(passage.text)),
+        *listed_aliases(text),
+        *(match["name"].strip() for match in inline_aliases(text)),
         *(name for _, names in listings(blocks) for name in names),
     )
-    names = {name.casefold(): name for name in found if is_name(name, LISTED_WORDS)}
+    names = {name.casefold(): name for name in found if is_name(name, LISTED_WORDS) and not _NOT_SAID.search(name)}
     return [name for folded, name in names.items() if folded not in NO_NAMES][:MOST_NAMES]
 
 

@@ -255,10 +255,8 @@ class SearchEngine:
                 "" if mode == "dense" else query, None if mode == "lexical" else vector, limit, path_prefix
             )
             with stage("fuse"):
-                if mode == "hybrid" and vector is not None and compares_names(self._workspace):
-                    names = snapshot.generation.names(dense[0])
-                    dense = _lists(*by_names(vector, *dense, names)) if names else dense
-                ranking = self._ranked(snapshot, mode, dense, lexical, tokens)
+                nearer = dense if mode == "dense" or vector is None else self._by_names(snapshot, vector, dense)
+                ranking = self._ranked(snapshot, mode, nearer, lexical, tokens)
             hits, not_reranked = self._hits(snapshot, query, ranking, dense, lexical, top_k)
             # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.
             if len(hits) >= top_k or max(len(dense[0]), len(lexical[0])) < limit:
@@ -339,6 +337,13 @@ class SearchEngine:
             choices, degraded = choose(snapshot.generation, *ranking, top_k, settings, judge)
             ranks = _ranks(dense), _ranks(lexical)
             return make_hits(snapshot.generation, choices, *ranks, settings.neighbours), degraded
+
+    def _by_names(self, snapshot: _Snapshot, vector: NDArray[np.float32], dense: Ranking) -> Ranking:
+        """The dense candidates as the names that the first of them list bring these nearer."""
+        if not compares_names(self._workspace):
+            return dense
+        names = snapshot.generation.names(dense[0][: self._workspace.search.candidates])
+        return _lists(*by_names(vector, *dense, names)) if names else dense
 
     def _ranked(self, snapshot: _Snapshot, mode: Mode, dense: Ranking, lexical: Ranking, tokens: _Tokens) -> Ranking:
         if mode == "dense":

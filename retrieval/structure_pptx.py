@@ -19,6 +19,7 @@ __all__ = ["read"]
 TITLE_CHARACTERS = 100
 """A slide without a title has its first paragraph for one when it has at most so many."""
 TITLES = ("title", "ctrTitle")
+LEVELS = tuple("012345678")
 FURNITURE = frozenset("dt ftr hdr sldNum sldImg".split())
 """Placeholders of date, footer, header, number, and of the slide above its notes."""
 UNREAD = frozenset("Fallback extLst".split())
@@ -45,33 +46,32 @@ def read(name: str, data: bytes) -> Outlined:
     main = parts.get("officeDocument", "ppt/presentation.xml")
     writer = _Writer()
     unshown = 0
+    read: set[str] = set()
     for number, part in enumerate(_slides(package, main), 1):
-        shown, shapes = _slide(package, part)
+        shown, shapes = _slide(package, part, read)
         writer.page()
         if shown:
-            writer.slide(number, shapes, _notes(package, part))
+            writer.slide(number, shapes, _notes(package, part, read))
         else:
             unshown += 1
     if not writer.lines:
-        raise DocumentError(f"{name}: has no text")
+        raise DocumentError(f"{name}: {'none of its slides is shown' if unshown else 'has no text'}")
     title = sensible_title(core_title(package.events(parts.get("core-properties", "")))) or writer.title
     left_out = (f"slides that are not shown: {unshown}",) if unshown else ()
     return Outlined(title, "\n".join(writer.lines), tuple(writer.items), tuple(writer.pages), left_out)
 
 
 def _slides(package: Package, main: str) -> Iterator[str]:
-    """The parts of the slides, in the order in which they are shown."""
+    """The parts of the slides, in the order in which they are shown, each once."""
     by_id = package.related_by_id(main)
-    inside = False
-    for kind, tag, attributes in package.events(main):
-        if tag == "sldIdLst":
-            inside = kind == "start"
-        elif inside and kind == "start" and tag == "sldId":
-            yield by_id.get(attributes.get("r:id", ""), "")
+    # Sections list slides too, by ids that are no relations.
+    tags = package.events(main)
+    listed = [attributes["r:id"] for kind, tag, attributes in tags if tag == "sldId" and "r:id" in attributes]
+    yield from dict.fromkeys(by_id.get(id, "") for id in listed)
 
 
-def _slide(package: Package, part: str) -> tuple[bool, list[_Shape]]:
-    """Whether a slide is shown, and its shapes; a diagram's text is the part that it refers to."""
+def _slide(package: Package, part: str, read: set[str]) -> tuple[bool, list[_Shape]]:
+    """Whether a slide is shown, and its shapes; a diagram's text is a part that it refers to, ``read`` once."""
     by_id = package.related_by_id(part)
     shown, shapes = True, []
     for item in _shapes(package.events(part)):
@@ -80,17 +80,23 @@ def _slide(package: Package, part: str) -> tuple[bool, list[_Shape]]:
         elif item[0] == "sld":
             shown = item[1].get("show") not in ("0", "false")
         else:
-            diagram = package.events(by_id.get(item[1].get("r:dm", ""), ""))
-            points = (shape.paragraphs for shape in _shapes(diagram, "pt") if isinstance(shape, _Shape))
+            diagram = by_id.get(item[1].get("r:dm", ""), "")
+            if diagram in read:
+                continue
+            read.add(diagram)
+            points = (shape.paragraphs for shape in _shapes(package.events(diagram), "pt") if isinstance(shape, _Shape))
             shapes.append(_Shape(paragraphs=[*chain.from_iterable(points)]))
     return shown, shapes
 
 
-def _notes(package: Package, part: str) -> list[str]:
+def _notes(package: Package, part: str, read: set[str]) -> list[str]:
     """What the speaker is to say."""
-    found = _shapes(package.events(package.related(part).get("notesSlide", "")))
-    shapes = [shape for shape in found if isinstance(shape, _Shape) and shape.placeholder == "body"]
-    return [text for shape in shapes for _, text in shape.paragraphs]
+    notes = package.related(part).get("notesSlide", "")
+    if notes in read:
+        return []
+    read.add(notes)
+    shapes = [shape for shape in _shapes(package.events(notes)) if isinstance(shape, _Shape)]
+    return [text for shape in shapes if shape.placeholder == "body" for _, text in shape.paragraphs]
 
 
 def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | tuple[str, Mapping[str, str]]]:
@@ -116,8 +122,8 @@ def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | t
                 shape.rows[-1].append("")
             elif tag == "p":
                 level, pieces = 0, []
-            elif tag == "pPr" and attributes.get("lvl", "").isdecimal():
-                level = min(int(attributes["lvl"]), 8)
+            elif tag == "pPr" and attributes.get("lvl") in LEVELS:
+                level = int(attributes["lvl"])
             elif tag in ("br", "tab"):
                 pieces.append(" ")
             in_text = tag == "t"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import Embedder, compares_tokens
-from retrieval.embedding_cache import encode_cached, open_cache, text_hash
+from retrieval.embedding_cache import encode_cached, encode_missing, open_cache, text_hash
 from retrieval.errors import IndexingError
 from retrieval.heading_share import heading_vectors, with_headings
 from retrieval.late_interaction import Codes, similarity
@@ -20,6 +20,9 @@ from retrieval.workspace import Workspace
 from trainer.evaluation import Candidates, Judge
 
 __all__ = ["Found", "by_heading_share", "rank"]
+
+NAMES_BLOCK = 1_024
+"""Passages whose names are encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,7 @@ def rank(
     """
     vectors = encode_cached(workspace, corpus, embedder, texts, progress)
     questions = [question.text for question in judge.questions]
-    names: dict[int, Codes] = {}
-    if compares_names(workspace):
-        own = {place: judge.passage(place) for place in range(len(texts))}
-        own = {place: passage for place, passage in own.items() if passage.embedded_text == texts[place]}
-        codes_of = encode_names(list(own.values()), partial(encode_cached, workspace, corpus, embedder))
-        places = list(own)
-        names = {places[place]: codes for place, codes in codes_of.items()}
+    names = _names(judge, workspace, corpus, embedder, texts, progress) if compares_names(workspace) else {}
     if not compares_tokens(embedder, workspace):
         asked = embedder.encode_queries(questions)
         return Found(vectors, asked, judge.dense(asked, vectors, names=names), names)
@@ -79,6 +76,27 @@ def rank(
 
     finer = _Likeness([tokens for _, tokens in encoded], codes)
     return Found(vectors, asked, judge.dense(asked, vectors, finer, names), names)
+
+
+def _names(
+    judge: Judge, workspace: Workspace, corpus: str, embedder: Embedder, texts: Sequence[str], progress: Progress
+) -> dict[int, Codes]:
+    """The codes of the names of passages, but of those whose text is not their own: a mask would be given away."""
+    own = [place for place, text in enumerate(texts) if judge.passage(place).embedded_text == text]
+    found: dict[int, Codes] = {}
+    with open_cache(workspace, corpus, embedder) as cache:
+
+        def encode(names: list[str]) -> NDArray[np.float32]:
+            # Without tokens, as the index has them.
+            return encode_missing(cache, embedder, names, lambda _: None)[0]
+
+        for start in range(0, len(own), NAMES_BLOCK):
+            some = own[start : start + NAMES_BLOCK]
+            codes = encode_names([judge.passage(place) for place in some], encode)
+            found |= {some[place]: of_names for place, of_names in codes.items()}
+            if codes:
+                progress("encoding names", start + len(some), len(own))
+    return found
 
 
 def by_heading_share(

@@ -9,6 +9,7 @@ from docx_files import OFFICE, package, relations
 P = "http://schemas.openxmlformats.org/presentationml/2006/main"
 A = "http://schemas.openxmlformats.org/drawingml/2006/main"
 D = "http://schemas.openxmlformats.org/drawingml/2006/diagram"
+SECTIONS = '<p:extLst><p:section name="One"><p:sldIdLst><p:sldId id="256"/></p:sldIdLst></p:section></p:extLst>'
 SPACES = f'xmlns:p="{P}" xmlns:a="{A}" xmlns:r="{OFFICE}" xmlns:d="{D}"'
 
 
@@ -40,7 +41,9 @@ def pptx(*slides: str, notes: str = "", diagram: str = "", title: str = "", orde
     parts = {
         "_rels/.rels": relations(officeDocument="ppt/presentation.xml", core="docProps/core.xml"),
         "docProps/core.xml": f'<c:core xmlns:c="urn:c" xmlns:dc="urn:dc"><dc:title>{title}</dc:title></c:core>',
-        "ppt/presentation.xml": f"<p:presentation {SPACES}><p:sldIdLst>{listed}</p:sldIdLst></p:presentation>",
+        "ppt/presentation.xml": (
+            f"<p:presentation {SPACES}><p:sldIdLst>{listed}</p:sldIdLst>{SECTIONS}</p:presentation>"
+        ),
         "ppt/_rels/presentation.xml.rels": relations(
             **{f"slide{place}": f"slides/slide{place}.xml" for place in range(len(slides))}
         ),

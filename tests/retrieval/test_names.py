@@ -20,7 +20,7 @@ from retrieval.workspace import Workspace
 from trainer.evaluation import Judge
 from trainer.material import gather
 from trainer.questions import Question
-from trainer.ranking import rank
+from trainer.ranking import by_heading_share, rank
 
 ENTRY = """# {0} Collar {1}
 
@@ -44,10 +44,40 @@ def passage(text: str, called: tuple[str, ...] = ()) -> Passage:
         ("Synonyms: none", []),
         ("Before use:\n\n1. Turn the handle until it stops.\n2. Wait until it has cooled.", []),
         ("See also: the valve, the hose", []),
+        ("**Also called:** **hose ring**; `seat`; [collar](collar.md)", ["hose ring", "seat"]),
+        ("Also called: hose ring; collar. It is fitted first. Abbreviation: HR", ["hose ring", "collar", "HR"]),
+        ("Also called: St. Vitus dance; hose\u2010\nring", ["St. Vitus dance", "hosering"]),
+        ("Synonyms: 1,2-dichloroethane, EDC", ["1,2-dichloroethane", "EDC"]),
+        ("We also called the customer back yesterday. The board also named the chairman.", []),
+        ("Steps:\n\n- Open the lid\n- Turn the key", []),
+        ("Use it so:\n\n```\nExamples: one; two\n```", []),
     ],
 )
 def test_a_passage_lists_what_it_is_called_and_nothing_else(text: str, names: list[str]) -> None:
     assert names_of(passage(text)) == names
+
+
+def test_source_code_lists_no_names() -> None:
+    listed = passage("Reads what is there.\n\nSynonyms: ring; seat\n")
+    assert names_of(listed) == ["ring", "seat"]
+    assert names_of(replace(listed, document_id="a.py", called=("reader",))) == ["reader"]
+
+
+def test_of_long_lists_the_first_names_count() -> None:
+    assert len(names_of(passage("Also called: " + "; ".join(f"ring {n}" for n in range(50))))) == 32
+
+
+def test_a_name_brings_a_passage_half_of_the_way_that_whole_vectors_tell() -> None:
+    draw = np.random.default_rng(5)
+    question = draw.standard_normal(384).astype(np.float32)
+    question /= np.linalg.norm(question)
+    told = []
+    for _ in range(200):
+        own, name = (draw.standard_normal(384) + near * np.sqrt(384) * question for near in (0.2, 1.0))
+        own, name = own / np.linalg.norm(own), name / np.linalg.norm(name)
+        _, [found] = by_names(question, [0], [float(question @ own)], {0: pack_signs(np.stack((own, name)))})
+        told.append((found - question @ own) / (question @ name - question @ own))
+    assert np.mean(told) == pytest.approx(SHARE, rel=0.05)
 
 
 def test_what_others_call_a_passage_is_a_name_and_each_is_one_once() -> None:
@@ -135,11 +165,23 @@ def test_what_is_judged_is_what_is_served(workspace: Workspace, embedder: Embedd
     judge = Judge.of(workspace, material.passages, texts, asked)
     found = rank(judge, workspace, "docs", embedder, texts)
     assert found.names and found.candidates.nearer is not None
+    headings = [item.embedded_heading for item in material.passages]
+    assert by_heading_share(judge, workspace, "docs", embedder, headings, found)(0.3).nearer is not None
     judged = judge.score("hybrid", found.candidates)
     with closing(SearchEngine(workspace)) as engine:
         for question, ranking in zip(asked, judged.rankings, strict=True):
             hits = engine.search(question.text, top_k=6).hits
             assert [hit.document_id for hit in hits] == list(ranking)[: len(hits)]
+        plain = replace(workspace, search=workspace.search.model_copy(update={"names": False}))
+        with closing(SearchEngine(plain)) as without:
+            for question in asked:
+                for mode in ("dense", "lexical"):
+                    assert engine.search(question.text, mode=mode) == without.search(question.text, mode=mode)
+                ranks = [
+                    {hit.id: hit.dense_rank for hit in some.search(question.text, top_k=6).hits}
+                    for some in (engine, without)
+                ]
+                assert ranks[0] == ranks[1]
 
 
 def test_a_passage_is_found_by_its_name_and_a_masked_one_is_not(workspace: Workspace, embedder: Embedder) -> None:

@@ -60,6 +60,14 @@ def test_tables_diagrams_groups_and_the_speakers_notes_are_read() -> None:
     ]
 
 
+def test_a_part_that_is_listed_many_times_is_read_once() -> None:
+    relation = '<p:graphicFrame><d:relIds r:dm="r1"/></p:graphicFrame>'
+    first = slide(shape("T", placeholder="title"), relation * 50)
+    data = pptx(first, order=[0] * 50, diagram=f"<d:pt><d:t>{body('plan')}</d:t></d:pt>")
+    found = read("a.pptx", data)
+    assert shown(found) == ["# T", "paragraph: plan"] and found.pages == (1,)
+
+
 def test_a_slide_without_a_title_is_called_by_its_first_words_or_its_number() -> None:
     long = "x" * 101
     found = read("a.pptx", pptx(slide(shape("Kit 44", "Order it.")), slide(shape(long)), slide(), slide(table(["a"]))))
@@ -93,6 +101,7 @@ def test_a_hit_names_the_slide_that_is_shown(tmp_path: Path, static_model: Path,
         (b"\xd0\xcf\x11\xe0", "save it as .pptx without a password"),
         (pptx(), "has no text"),
         (pptx("<p:sld"), "slides/slide0.xml is damaged"),
+        (pptx(slide(shape("A"), show="0")), "none of its slides is shown"),
         (package({"ppt/presentation.xml": "<!DOCTYPE a><a/>"}), "declares a document type"),
         (package({"word/document.xml": "<a/>"}), "has no text"),
     ],
