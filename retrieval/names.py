@@ -50,7 +50,8 @@ SHRUNK = math.sqrt(2 / math.pi)
 MOST_NAMES = 32
 """Of a passage, the first of them."""
 _CODE = re.compile(r"^(?P<fence>```|~~~).*?^(?P=fence)", re.MULTILINE | re.DOTALL)
-_NOT_SAID = re.compile(r"[{}<>=\[\]\\]|->")
+# "list[str]", but "Streptococcus [group A]"
+_NOT_SAID = re.compile(r"[{}<>=\\]|->|\w\[")
 
 SAME = r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonyms?|alias(?:es)?|a\.?k\.?a\.?"
 # The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.

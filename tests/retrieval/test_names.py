@@ -48,6 +48,7 @@ def passage(text: str, called: tuple[str, ...] = ()) -> Passage:
         ("Also called: hose ring; collar. It is fitted first. Abbreviation: HR", ["hose ring", "collar", "HR"]),
         ("Also called: St. Vitus dance; hose\u2010\nring", ["St. Vitus dance", "hosering"]),
         ("Synonyms: 1,2-dichloroethane, EDC", ["1,2-dichloroethane", "EDC"]),
+        ("Synonyms: coccus [group A]; list[str]; one -> two", ["coccus [group A]"]),
         ("We also called the customer back yesterday. The board also named the chairman.", []),
         ("Steps:\n\n- Open the lid\n- Turn the key", []),
         ("Use it so:\n\n```\nExamples: one; two\n```", []),
