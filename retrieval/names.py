@@ -91,9 +91,11 @@ def compares_names(workspace: Workspace) -> bool:
 def is_name(term: str, longest: int) -> bool:
     """Whether ``term`` may be a name of at most ``longest`` words: no clause, and no part of one."""
     words = words_of(term)
-    if not words or len(words) > longest or {words[0], words[-1]} & _NOT_AT_ENDS or _PRONOUNS.intersection(words):
+    if not words or len(words) > longest or words[0] in _NOT_AT_ENDS or _PRONOUNS.intersection(words):
         return False
-    return not _CLAUSE_VERB.search(term)
+    # "hepatitis A", "factor I"
+    ends = words[-1] not in _NOT_AT_ENDS or (len(words) > 1 and words[-1] in ("a", "i"))
+    return ends and not _CLAUSE_VERB.search(term)
 
 
 def listed_aliases(text: str) -> Iterator[str]:
