@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -21,6 +21,7 @@ __all__ = [
     "BlockKind",
     "Heading",
     "Outlined",
+    "Outliner",
     "Section",
     "first_heading",
     "sections",
@@ -108,6 +109,30 @@ class Outlined:
     outline: tuple[Heading | Block, ...]
     pages: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Outliner:
+    """Puts headings and blocks into a text, a blank line before each, and notes the lines that they take."""
+
+    lines: list[str] = field(default_factory=list)
+    items: list[Heading | Block] = field(default_factory=list)
+
+    def heading(self, level: int, text: str, marks: str = "") -> None:
+        """Add a heading; ``marks`` follow it in the text alone."""
+        self.items.append(Heading(level, text, *self._put([text + marks])))
+
+    def block(self, kind: BlockKind, lines: Sequence[str]) -> None:
+        """Add a block, if it has lines."""
+        if lines:
+            self.items.append(Block(kind, "\n".join(lines), *self._put(lines)))
+
+    def _put(self, lines: Sequence[str]) -> tuple[int, int]:
+        """Write lines; return the first's and the last's number."""
+        if self.lines:
+            self.lines.append("")
+        self.lines += lines
+        return len(self.lines) - len(lines) + 1, len(self.lines)
 
 
 def sections(document: Document) -> list[Section]:

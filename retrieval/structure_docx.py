@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, read_numbering, read_styles
 from retrieval.errors import DocumentError
 from retrieval.office_package import UNPRINTABLE, WORD, Event, Package, core_title
-from retrieval.structure import Block, BlockKind, Heading, Outlined, sensible_title
+from retrieval.structure import Block, BlockKind, Heading, Outlined, Outliner, sensible_title
 
 __all__ = ["read"]
 
@@ -205,8 +205,7 @@ class _Writer:
     styles: dict[str, Style]
     numbering: Numbering
     notes: dict[Note, str]
-    output: list[str] = field(default_factory=list)
-    items: list[Heading | Block] = field(default_factory=list)
+    outline: Outliner = field(default_factory=Outliner)
     group: list[str] = field(default_factory=list)
     group_kind: BlockKind = "paragraph"
     noted: int = 0
@@ -222,7 +221,7 @@ class _Writer:
             else:
                 self._paragraph(item, bold_headings=not styled)
         self._end_group()
-        return "\n".join(self.output), self.items
+        return "\n".join(self.outline.lines), self.outline.items
 
     def _style(self, item: _Paragraph) -> Style:
         style = self.styles.get(item.style)
@@ -250,7 +249,7 @@ class _Writer:
         if level is not None and len(text) <= HEADING_CHARACTERS:
             self._end_group()
             heading = " ".join(numbered.split())
-            self.items.append(Heading(level + 1, heading, *self._put([heading + self._marks(item.notes)])))
+            self.outline.heading(level + 1, heading, self._marks(item.notes))
         elif label and level is None:
             self._add("list", ["  " * depth + " ".join(numbered.split())], item.notes)
         elif CODE_STYLE.search(style.name):
@@ -290,20 +289,9 @@ class _Writer:
     def _end_group(self) -> None:
         """Make a block of the lines gathered so far, and of the notes to them."""
         lines, self.group = self.group, []
-        self._block(self.group_kind, lines)
+        self.outline.block(self.group_kind, lines)
         notes, self.pending = self.pending, []
-        self._block("paragraph", notes)
-
-    def _block(self, kind: BlockKind, lines: Sequence[str]) -> None:
-        if lines:
-            self.items.append(Block(kind, "\n".join(lines), *self._put(lines)))
-
-    def _put(self, lines: Sequence[str]) -> tuple[int, int]:
-        """Write lines, a blank one before them; return the first's and the last's number."""
-        if self.output:
-            self.output.append("")
-        self.output += lines
-        return len(self.output) - len(lines) + 1, len(self.output)
+        self.outline.block("paragraph", notes)
 
 
 def _may_be_heading(text: str) -> bool:

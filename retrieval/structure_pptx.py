@@ -12,7 +12,7 @@ from itertools import chain
 
 from retrieval.errors import DocumentError
 from retrieval.office_package import POWERPOINT, UNPRINTABLE, Event, Package, core_title
-from retrieval.structure import Block, BlockKind, Heading, Outlined, sensible_title
+from retrieval.structure import Outlined, Outliner, sensible_title
 
 __all__ = ["read"]
 
@@ -54,11 +54,11 @@ def read(name: str, data: bytes) -> Outlined:
             writer.slide(number, shapes, _notes(package, part, read))
         else:
             unshown += 1
-    if not writer.lines:
+    if not writer.outline.lines:
         raise DocumentError(f"{name}: {'none of its slides is shown' if unshown else 'has no text'}")
     title = sensible_title(core_title(package.events(parts.get("core-properties", "")))) or writer.title
     left_out = (f"slides that are not shown: {unshown}",) if unshown else ()
-    return Outlined(title, "\n".join(writer.lines), tuple(writer.items), tuple(writer.pages), left_out)
+    return Outlined(title, "\n".join(writer.outline.lines), tuple(writer.outline.items), tuple(writer.pages), left_out)
 
 
 def _slides(package: Package, main: str) -> Iterator[str]:
@@ -145,14 +145,14 @@ def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | t
 class _Writer:
     """Slides as they come, made into lines and an outline."""
 
-    lines: list[str] = field(default_factory=list)
-    items: list[Heading | Block] = field(default_factory=list)
+    outline: Outliner = field(default_factory=Outliner)
     pages: list[int] = field(default_factory=list)
     title: str = ""
 
     def page(self) -> None:
         """Begin a page where the next line will be."""
-        self.pages.append(len(self.lines) + (2 if self.lines else 1))
+        written = len(self.outline.lines)
+        self.pages.append(written + (2 if written else 1))
 
     def slide(self, number: int, shapes: list[_Shape], notes: list[str]) -> None:
         """Add a slide: its title, whatever stands before it, then the shapes in their order, then the notes."""
@@ -165,21 +165,10 @@ class _Writer:
             return
         self.title = self.title or sensible_title(title)
         title = title or f"Slide {number}"
-        self.items.append(Heading(1, title, *self._put([title])))
+        self.outline.heading(1, title)
         for shape in others:
-            self._block("table", [" | ".join(row) for row in shape.rows if any(row)])
+            self.outline.block("table", [" | ".join(row) for row in shape.rows if any(row)])
             lines = ["  " * level + text for level, text in shape.paragraphs]
-            self._block("list" if len(lines) > 1 else "paragraph", lines)
+            self.outline.block("list" if len(lines) > 1 else "paragraph", lines)
         for text in notes:
-            self._block("paragraph", [text])
-
-    def _block(self, kind: BlockKind, lines: list[str]) -> None:
-        if lines:
-            self.items.append(Block(kind, "\n".join(lines), *self._put(lines)))
-
-    def _put(self, lines: list[str]) -> tuple[int, int]:
-        """Write lines, a blank one before them; return the first's and the last's number."""
-        if self.lines:
-            self.lines.append("")
-        self.lines += lines
-        return len(self.lines) - len(lines) + 1, len(self.lines)
+            self.outline.block("paragraph", [text])
