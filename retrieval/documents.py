@@ -51,14 +51,14 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Format = Literal["markdown", "rst", "html", "text", "outlined"]
+Format = Literal["markdown", "rst", "asciidoc", "html", "text", "outlined"]
 CODE = (
     ".py .pyi .js .mjs .cjs .jsx .ts .mts .cts .tsx .go .java .kt .kts .scala .swift .c .h .cc .cpp .cxx .hh .hpp .hxx "
     ".cs .rs .rb .php .lua .sh .bash .sql"
 ).split()
 SHEETS = (".xlsx", ".xlsm")
 """Files whose records are rows of several tables."""
-READING_VERSION = 6
+READING_VERSION = 7
 """Counted up where other documents, sections, passages or names of these are found in the same files."""
 ID_LIMIT, TITLE_LIMIT = 1000, 2000
 """Characters: both are kept with each passage, and a title is embedded with it."""
@@ -275,6 +275,11 @@ def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
     if not text.strip():
         return [], [Skipped(file.relative, "no text")]
     title = ""
+    plain = format == "text"
+    if plain:
+        from retrieval.markup import markup_of
+
+        format = markup_of(text)
     if format == "markdown":
         from retrieval.front_matter import front_matter
 
@@ -283,22 +288,24 @@ def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
         question = matter.pop("question", "")
         title = matter.get("title") or question
         metadata.update(matter)
-    title = title or _title(file, text, format)
-    return [Document(file.relative, file.relative, title, text, format, metadata=metadata)], []
-
-
-def _title(file: SourceFile, text: str, format: Format) -> str:
-    if format == "text":
-        from retrieval import structure_manual
-        from retrieval.structure_text import subject
-
-        line = next(line for line in text.split("\n") if line.strip()).strip()
-        title = structure_manual.title(text) or subject(text) or (line if len(line) <= TITLE_LINE_LIMIT else "")
-    else:
+    # What leads a text beside its markup is its title, as in any other.
+    if not title and plain and (format == "text" or text.lstrip()[0].isalnum()):
+        title = _plain_title(text)
+    if not title and format != "text":
         from retrieval.structure import first_heading
 
         title = first_heading(text, format)
-    return title or name_title(file.relative)
+    title = title or name_title(file.relative)
+    return [Document(file.relative, file.relative, title, text, format, metadata=metadata)], []
+
+
+def _plain_title(text: str) -> str:
+    """What a plain text is called by itself: a manual page's name, a message's subject, a first line that is short."""
+    from retrieval import structure_manual
+    from retrieval.structure_text import subject
+
+    line = next(line for line in text.split("\n") if line.strip()).strip()
+    return structure_manual.title(text) or subject(text) or (line if len(line) <= TITLE_LINE_LIMIT else "")
 
 
 def name_title(relative: str) -> str:
@@ -389,6 +396,7 @@ def _read_outlined(file: SourceFile, data: bytes, *, module: str) -> Found:
 
 _markdown = partial(_read_whole, format="markdown")
 _rst = partial(_read_whole, format="rst")
+_asciidoc = partial(_read_whole, format="asciidoc")
 _html = partial(_read_whole, format="html")
 _text = partial(_read_whole, format="text")
 _jsonl = partial(_read_records, parse=jsonl_records)
@@ -399,6 +407,8 @@ READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
     ".markdown": _markdown,
     ".mdx": _markdown,
     ".rst": _rst,
+    ".adoc": _asciidoc,
+    ".asciidoc": _asciidoc,
     ".html": _html,
     ".htm": _html,
     ".xhtml": _html,

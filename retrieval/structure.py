@@ -1,8 +1,8 @@
 """A document's headings and blocks, found by a real parser for its format.
 
 Each format has a module that turns text into headings and blocks in reading order
-(``structure_markdown``, ``structure_rst``, ``structure_html``, ``structure_text``); here they
-become sections.
+(``structure_markdown``, ``structure_rst``, ``structure_asciidoc``, ``structure_html``, ``structure_text``); here
+they become sections.
 """
 
 from __future__ import annotations
@@ -211,6 +211,10 @@ def _parsed(text: str, format: Format) -> Sequence[Heading | Block]:
         from retrieval import structure_rst
 
         return structure_rst.outline(text)
+    if format == "asciidoc":
+        from retrieval import structure_asciidoc
+
+        return structure_asciidoc.outline(text)
     if format == "html":
         from retrieval import structure_html
 

@@ -57,6 +57,12 @@ _HANGING = re.compile(
 _COLON_BELOW = re.compile(
     r"^(?P<term>[^\s#>|:*+-][^\n]{1,60})\n(?:\n)?[:~][ \t]+(?P<meaning>\S.*(?:\n[ \t]+\S.*)*)$", re.MULTILINE
 )
+_DOUBLE_COLON = re.compile(
+    r"^(?P<term>[^\s:*.-][^\n:]{1,60})::+(?:[ \t]+|\n[ \t]*)"
+    r"(?P<meaning>[^\s:][^\n]*(?:\n(?![^\n]*::)\S[^\n]*)*)",
+    re.MULTILINE,
+)
+"""AsciiDoc's ``term:: meaning``, its meaning on the same line or below."""
 _GOES_ON = re.compile(r"(?:that|of)\b", re.IGNORECASE)
 _GLOSSARY = re.compile(
     r"\b(?:glossary|definitions?|terms|terminology|abbreviations|acronyms|vocabulary|nomenclature)\b", re.I
@@ -145,9 +151,11 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     glossary = any(_GLOSSARY.search(part) for part in section.heading)
     if glossary:
         entries.append(_PLAIN_ENTRY)
-    # Elsewhere HTML's lists are of options and parameters as often.
+    # Elsewhere HTML's lists, and AsciiDoc's, are of options and parameters as often.
     if document.format == "rst" or (document.format == "html" and glossary):
         entries.append(_HANGING)
+    if document.format == "asciidoc" and glossary:
+        entries.append(_DOUBLE_COLON)
     if document.format == "markdown":
         entries.append(_COLON_BELOW)
     for entry in entries:

@@ -40,13 +40,13 @@ def test_sections_have_the_path_of_their_headings_and_the_lines_they_cover() -> 
     ]
 
 
-@pytest.mark.parametrize("format", ["markdown", "rst", "html", "text"])
+@pytest.mark.parametrize("format", ["markdown", "rst", "asciidoc", "html", "text"])
 @pytest.mark.parametrize("text", ["", "\n \n", "\t"])
 def test_a_document_of_white_space_has_no_sections(format: Format, text: str) -> None:
     assert parse(text, format) == []
 
 
-@pytest.mark.parametrize("format", ["markdown", "rst", "html", "text"])
+@pytest.mark.parametrize("format", ["markdown", "rst", "asciidoc", "html", "text"])
 def test_text_without_headings_is_one_section_without_a_path(format: Format) -> None:
     text = "Some words that end in a full stop.\n\nMore of them."
     [section] = parse(text, format)

@@ -93,6 +93,15 @@ def test_glossaries_in_all_the_ways_markdown_writes_them_give_their_terms(tmp_pa
     assert "act of filling a pump" in found["Priming"] and "takes a minute" not in found["Priming"]
 
 
+def test_a_glossary_in_asciidoc_gives_its_terms_and_a_list_of_options_none(tmp_path: Path) -> None:
+    entries = (
+        "head of water::\nthe height to which a pump can lift water\nshroud:: the ring that is around an impeller\n"
+    )
+    for heading, terms in (("Glossary", ["head of water", "shroud"]), ("Settings", [])):
+        found = mined(tmp_path / heading, "definition", words_adoc=f"= Pumps\n\n== {heading}\n\n{entries}")
+        assert [*found] == terms
+
+
 def test_a_definition_list_of_restructured_text_gives_its_terms(tmp_path: Path) -> None:
     text = "Words\n=====\n\nwidget\n   A part that turns in its housing.\n\ngadget : noun\n   A part that stays put.\n"
     found = mined(tmp_path, "definition", words_rst=text)

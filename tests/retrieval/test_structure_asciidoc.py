@@ -1,0 +1,130 @@
+"""AsciiDoc: its headings, old and new, and what no reader of a page would see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retrieval.documents import SourceFile, read
+from retrieval.structure import Block
+from retrieval.structure_asciidoc import outline
+
+MANUAL = """\
+[[pump]]
+= {product} manual
+Jane Doe <jane@example.org>
+v1.2, 2026-01-05
+:product: Pump 3
+:url-docs: https://example.org/{product}
+
+The {product} moves water.
+// not for readers
+It hums.
+
+////
+== A draft
+////
+
+== Priming the *pump* [[priming]]
+
+include::shared/safety.adoc[leveloffset=+1]
+
+.What you need
+* a bucket
+* a funnel
+
+[source,bash]
+----
+= no heading
+prime {product}
+----
+
+[NOTE]
+====
+Fill it first.
+====
+
+ifdef::internal[]
+=== Part `P-7`, see xref:parts.adoc#p7[the parts]
+endif::[]
+
+|===
+| Part | Use
+
+| P-7
+| seals the inlet
+|===
+
+== Faults ==
+
+E7:: the inlet is dry
+"""
+
+
+def seen(text: str) -> list[tuple[str, str, int, int]]:
+    return [
+        (item.kind if isinstance(item, Block) else f"heading {item.level}", item.text, item.first_line, item.last_line)
+        for item in outline(text)
+    ]
+
+
+def test_headings_and_blocks_are_those_that_a_reader_of_the_page_sees() -> None:
+    assert seen(MANUAL) == [
+        ("heading 1", "Pump 3 manual", 2, 2),
+        ("paragraph", "The Pump 3 moves water.\nIt hums.", 8, 10),
+        ("heading 2", "Priming the pump", 16, 16),
+        ("list", "What you need\n* a bucket\n* a funnel", 20, 22),
+        ("code", "= no heading\nprime {product}", 26, 27),
+        ("paragraph", "Fill it first.", 32, 32),
+        ("heading 3", "Part P-7, see the parts", 36, 36),
+        ("table", "| Part | Use\n\n| P-7\n| seals the inlet", 40, 43),
+        ("heading 2", "Faults", 46, 46),
+        ("list", "E7:: the inlet is dry", 48, 48),
+    ]
+
+
+def test_each_line_of_a_block_knows_its_line_in_the_file() -> None:
+    text = "Moves water.\n// hidden\nHums."
+    [block] = outline(text)
+    assert isinstance(block, Block)
+    assert [block.lines_of(place, place) for place in range(2)] == [(1, 1), (3, 3)]
+
+
+def test_titles_with_a_rule_below_are_headings_by_the_rule() -> None:
+    text = "git-add(1)\n==========\n\nNAME\n----\ngit-add - adds files\n\nMORE\n~~~~\n\ncode:\n\n----\nNAME\n----\n"
+    assert seen(text) == [
+        ("heading 1", "git-add(1)", 1, 2),
+        ("heading 2", "NAME", 4, 5),
+        ("paragraph", "git-add - adds files", 6, 6),
+        ("heading 3", "MORE", 8, 9),
+        ("paragraph", "code:", 11, 11),
+        ("code", "NAME", 14, 14),
+    ]
+
+
+def test_nothing_is_lost_below_a_block_that_is_never_closed() -> None:
+    kinds = [what for what, *_ in seen("----\nprime\n\n== Faults\n\n|===\n| E7\n")]
+    assert kinds == ["paragraph", "heading 2", "paragraph"]
+
+
+def test_attributes_that_feed_on_each_other_do_not_make_a_text_grow() -> None:
+    text = ":a: " + "x" * 90 + "\n" + "".join(f":{new}: {{{old}}}{{{old}}}\n" for old, new in ("ab", "bc", "cd"))
+    [block] = outline(text + "\n{a} {b} {d}")
+    assert block.text == "x" * 90 + " {b} {b}{b}{b}{b}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["= a" + " " * 200_000 + "b", "== " + "*a " * 100_000, "== " + "``a" * 100_000, "include::" + "[" * 200_000 + "x"]
+    + ["[" + "a, " * 100_000, ":a: " + "{a}" * 100_000, "a" * 300_000 + "::", "Jane " * 100_000 + "<j@e.org"],
+)
+def test_long_lines_take_no_more_than_linear_time(line: str) -> None:
+    assert outline(f"= Title\n{line}\n\n{line}\n")
+
+
+def test_a_file_is_known_by_its_title(tmp_path: Path) -> None:
+    path = tmp_path / "pump.adoc"
+    path.write_text(MANUAL, encoding="utf-8")
+    [document], skipped = read(SourceFile(path, path.name, path.stat().st_size, 0))
+    assert (document.title, document.format, skipped) == ("Pump 3 manual", "asciidoc", [])
