@@ -2,12 +2,13 @@
 
     python benchmarks/quality.py                                   the demo's corpus, recipe structure
     python benchmarks/quality.py --set NAME=FOLDER [--set …] [--recipe seed --recipe structure] [--json]
+    python benchmarks/quality.py --recipe structure --recipe "structure with triplet loss"      one loss against another
 
-FOLDER is a data set: either ``docs/`` with ``questions-docs/`` (or ``questions/``), or ``corpus.jsonl`` with
+FOLDER is a data set: ``docs/`` with ``questions-docs/`` (or ``questions/``), or ``corpus.jsonl`` with
 ``queries.jsonl`` and ``qrels.tsv``; with both, ``--form docs|records`` chooses (default: docs). Pairs are mined from
 the documents alone; the questions' dev part makes every choice; their test part is scored once a run. ``--seeds 3``
-runs each recipe with several seeds and prints the means as well. ``--max-pairs`` bounds the dose on slow machines,
-``--budget`` the seconds that the recipe auto may take for each seed.
+runs each recipe with several seeds; their means have the intervals of each question's mean over them. ``--max-pairs``
+bounds the dose on slow machines, ``--budget`` the seconds that the recipe auto may take for each seed.
 
 Gains are told against two bases. Both are the base's dense search; one reads passages as Shoptalk embeds them, with
 all headings they stand under, the other reads them as they are commonly cut, with their own heading alone, which costs
@@ -21,6 +22,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -32,16 +34,24 @@ from retrieval.workspace import Workspace
 from trainer.demo import BASE_MODEL, write_corpus
 from trainer.evaluation import Judge
 from trainer.material import gather
+from trainer.outcome import Outcome
 from trainer.questions import load_questions
-from trainer.recipes import RECIPES, find_recipe
+from trainer.recipes import ARMS, RECIPES, find_recipe
 from trainer.report import result_lines
+from trainer.statistics import Change, compare
 from trainer.tune import DEFAULT_BUDGET, TuneReport, tune
+
+HEAD = (
+    "set          recipe      lexical    dense   hybrid    tuned   hybrid   served    dense    served\n"
+    "                            base     base     base    dense    tuned          over base over base"
+)
 
 
 def main() -> None:
     """Run the benchmark and print its table, or one JSON object."""
     arguments = _arguments()
     figures: dict[str, float] = {}
+    table: list[str] = []
     with tempfile.TemporaryDirectory(prefix="shoptalk-quality-") as temporary:
         if arguments.max_pairs:
             os.environ["SHOPTALK_TRAINER_MAX_PAIRS"] = str(arguments.max_pairs)
@@ -69,8 +79,11 @@ def main() -> None:
                         _print(f"{name}, recipe {recipe}, seed {seed}", report)
                 found = _figures(reports, bare)
                 figures |= {f"{name}.{recipe}.{figure}": value for figure, value in found.items()}
+                table.append(_line(name, recipe, found))
                 if not arguments.json:
                     print("\n".join(_summary(found, len(reports))), flush=True)
+    if not arguments.json:
+        print("\n".join(["", HEAD, *table]))
     if arguments.json:
         setup = {
             "base": arguments.base,
@@ -85,7 +98,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--recipe", action="append", choices=list(RECIPES))
+    parser.add_argument(
+        "--recipe", action="append", choices=[*RECIPES, *(arm.name for arm in ARMS if arm.name not in RECIPES)]
+    )
     parser.add_argument("--form", choices=["docs", "records"], default="docs")
     parser.add_argument("--base", default=BASE_MODEL, metavar="REF")
     parser.add_argument("--seeds", type=int, default=1)
@@ -127,6 +142,7 @@ def _bare(passage: Passage) -> str:
 
 def _figures(reports: list[TuneReport], bare: float | None) -> dict[str, float]:
     outcomes = [report.outcome for report in reports]
+    dense, product = (_over_seeds(outcomes, mode) for mode in ("dense", "hybrid"))
     base, tuned = outcomes[0].dense.before, fmean(outcome.dense.after for outcome in outcomes)
     # What the gate lets through is served: the tuned model after a WIN, the base otherwise.
     won = [outcome.verdict == "WIN" for outcome in outcomes]
@@ -142,13 +158,29 @@ def _figures(reports: list[TuneReport], bare: float | None) -> dict[str, float]:
         "tuned_hybrid": fmean(outcome.product.after for outcome in outcomes),
         "served": served,
         "dense_gain": tuned - base,
-        "ci_low": fmean(outcome.dense.low for outcome in outcomes),
-        "ci_high": fmean(outcome.dense.high for outcome in outcomes),
-        "product_gain": fmean(outcome.product.mean for outcome in outcomes),
-        "product_ci_low": fmean(outcome.product.low for outcome in outcomes),
-        "product_ci_high": fmean(outcome.product.high for outcome in outcomes),
+        "ci_low": dense.low,
+        "ci_high": dense.high,
+        "product_gain": product.mean,
+        "product_ci_low": product.low,
+        "product_ci_high": product.high,
         "wins": float(sum(won)),
     }
+
+
+def _over_seeds(outcomes: Sequence[Outcome], mode: str) -> Change:
+    """The change of the mean over all seeds of each question's NDCG@10."""
+    sides = (
+        [[getattr(asked, f"{mode}_{side}") for asked in outcome.questions] for outcome in outcomes]
+        for side in ("before", "after")
+    )
+    return compare(*([fmean(of_one) for of_one in zip(*side, strict=True)] for side in sides))
+
+
+def _line(name: str, recipe: str, found: dict[str, float]) -> str:
+    base = found["base_dense"]
+    cells = [found[figure] for figure in ("base_lexical", "base_dense", "base_hybrid", "tuned_dense", "tuned_hybrid")]
+    gains = f"{found['tuned_dense'] / base - 1:+9.1%} {found['served'] / base - 1:+9.1%}"
+    return f"{name:12.12} {recipe:10.10} " + " ".join(f"{cell:8.3f}" for cell in (*cells, found["served"])) + gains
 
 
 def _summary(found: dict[str, float], seeds: int) -> list[str]:

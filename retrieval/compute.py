@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from retrieval.errors import ModelError
 
-__all__ = ["Compute", "choose_compute"]
+__all__ = ["Compute", "choose_compute", "is_out_of_memory", "release"]
+
+_NO_MEMORY = ("not enough memory", "out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,10 @@ def choose_compute(device: str = "auto") -> Compute:
 
     if device == "auto":
         if torch.cuda.is_available():
-            return Compute("cuda", torch.cuda.is_bf16_supported(), f"CUDA device {torch.cuda.get_device_name(0)}")
+            # Of several processes that were launched together each has a GPU of its own.
+            place = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+            device = f"cuda:{place}" if place else "cuda"
+            return Compute(device, torch.cuda.is_bf16_supported(), f"CUDA device {torch.cuda.get_device_name(place)}")
         if torch.backends.mps.is_available():
             return Compute("mps", False, "Apple GPU; no CUDA device")
         device = "cpu"
@@ -49,3 +55,20 @@ def choose_compute(device: str = "auto") -> Compute:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"model.device = {device!r} is not usable here ({first_line}); use auto or cpu") from None
     return Compute(device, device.startswith("cuda") and torch.cuda.is_bf16_supported(), "asked for")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, on a GPU or a CPU."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def release(device: str) -> None:
+    """Give the blocks that PyTorch keeps for later back to the GPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()

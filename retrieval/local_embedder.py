@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from retrieval.compute import Compute, choose_compute
+from retrieval.compute import Compute, choose_compute, is_out_of_memory, release
 from retrieval.console import Progress, silent
 from retrieval.errors import ModelError, first_line
 from retrieval.late_interaction import pack_signs
@@ -212,10 +212,25 @@ class LocalEmbedder:
             batches = full_batches(order, [len(text.encode("utf-8", "replace")) for text in texts], self)
 
         def encode(rows: list[int]) -> NDArray[np.float32]:
-            encoded, of_tokens = self._forward([texts[row] for row in rows], prompt, kept is not None)
-            if kept is not None:
-                tokens.update(zip(rows, map(kept, of_tokens), strict=True))
-            return encoded
+            try:
+                encoded, of_tokens = self._forward([texts[row] for row in rows], prompt, kept is not None)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                why = first_line(error)
+            else:
+                if kept is not None:
+                    tokens.update(zip(rows, map(kept, of_tokens), strict=True))
+                return encoded
+            # Out of the handler: what the error's frames held is free only now.
+            release(self.compute.device)
+            if len(rows) == 1:
+                raise ModelError(
+                    f"model {self.reference}: memory ran out over a single text ({why}); free some, or set model.base "
+                    "to a smaller model"
+                )
+            half = len(rows) // 2
+            return np.concatenate([encode(rows[:half]), encode(rows[half:])])
 
         done = 0
         with _workers(min(workers, len(batches))) as run:

@@ -1,9 +1,9 @@
 """The recipe ``auto``: which pairs, negatives, losses and rates teach this model these documents, found by trying.
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): every arm is trained on a small sample, the better third and
-the plainest on a third of the dose, the best of these on all of it; between the last two its learning rate and its
-negatives are varied. What is to take the plainest arm's place must gain more than the standard error of its gain, and
-must do so on a third of the dose, since what teaches fastest on a sample may unlearn on the whole
+the plainest on a third of the dose, the best of these on all of it; between the last two its learning rate, its epochs
+and its negatives are varied. What is to take the plainest arm's place must gain more than the standard error of its
+gain, and must do so on a third of the dose, since what teaches fastest on a sample may unlearn on the whole
 (docs/experiments.md); the time for that is kept. Everything is judged on dev questions over a pool of passages, so what
 is chosen is chosen before the test questions are looked at. Trials are looked at with all of their tuned weights: how
 many are kept is chosen after the training that counts.
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from retrieval.errors import QuestionsError
 from trainer.recipes import ARMS, Recipe, own_recipes
 from trainer.statistics import less_its_error
+from trainer.weights import is_static
 from trainer.workbench import Workbench
 
 __all__ = ["Trial", "search"]
@@ -36,7 +37,10 @@ SHARE_FOR_TRIALS = 0.5
 
 @dataclass(frozen=True)
 class Trial:
-    """One training on a sample: what it tried, on how many pairs, how it looked on dev beside the base."""
+    """One training on a sample: what it tried, on how many pairs, how it looked on dev beside the base.
+
+    ``lead`` is what it was chosen by: its gain over the first of its round, less the standard error of that gain.
+    """
 
     name: str
     settings: str
@@ -44,6 +48,7 @@ class Trial:
     seconds: float
     dev: float
     change: float
+    lead: float
     kept: bool
 
 
@@ -79,6 +84,7 @@ class _Search:
         self._whole = 0
         # Of the trials' seconds. The rest is looking, which costs the same whatever the dose.
         self._training = 0.0
+        self._examples = 0
 
     def run(self, recipe: Recipe) -> tuple[Recipe, list[Trial]]:
         dose = FIRST_DOSE
@@ -89,6 +95,7 @@ class _Search:
                 f"the recipe {recipe.name} compares set-ups on {FEWEST_PAIRS} pairs or more, and none has so many "
                 "here; name another, such as structure"
             )
+        short = [arm.name for arm in tried if arm not in arms]
         plainest, wanted = arms[0], len(arms)
         self._whole = self._dose(plainest)
         arms = self._round(arms, dose, max(1, wanted // FACTOR), then=self._third(arms))
@@ -101,11 +108,13 @@ class _Search:
         if best != plainest and self._dose(best) > dose * FACTOR:
             of_all = f"; no time was left to see whether {best.name}, best on {dose} pairs, is so on more"
             best = plainest
+        if short:
+            of_all += f"; not tried for want of pairs: {', '.join(short)}"
         variations = [best, *_variations(best)]
-        if self._dose(best) <= dose * FACTOR and self._affords(len(variations) - 1, dose):
+        if self._dose(best) <= dose * FACTOR and self._affords(sum(arm.epochs for arm in variations[1:]), dose):
             best = self._round(variations, dose, 1)[0]
         left = self._began + self._budget - self._clock() - self._judging()
-        affordable = max(dose, int(left / self._pace()))
+        affordable = max(dose, int(left / self._pace() / best.epochs))
         chosen = replace(
             best,
             name=recipe.name,
@@ -148,21 +157,23 @@ class _Search:
             tried.append((less_its_error(looked - first), arm))
         best = [arm for _, arm in sorted(tried, key=lambda item: -item[0])]
         best = [arm for place, arm in enumerate(best) if place < survivors or arm is arms[0]]
-        names = {arm.name for arm in best}
-        self._trials[before:] = [replace(trial, kept=trial.name in names) for trial in self._trials[before:]]
+        names, leads = {arm.name for arm in best}, {arm.name: lead for lead, arm in tried}
+        self._trials[before:] = [
+            replace(trial, lead=leads[trial.name], kept=trial.name in names) for trial in self._trials[before:]
+        ]
         return best
 
     def _look_at(self, arm: Recipe, dose: int) -> NDArray[np.float64]:
         """Train an arm on ``dose`` pairs, unless it was, and return how good each dev question's ranking is then."""
         if (arm.name, dose) not in self._looked:
             began = self._clock()
-            fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,)))
+            fit = self._bench.fit(replace(arm, max_pairs=min(arm.max_pairs, dose), averages=(1.0,), looks=0))
             seconds = self._clock() - began
             self._training += fit.log.seconds
-            dev = float(fit.looked.mean())
-            self._trials.append(
-                Trial(arm.name, arm.settings, len(fit.pairs), round(seconds, 1), dev, dev - self._base, False)
-            )
+            self._examples += len(fit.pairs) * arm.epochs
+            dev, settings = float(fit.looked.mean()), arm.settings(is_static(self._bench.embedder.model))
+            trial = Trial(arm.name, settings, len(fit.pairs), round(seconds, 1), dev, dev - self._base, 0.0, False)
+            self._trials.append(trial)
             self._looked[arm.name, dose] = fit.looked
         return self._looked[arm.name, dose]
 
@@ -171,13 +182,13 @@ class _Search:
         left = self._budget - self._judging()
         return self._began + max(0.0, min(SHARE_FOR_TRIALS * left, left - self._pace() * self._whole))
 
-    def _affords(self, arms: int, dose: int) -> bool:
-        """Whether the time left is enough for a round, by what the trials so far took."""
-        return self._clock() + arms * (self._look() + self._pace() * min(dose, self._whole)) <= self._end()
+    def _affords(self, epochs: int, dose: int) -> bool:
+        """Whether the time left is enough for so many epochs over ``dose`` pairs, by what the trials so far took."""
+        return self._clock() + epochs * (self._look() + self._pace() * min(dose, self._whole)) <= self._end()
 
     def _pace(self) -> float:
-        """Seconds of training a pair, in the trials so far."""
-        return max(1e-6, self._training / max(1, sum(trial.pairs for trial in self._trials)))
+        """Seconds of training a pair takes in one epoch, in the trials so far."""
+        return max(1e-6, self._training / max(1, self._examples))
 
     def _look(self) -> float:
         """Seconds that choosing negatives and looking at dev took in a trial."""
@@ -189,7 +200,7 @@ class _Search:
 
 
 def _variations(best: Recipe) -> list[Recipe]:
-    """The winner with other rates, and with more negatives where it has any."""
+    """The winner with other rates, twice the epochs, and more negatives where it has any."""
     faster, slower = (
         replace(
             best,
@@ -202,4 +213,5 @@ def _variations(best: Recipe) -> list[Recipe]:
     more = replace(
         best, name=f"{best.name}, {best.hard_negatives + 1} negatives", hard_negatives=best.hard_negatives + 1
     )
-    return [faster, slower, *([more] if best.hard_negatives else [])]
+    longer = replace(best, name=f"{best.name}, {2 * best.epochs} epochs", epochs=2 * best.epochs)
+    return [faster, slower, longer, *([more] if best.hard_negatives else [])]

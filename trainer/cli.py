@@ -53,6 +53,11 @@ def tune(
     workspace = invocation.workspace()
     if report.promoted and not workspace.index_dir(workspace.corpus_name(corpus)).joinpath("CURRENT").exists():
         invocation.note("Next: shoptalk index, then shoptalk search")
+    from trainer.ranks import is_alone
+
+    if not is_alone():
+        # A launcher takes any other exit code for a crash of the process, and says so at length.
+        return
     outcome = report.outcome
     if outcome.verdict != "WIN":
         raise GateRefused(
@@ -188,8 +193,6 @@ def tune_text(report: TuneReport) -> str:
     ]
     if report.leaks:
         lines.append(f"- {report.leaks} pairs left out: their anchor asks what a question asks")
-    if report.missing:
-        lines.append(f"- {len(report.missing)} judged documents are not in the corpus, the first: {report.missing[0]}")
     lines += [
         "",
         f"{report.outcome.test_questions} test questions ({report.outcome.evidence}):",

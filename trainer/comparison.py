@@ -17,7 +17,7 @@ from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
 from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
-from trainer.questions import MINED_EVIDENCE, QuestionSet, check_answers, load_questions
+from trainer.questions import MINED_EVIDENCE, QuestionSet, answerable, load_questions
 from trainer.ranking import by_heading_share, rank
 from trainer.runs import Rankings, write_runs
 from trainer.statistics import Change, compare, gate, verdict
@@ -74,7 +74,7 @@ def compare_models(
         if not (modes := _modes(mode, place)):
             continue
         judged = _judge_model(workspace, corpus, reference, loaded, modes, progress)
-        missing = judged.missing
+        asked, missing = judged.questions.all, judged.missing
         for name, scores in judged.scores.items():
             change = None if first is None else compare(first.ndcg, scores.ndcg)
             first = first or scores
@@ -103,10 +103,11 @@ def compare_models(
 
 @dataclass(frozen=True)
 class _Judged:
-    """One model's scores by mode, the weight of BM25 in its hybrid search, and the answers that its passages lack."""
+    """One model's scores by mode, the weight of BM25 in its hybrid search, what was asked, and answers not there."""
 
     scores: dict[Mode, Scores]
     weight: float
+    questions: QuestionSet
     missing: list[str]
 
 
@@ -121,7 +122,7 @@ def _judge_model(
     """Ask one model the questions over passages that are measured in its own tokens, as searches by it would be."""
     embedder = load_embedder(reference, workspace)
     passages = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress).passages
-    missing = check_answers(questions, passages)
+    questions, missing = answerable(questions, passages)
     texts = [passage.embedded_text for passage in passages]
     judge = Judge.of(workspace, passages, texts, questions.all)
     fusion = tuned_fusion(workspace, reference)
@@ -129,12 +130,12 @@ def _judge_model(
     if weight is None:
         weight = UNTUNED_WEIGHT if fusion.lexical_weight is None else fusion.lexical_weight
     if modes == ("lexical",):
-        return _Judged({"lexical": judge.score("lexical")}, weight, missing)
+        return _Judged({"lexical": judge.score("lexical")}, weight, questions, missing)
     plain = rank(judge, workspace, corpus, embedder, texts, progress)
     headings = [passage.embedded_heading for passage in passages]
     served = by_heading_share(judge, workspace, corpus, embedder, headings, plain)(served_share(workspace, fusion))
     found = {"lexical": None, "dense": plain.candidates, "hybrid": served}
-    return _Judged({mode: judge.score(mode, found[mode], weight) for mode in modes}, weight, missing)
+    return _Judged({mode: judge.score(mode, found[mode], weight) for mode in modes}, weight, questions, missing)
 
 
 def _flattered(

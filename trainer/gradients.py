@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from retrieval.compute import is_out_of_memory, release
 from retrieval.errors import ShoptalkError, first_line
 from trainer.batches import Batch
-from trainer.memory import Room, is_out_of_memory, release
+from trainer.memory import Room
 from trainer.precision import Precision
 from trainer.ranks import Ranks
 from trainer.weights import is_static

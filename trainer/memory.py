@@ -11,7 +11,7 @@ from retrieval.errors import ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["LowMemory", "Room", "free_memory", "is_out_of_memory", "release", "smaller_base"]
+__all__ = ["LowMemory", "Room", "free_memory", "smaller_base"]
 
 # With less than this free, Linux may end the process rather than tell it; better to do with less before.
 RESERVE = 256_000_000
@@ -23,7 +23,12 @@ BASES = {
     "BAAI/bge-small-en-v1.5": 33_400_000,
     "sentence-transformers/all-MiniLM-L6-v2": 22_700_000,
 }
-_SIGNS = ("not enough memory", "out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+MULTILINGUAL_BASES = {
+    "intfloat/multilingual-e5-base": 278_000_000,
+    "intfloat/multilingual-e5-small": 118_000_000,
+}
+MANY_WORDS = 100_000
+"""Tokens that no vocabulary of one language has."""
 
 
 class LowMemory(MemoryError):
@@ -83,23 +88,6 @@ class Room:
             model.eval()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out, on a GPU or a CPU."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
-
-
-def release(device: str) -> None:
-    """Give the blocks that PyTorch keeps for later back to the GPU."""
-    import torch
-
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-
-
 def free_memory() -> int | None:
     """Bytes that this process could still get, within its container's limit; None where Linux does not tell."""
     try:
@@ -131,10 +119,18 @@ def smaller_base(model: SentenceTransformer, device: str) -> str:
         # What this model's own training holds would be free again.
         free = free_memory()
         total = None if free is None else free + BYTES_A_PARAMETER * size
-    for name, parameters in BASES.items():
+    for name, parameters in (MULTILINGUAL_BASES if _vocabulary(model) > MANY_WORDS else BASES).items():
         if parameters < size * 0.9 and (total is None or 2 * BYTES_A_PARAMETER * parameters <= total):
             return f"set model.base to a smaller one: {name} ({parameters / 1e6:.0f} million parameters) fits"
     return "no smaller base is sure to fit: shorten texts (max_tokens), free some memory, or take a static model"
+
+
+def _vocabulary(model: SentenceTransformer) -> int:
+    """How many tokens the tokenizer knows; 0 where it does not say."""
+    try:
+        return len(model.tokenizer)
+    except TypeError:
+        return 0
 
 
 def _recompute(model: SentenceTransformer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,15 @@ from trainer.material import Material, gather
 from trainer.mining import RULES, SEED_RULES, mine, seed_chunks
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
-from trainer.questions import QuestionSet, check_answers
+from trainer.questions import QuestionSet, answerable
 from trainer.recipes import Recipe
 from trainer.silver import Yield, balance, filter_pairs, unmistakable
 from trainer.split import hold_out
 from trainer.synthesis import synthetic_pairs
 
-__all__ = ["Mined", "counted", "mine_corpus", "require_enough"]
+__all__ = ["Mined", "counted", "mine_corpus", "missing_told", "require_enough"]
+
+log = logging.getLogger(__name__)
 
 MIN_DEV = 5
 MIN_TEST = 10
@@ -101,7 +104,12 @@ def mine_corpus(
             f"trainer.recipes: there is no mining rule {unknown[0]!r} for rules to name; there are {', '.join(known)}"
         )
     material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
-    missing = check_answers(questions, material.passages) if questions else []
+    missing: list[str] = []
+    if questions:
+        given = len(questions.all)
+        questions, missing = answerable(questions, material.passages)
+        if missing:
+            log.warning("%s", missing_told(missing, given - len(questions.all), given))
     found = mine(material, [rule for rule in rules if rule in RULES], seed)
     mined = list(found)
     if any(rule in SEED_RULES for rule in rules):
@@ -130,6 +138,14 @@ def mine_corpus(
     forbidden = [question.text for question in asked.all]
     kept, yields, leaks = filter_pairs(material, usable, forbidden, workspace.passages.language)
     return Mined(material, kept, asked, masks, held, yields, leaks, missing)
+
+
+def missing_told(missing: Sequence[str], left_out: int, given: int) -> str:
+    """What is said of answers that the corpus lacks, and of the questions of which it lacks all."""
+    told = (
+        f"{len(missing)} documents or sections named in the qrels are not in the corpus (the first is {missing[0]!r})"
+    )
+    return f"{told}; {left_out} of {given} questions have no other answer, and are left out" if left_out else told
 
 
 def counted(yields: Sequence[Yield], pairs: Sequence[Pair]) -> list[Yield]:

@@ -24,6 +24,7 @@ from trainer.model_card import model_card
 from trainer.questions import Question
 from trainer.report import report_page
 from trainer.runs import Rankings, write_runs
+from trainer.training_log import keep_logs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -57,11 +58,13 @@ def register(
     evaluation: dict[str, Any],
     questions: Sequence[Question] = (),
     runs: Mapping[str, Rankings] | None = None,
+    logs: Path | None = None,
 ) -> ModelVersion:
     """Save ``model`` with its records, report and card as the next version; nothing is left behind on failure.
 
-    ``runs`` are rankings of the test ``questions``, by system and mode. The training record names the files
-    that are the model (``model_files``), so that whoever publishes it need not publish what it was judged on.
+    ``runs`` are rankings of the test ``questions``, by system and mode; in the folder ``logs`` are those of its
+    training, which are kept too. The training record names the files that are the model (``model_files``), so that
+    whoever publishes it need not publish what it was judged on.
 
     Raises:
         ModelError: the disk is full.
@@ -76,6 +79,8 @@ def register(
             _write_json(staged / TRAINING_RECORD, training)
             _write_json(staged / EVALUATION_RECORD, evaluation)
             (staged / CARD).write_text(model_card(training, evaluation), encoding="utf-8")
+            if logs:
+                keep_logs(logs, staged)
             if runs:
                 write_runs(staged / RUNS, questions, runs)
             (staged / REPORT).write_text(report_page(training, evaluation), encoding="utf-8")

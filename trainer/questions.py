@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -18,7 +18,7 @@ __all__ = [
     "Question",
     "QuestionSet",
     "Unit",
-    "check_answers",
+    "answerable",
     "document_of",
     "load_questions",
     "path_unit",
@@ -114,8 +114,8 @@ def split_questions(
     )
 
 
-def check_answers(questions: QuestionSet, passages: Iterable[Passage]) -> list[str]:
-    """Return the relevant units that the corpus does not have, in order of appearance.
+def answerable(questions: QuestionSet, passages: Iterable[Passage]) -> tuple[QuestionSet, list[Unit]]:
+    """Return the questions that the corpus has an answer to, and the relevant units that it lacks, as they appear.
 
     Raises:
         QuestionsError: the corpus has none of them, so the questions are not about it.
@@ -132,7 +132,12 @@ def check_answers(questions: QuestionSet, passages: Iterable[Passage]) -> list[s
             f"none of the {len(wanted)} documents named in the qrels is in the corpus (the first is {missing[0]!r}); "
             "a corpus-id is a document's path relative to the corpus root, or that plus # and a heading"
         )
-    return missing
+    gone = set(missing)
+    dev, test = (
+        tuple(question for question in part if not gone.issuperset(question.relevant))
+        for part in (questions.dev, questions.test)
+    )
+    return replace(questions, dev=dev, test=test), missing
 
 
 def document_of(unit: Unit, documents: Container[str]) -> str | None:

@@ -47,8 +47,8 @@ class Recipe:
     false_negative_mask: bool = False
     max_tokens: int | None = None
     """Longer texts are cut for training only; None leaves the model's own limit."""
-    evaluate_every: int | None = None
-    """Steps between looks at the dev questions; the best state is kept. None looks only at the end."""
+    looks: int = 0
+    """How often dev questions are looked at while training, and the best state kept; 0 looks when it is over."""
     averages: tuple[float, ...] = (1.0,)
     """Shares of the tuned weights in a mix with the base's, one of which is chosen on dev questions."""
     loss: Literal["ranking", "triplet"] = "ranking"
@@ -75,17 +75,15 @@ class Recipe:
         """All rules it takes pairs of."""
         return (*self.rules, *self.filler_rules)
 
-    @property
-    def settings(self) -> str:
-        """What sets it apart, in a line."""
-        parts = [" ".join(self.rules), f"rate {self.learning_rate:g}", f"{self.epochs} x {self.batch_size}"]
+    def settings(self, static: bool) -> str:
+        """What sets it apart, in a line; the rate is that of a model of static token embeddings, or of any other."""
+        rate = self.static_learning_rate if static else self.learning_rate
+        parts = [" ".join(self.rules), f"rate {rate:g}", f"{self.epochs} x {self.batch_size}"]
         if self.hard_negatives:
             whose = "" if self.negatives_from == "model" else f" by {self.negatives_from}"
             parts.append(f"{self.hard_negatives} hard{whose}{', chosen again' if self.refresh_negatives else ''}")
-        if self.intact:
-            parts.append(f"{self.intact:g} intact")
-        elif self.static_intact:
-            parts.append(f"{self.static_intact:g} intact if static")
+        if share := self.static_intact if static else self.intact:
+            parts.append(f"{share:g} intact")
         if self.alike > 1:
             parts.append(f"{self.alike} alike a batch")
         if self.loss != "ranking":
@@ -106,7 +104,7 @@ _SEED = Recipe(
     description="the tutorial's: adjacent 256-word chunks and # headers, in-batch negatives, 3 epochs",
     rules=("seed_adjacent", "seed_header"),
     epochs=3,
-    evaluate_every=200,
+    looks=4,
 )
 _STRUCTURE = Recipe(
     name="structure",
@@ -133,6 +131,7 @@ _STRUCTURE = Recipe(
     hard_negatives=1,
     false_negative_mask=True,
     max_tokens=64,
+    looks=4,
     averages=(1.0, 0.7, 0.5, 0.3),
 )
 
@@ -146,7 +145,7 @@ ARMS: tuple[Recipe, ...] = (
     replace(_STRUCTURE, name="prose", rules=("title", "cloze", "keyphrase"), filler_rules=()),
     replace(_STRUCTURE, name="structure and prose", rules=(*_STRUCTURE.rules, "cloze", "keyphrase"), filler_rules=()),
     replace(_STRUCTURE, name="taught by hybrid search", learning_rate=5e-5, lessons=1_000),
-    replace(_SEED, name="the tutorial's", max_pairs=2_500, evaluate_every=None, averages=(1.0, 0.5)),
+    replace(_SEED, name="the tutorial's", max_pairs=2_500, averages=(1.0, 0.5)),
 )
 """What ``auto`` tries first, the plainest first."""
 
@@ -167,7 +166,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def find_recipe(name: str, own: Mapping[str, RecipeSettings] = {}) -> Recipe:
-    """Return the recipe called ``name``; ``own`` are the workspace's, which ``auto`` tries too.
+    """Return the recipe called ``name``, one of ``auto``'s arms too; ``own`` are the workspace's, which it tries too.
 
     Raises:
         SettingsError: there is none, and the message lists those there are; or one of the workspace's own has the
@@ -175,9 +174,9 @@ def find_recipe(name: str, own: Mapping[str, RecipeSettings] = {}) -> Recipe:
     """
     mine = own_recipes(own)
     known = {**RECIPES, **{recipe.name: recipe for recipe in mine}}
-    if name not in known:
-        raise SettingsError(f"unknown recipe {name!r}; known: {', '.join(known)}")
-    found = known[name]
+    found = known.get(name) or next((arm for arm in ARMS if arm.name == name), None)
+    if found is None:
+        raise SettingsError(f"unknown recipe {name!r}; known: {', '.join(known)}, and what {AUTO} tries, by its name")
     if name == AUTO:
         rules = dict.fromkeys([*found.rules, *(rule for recipe in mine for rule in recipe.every_rule)])
         found = replace(found, rules=tuple(rules))
@@ -208,10 +207,9 @@ def own_recipes(settings: Mapping[str, RecipeSettings]) -> tuple[Recipe, ...]:
             raise SettingsError(
                 f"trainer.recipes.{name}: a teacher scores lessons, and there are none; set lessons too, say to 1000"
             )
-        if recipe.patience and not recipe.evaluate_every:
+        if recipe.patience and not recipe.looks:
             raise SettingsError(
-                f"trainer.recipes.{name}: patience counts looks at dev, and there are none; set evaluate_every too, "
-                "say to 20"
+                f"trainer.recipes.{name}: patience counts looks at dev, and there are none; set looks too, say to 8"
             )
         recipes.append(recipe)
     return tuple(recipes)

@@ -73,6 +73,12 @@ def hold_out(
     generator = Random(seed)
     chosen.sort(key=lambda pair: turn.setdefault((pair.passage, pair.rule), generator.random()))
     questions, masks = _as_questions(material, chosen)
+    if len(questions) < MIN_MINED_QUESTIONS and len(groups) == 1:
+        one = "one document" if len(material.documents) == 1 else f"{len(material.documents)} copies of one document"
+        raise QuestionsError(
+            f"the corpus is {one}, so none can be held out to judge by; give questions with --questions FOLDER, or "
+            "split it into files, one a chapter or an entry"
+        )
     if len(questions) < MIN_MINED_QUESTIONS:
         raise QuestionsError(
             f"only {len(questions)} questions could be mined and held out (at least {MIN_MINED_QUESTIONS} are wanted); "

@@ -18,16 +18,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from retrieval.compute import Compute, is_out_of_memory
 from retrieval.console import Progress, silent
-from retrieval.embedders import Compute
-from retrieval.errors import SettingsError, ShoptalkError
+from retrieval.errors import ModelError, SettingsError, ShoptalkError, first_line
 from trainer.adapters import adapted
 from trainer.batches import Plan
 from trainer.checkpoints import Checkpoints, digest
 from trainer.distillation import Lesson
 from trainer.gradients import BatchGradient, Interrupted, batch_gradient
 from trainer.material import Material
-from trainer.memory import Room
+from trainer.memory import Room, smaller_base
 from trainer.pairs import Pair
 from trainer.precision import choose_precision
 from trainer.ranks import Ranks, joined
@@ -95,10 +95,15 @@ def train(
                 run = _Run(model, plan, recipe, compute, ranks, checkpoints)
                 run.log.pairs, run.log.lessons = len(pairs), len(lessons)
                 run.train(full_length(dev_score), progress, stopping)
-    except Exception:
+    except Exception as error:
         load_weights(model, before)
-        raise
-    return run.log
+        if not is_out_of_memory(error):
+            raise
+        why = first_line(error)
+    else:
+        return run.log
+    # A batch is tried again with less (``gradients``); the optimizer's own numbers cannot do with less.
+    raise ModelError(f"memory ran out in training, beside the texts ({why}); {smaller_base(model, compute.device)}")
 
 
 class _Run:
@@ -128,6 +133,7 @@ class _Run:
             self.weights, lr=rate, weight_decay=0.0, fused=self.precision.device in ("cpu", "cuda")
         )
         self.scaler = torch.amp.GradScaler(self.precision.device, enabled=self.precision.scaled)
+        self.look_every = math.ceil(len(plan) / recipe.looks) if recipe.looks else 0
         self.step = 0
         self.best: Weights | None = None
         self.best_score = -math.inf
@@ -186,8 +192,8 @@ class _Run:
         what = "lesson_loss" if batch.of_lessons else "loss"
         values = {what: loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else -1.0}
         values["examples_per_second"] = examples / max(1e-9, time.monotonic() - started)
-        every = self.recipe.evaluate_every
-        if dev_score and every and (self.step % every == 0 or self.step == len(self.plan)):
+        due = self.look_every and (self.step % self.look_every == 0 or self.step == len(self.plan))
+        if dev_score and due:
             values["dev_ndcg@10"] = self._look(dev_score)
         lines.write(self.step, **values)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -13,11 +17,12 @@ from typing import IO, Any
 
 from retrieval.durable import replace_text
 
-__all__ = ["FILE", "StepLog", "TrainingLog"]
+__all__ = ["FILE", "StepLog", "TrainingLog", "keep_logs"]
 
 log = logging.getLogger(__name__)
 
 FILE = "train-log.jsonl"
+BOARD = "tensorboard"
 
 
 @dataclass
@@ -68,7 +73,7 @@ class StepLog:
 
     def __init__(self, folder: Path | None, after: int) -> None:
         self._stream: IO[str] | None = None
-        self._board: Any = None
+        self._board: _Board | None = None
         if folder is None:
             return
         try:
@@ -77,9 +82,7 @@ class StepLog:
             replace_text(folder / FILE, kept, folder / f"{FILE}.part")
             self._stream = (folder / FILE).open("a", encoding="utf-8")
             if find_spec("tensorboard"):
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1)
+                self._board = _Board(folder / BOARD, after + 1)
         except OSError as error:
             self._give_up(error)
 
@@ -102,8 +105,7 @@ class StepLog:
                 self._stream.write(json.dumps({"step": step, **values}) + "\n")
                 self._stream.flush()
             if self._board:
-                for name, value in values.items():
-                    self._board.add_scalar(name, value, step)
+                self._board.write(step, values)
         except OSError as error:
             self._give_up(error)
 
@@ -112,7 +114,46 @@ class StepLog:
         with suppress(OSError):
             if self._stream:
                 self._stream.close()
+            if self._board:
+                self._board.close()
         self._stream = self._board = None
+
+
+class _Board:
+    """TensorBoard's event file of one run. A full disk is told here, not in a thread of that library's own."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        """Values from ``first_step`` on that an earlier file in ``folder`` has are void: they come again."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._proto, self._summary = event_pb2, summary_pb2
+        folder.mkdir(parents=True, exist_ok=True)
+        self._records = RecordWriter((folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}").open("wb"))
+        self._add(file_version="brain.Event:2")
+        self._add(step=first_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one step's values."""
+        scalars = [self._summary.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._add(step=step, summary=self._summary.Summary(value=scalars))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
+
+    def _add(self, **event: Any) -> None:
+        self._records.write(self._proto.Event(wall_time=time.time(), **event).SerializeToString())
+        self._records.flush()
+
+
+def keep_logs(folder: Path, into: Path) -> None:
+    """Copy the logs that trainings left in ``folder`` and below, and nothing else that is there, to ``into``."""
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        place = file.relative_to(folder)
+        if place.name == FILE or BOARD in place.parts:
+            (into / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, into / place)
 
 
 def _lines_until(file: Path, step: int) -> str:

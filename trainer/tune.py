@@ -29,7 +29,7 @@ from trainer.evaluation import UNTUNED_WEIGHT
 from trainer.forgetting import Forgetting, general_set
 from trainer.fusing import SHARES, Fused, choose_fusion
 from trainer.looks import earlier_versions, judged_by
-from trainer.mined import counted, mine_corpus, require_enough
+from trainer.mined import counted, mine_corpus, missing_told, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
 from trainer.publishing import register, require_room
@@ -110,6 +110,9 @@ def tune(
     choices: list[str] = []
 
     mined = mine_corpus(workspace, corpus, recipe.every_rule, embedder, questions=real, seed=seed, progress=progress)
+    if real and mined.missing:
+        given = len(real.all)
+        choices.append(missing_told(mined.missing, given - len(mined.questions.all), given))
     require_enough(workspace, mined, len(mined.take(recipe, workspace.trainer.max_pairs, seed)))
     bench = Workbench.of(workspace, corpus, embedder, mined, seed, progress)
     # While the base's weights are in the model.
@@ -141,7 +144,7 @@ def tune(
     findings, judged = _judgement(bench, fit, outcome, found[0].vectors, earlier, forgetting)
     yields = counted(mined.yields, fit.pairs)
     record = _training_record(bench, fit, tuned[0], yields, data) | {"choices": choices, "trials": trials}
-    version = register(workspace, embedder.model, record, judged, asked.test, runs)
+    version = register(workspace, embedder.model, record, judged, asked.test, runs, unfinished.folder)
     unfinished.finish()
     if real:
         remember_base_fusion(workspace, embedder.reference, Fusion(base[0].weight, base[0].share))

@@ -206,6 +206,35 @@ def test_where_an_embedder_runs_is_told_by_the_settings(tmp_path: Path) -> None:
         assert device_in_use(Workspace.open(tmp_path, settings)) == device
 
 
+def test_where_memory_runs_out_smaller_batches_give_the_same_vectors(
+    minilm: LocalEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = minilm.encode_documents(TEXTS)
+    forward, room = minilm.model.forward, 2
+
+    def short(features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if len(features["input_ids"]) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes")
+        return forward(features)
+
+    monkeypatch.setattr(minilm.model, "forward", short)
+    assert (minilm.encode_documents(TEXTS) * before).sum(axis=1) == pytest.approx(1.0, abs=1e-3)
+    room = 0
+    with pytest.raises(ModelError, match=r"memory ran out over a single text \(CUDA out of memory.*smaller model"):
+        minilm.encode_documents(TEXTS)
+
+
+def test_of_processes_launched_together_each_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("is_available", True), ("device_count", 2), ("is_bf16_supported", True)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"GPU {place}")
+    for rank, device, name in ((None, "cuda", "GPU 0"), ("0", "cuda", "GPU 0"), ("1", "cuda:1", "GPU 1")):
+        if rank is not None:
+            monkeypatch.setenv("LOCAL_RANK", rank)
+        chosen = choose_compute()
+        assert chosen.device == device and name in chosen.reason
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match=r"model.device = 'warp' is not usable here"):
         choose_compute("warp")

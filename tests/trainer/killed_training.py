@@ -38,7 +38,7 @@ RECIPE = Recipe(
     learning_rate=1e-3,
     hard_negatives=1,
     false_negative_mask=True,
-    evaluate_every=5,
+    looks=4,
     checkpoint_every=1,
 )
 KILLS = 4
@@ -118,7 +118,7 @@ def together(model_folder: Path, scratch: Path) -> float:
 
     The second comes with its pairs in another order, as a GPU that rounds otherwise would mine them.
     """
-    recipe = replace(RECIPE, epochs=1, evaluate_every=None, learning_rate=1e-3)
+    recipe = replace(RECIPE, epochs=1, looks=0, learning_rate=1e-3)
 
     def one(rank: int, size: int) -> list[float]:
         address = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}

@@ -7,7 +7,7 @@ import pytest
 
 from retrieval.errors import QuestionsError
 from retrieval.passages import Passage
-from trainer.questions import Question, QuestionSet, check_answers, load_questions, split_questions
+from trainer.questions import Question, QuestionSet, answerable, load_questions, split_questions
 
 
 def write(folder: Path, queries: list[object], qrels: str, name: str = "qrels.tsv") -> Path:
@@ -131,10 +131,18 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
         load_questions(tmp_path)
 
 
-def test_answers_that_the_corpus_lacks_are_listed_and_a_corpus_with_none_is_refused() -> None:
+def test_answers_that_the_corpus_lacks_are_listed_and_questions_without_others_left_out() -> None:
     passages = [Passage("1", "a.md", "A", ("One",), "text", 1, 2)]
-    known = QuestionSet((Question("q", "x", {"a.md#One": 1, "gone.md": 1}),), (), "real questions")
-    assert check_answers(known, passages) == ["gone.md"]
+    partly = Question("q", "x", {"a.md#One": 1, "gone.md": 1})
+    nowhere = Question("r", "y", {"gone.md": 1, "away.md": 2})
+    asked = QuestionSet((partly,), (nowhere, Question("s", "z", {"a.md": 1})), "real questions")
+    kept, missing = answerable(asked, passages)
+    assert missing == ["gone.md", "away.md"]
+    assert ([item.id for item in kept.dev], [item.id for item in kept.test]) == (["q"], ["s"])
+
+
+def test_questions_about_another_corpus_are_refused() -> None:
+    passages = [Passage("1", "a.md", "A", ("One",), "text", 1, 2)]
     foreign = QuestionSet((Question("q", "x", {"b.md": 1}),), (), "real questions")
     with pytest.raises(QuestionsError, match="none of the 1 documents named in the qrels is in the corpus"):
-        check_answers(foreign, passages)
+        answerable(foreign, passages)

@@ -45,7 +45,7 @@ def test_a_recipe_of_ones_own_differs_from_what_it_is_based_on_by_what_it_sets(t
         averages=(1.0,),
         epochs=2,
     )
-    assert "adapters of rank 8" in found.settings and "64, 128 dimensions" in found.settings
+    assert "adapters of rank 8" in found.settings(False) and "64, 128 dimensions" in found.settings(False)
 
 
 def test_rules_and_rates_that_are_set_are_all_there_are(tmp_path: Path) -> None:
@@ -72,7 +72,10 @@ def test_rules_and_rates_that_are_set_are_all_there_are(tmp_path: Path) -> None:
         ("[trainer.recipes.seed]\nepochs = 1", r"trainer.recipes.seed: there is a recipe of that name"),
         ("[trainer.recipes.prose]\nepochs = 1", r"trainer.recipes.prose: there is a recipe of that name"),
         ('[trainer.recipes.mine]\nteacher = "x"', r"trainer.recipes.mine: a teacher scores lessons, and there"),
-        ("[trainer.recipes.mine]\npatience = 3", r"trainer.recipes.mine: patience counts looks at dev, and there"),
+        (
+            "[trainer.recipes.mine]\nlooks = 0\npatience = 3",
+            r"trainer.recipes.mine: patience counts looks at dev, and",
+        ),
         ("[trainer.recipes.other]\nepochs = 1", r"unknown recipe 'mine'; known: seed, structure, auto, other"),
     ],
 )

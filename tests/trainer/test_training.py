@@ -32,7 +32,7 @@ from trainer.publishing import register, require_room
 from trainer.ranks import Ranks
 from trainer.recipes import Recipe
 from trainer.training import train
-from trainer.training_log import StepLog
+from trainer.training_log import StepLog, keep_logs
 from trainer.weights import copy_weights
 
 if TYPE_CHECKING:
@@ -298,13 +298,33 @@ def test_the_smaller_base_is_the_largest_whose_training_leaves_half_of_the_memor
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Large:
-        def parameters(self) -> list[torch.Tensor]:
-            return [torch.empty(335_000_000, device="meta")]
+        def __init__(self, parameters: int, words: int) -> None:
+            self.parameters = lambda: [torch.empty(parameters, device="meta")]
+            self.tokenizer = range(words)
 
-    model: Any = Large()
+    english: Any = Large(335_000_000, 30_522)
     for free, name in ((0, "bge-base"), (-3_000_000_000, "bge-small"), (-5_500_000_000, "MiniLM")):
         monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
-        assert name in memory.smaller_base(model, "cpu")
+        assert name in memory.smaller_base(english, "cpu")
+    # Who reads many languages is not sent to a model of one.
+    many: Any = Large(560_000_000, 250_002)
+    monkeypatch.setattr(memory, "free_memory", lambda: 10_000_000_000)
+    assert "multilingual-e5-base" in memory.smaller_base(many, "cpu")
+
+
+def test_memory_that_runs_out_beside_the_texts_ends_the_run_in_a_line_and_the_base_is_as_it_was(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_tiny(bert)
+    before = copy_weights(model)
+
+    def full(*arguments: Any, **settings: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(ModelError, match=r"memory ran out in training, beside the texts \(CUDA out of.*no smaller"):
+        tune(model)
+    assert moved(model, before) == 0.0
 
 
 def test_little_free_memory_is_taken_for_none_before_the_system_ends_the_process(
@@ -336,7 +356,7 @@ def test_the_best_state_on_dev_is_kept_and_training_stops_when_it_rises_no_more(
         states.append(copy_weights(model))
         return next(scores)
 
-    log = tune(model, replace(RECIPE, evaluate_every=1, patience=2), dev_score=look, folder=tmp_path)
+    log = tune(model, replace(RECIPE, looks=6, patience=2), dev_score=look, folder=tmp_path)
     assert log.dev == [(1, 0.2), (2, 0.5), (3, 0.4), (4, 0.3)] and (log.kept_step, log.steps) == (2, 4)
     assert moved(model, states[1]) == 0.0
     assert any("stopped early, at step 4 of 6" in choice for choice in log.choices)
@@ -344,7 +364,7 @@ def test_the_best_state_on_dev_is_kept_and_training_stops_when_it_rises_no_more(
     assert [line["dev_ndcg@10"] for line in lines] == [0.2, 0.5, 0.4, 0.3]
     assert lines[0].keys() >= {"step", "loss", "learning_rate", "gradient_norm", "examples_per_second"}
     again = load_tiny(bert)
-    resumed = tune(again, replace(RECIPE, evaluate_every=1, patience=2), dev_score=look, folder=tmp_path)
+    resumed = tune(again, replace(RECIPE, looks=6, patience=2), dev_score=look, folder=tmp_path)
     assert resumed.kept_step == 2 and moved(again, states[1]) == 0.0  # finished: nothing is done again
 
 
@@ -357,7 +377,7 @@ def test_dev_is_looked_at_with_whole_texts_though_training_cuts_them(bert: Path)
         return 0.5
 
     whole = model.max_seq_length
-    tune(model, replace(RECIPE, evaluate_every=3, max_tokens=6), dev_score=look)
+    tune(model, replace(RECIPE, looks=2, max_tokens=6), dev_score=look)
     assert seen == [whole, whole] == [model.max_seq_length] * 2 and whole > 6
 
 
@@ -386,7 +406,7 @@ def press_after(looks: int) -> Callable[[], float]:
 def test_ctrl_c_keeps_the_best_so_far_says_so_and_the_next_run_goes_on(
     bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipe = replace(RECIPE, evaluate_every=1)
+    recipe = replace(RECIPE, looks=6)
     stopped, resumed, unbroken = load_tiny(bert), load_tiny(bert), load_tiny(bert)
     with pytest.raises(
         KeyboardInterrupt, match="stopped at step 3 of 6; all of it is in .*; the best so far is step 1"
@@ -407,7 +427,7 @@ def test_without_a_folder_ctrl_c_still_leaves_the_best_in_the_model(bert: Path) 
     with pytest.raises(
         KeyboardInterrupt, match=r"stopped at step 2 of 6; the best so far is step 1, dev NDCG@10 1\.000"
     ):
-        tune(model, replace(RECIPE, evaluate_every=1), dev_score=press_after(2))
+        tune(model, replace(RECIPE, looks=6), dev_score=press_after(2))
     assert moved(model, before) > 0
 
 
@@ -439,7 +459,7 @@ def test_a_version_that_the_disk_has_no_room_for_is_told_and_nothing_of_it_stays
 def test_a_disk_that_is_full_is_told_once_and_the_last_good_checkpoint_is_kept(
     bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipe = replace(RECIPE, checkpoint_every=1, evaluate_every=1)
+    recipe = replace(RECIPE, checkpoint_every=1, looks=6)
     model, unbroken = load_tiny(bert), load_tiny(bert)
     room = iter([10**9, 10**9, 10_000, 10_000, 10_000, 10_000])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -467,6 +487,18 @@ def test_a_log_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytes
         for step in range(1, 20):
             lines.write(step, loss=0.5)
     assert caplog.text.count("the training log could not be written (File too large)") == 1
+
+
+def test_the_logs_of_a_run_are_kept_as_curves_too_and_its_checkpoint_is_not(bert: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tune(load_tiny(bert), replace(RECIPE, looks=2), dev_score=lambda: 0.5, folder=tmp_path / "run")
+    keep_logs(tmp_path / "run", tmp_path / "kept")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["tensorboard", "train-log.jsonl"]
+    curves = EventAccumulator(str(tmp_path / "kept" / "tensorboard"))
+    curves.Reload()
+    assert [event.step for event in curves.Scalars("dev_ndcg@10")] == [3, 6]
+    assert len(curves.Scalars("loss")) == 6
 
 
 def test_a_log_that_a_power_cut_has_left_anything_in_is_written_on_from_there(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from benches import bench_of
 
 import shoptalk
 from retrieval.embedders import LocalEmbedder, load_local
@@ -51,6 +53,9 @@ def test_the_version_holds_model_records_report_and_card(tuned: Tuned) -> None:
     assert [row["mode"] for row in evaluation["rows"]] == ["lexical", "dense", "hybrid", "dense", "hybrid"]
     training = json.loads((folder / "training.json").read_text())
     assert training["recipe"]["name"] == "structure" and training["log"]["losses"]
+    steps = [json.loads(line) for line in (folder / "train-log.jsonl").read_text().splitlines()]
+    looks = [line for line in steps if "dev_ndcg@10" in line]
+    assert len(steps) == training["log"]["steps"] and len(looks) == len(training["log"]["dev"]) == 4
     page = (folder / "report.html").read_text()
     assert "WIN" in page and "http:" not in page and "https:" not in page
     assert "base_model" in (folder / "README.md").read_text()
@@ -173,6 +178,35 @@ def test_too_few_pairs_say_how_many_and_what_would_give_more(static_model: Path,
     with pytest.raises(QuestionsError, match=r"only \d+ training pairs could be mined \(at least 64 are wanted"):
         tuning.tune(workspace, "docs", find_recipe("structure"), questions=questions)
     assert not list_versions(workspace)
+
+
+def test_a_corpus_of_one_document_or_its_copies_is_told_that_none_can_be_held_out(
+    static_model: Path, tmp_path: Path
+) -> None:
+    pumps = "".join(f"## Pump {n}\n\nMoves {n} litres of {n * 7} kinds of water.\n\n" for n in range(200))
+    text = f"# Pumps\n\n{pumps}"
+    for copies, said in ((1, "one document"), (3, "3 copies of one document")):
+        root = tmp_path / str(copies)
+        (root / "docs").mkdir(parents=True)
+        for copy in range(copies):
+            (root / "docs" / f"{copy}.md").write_text(text)
+        Workspace.create(root, {"docs": "docs"}, str(static_model))
+        with pytest.raises(QuestionsError, match=f"the corpus is {said}, so none can be held out to judge by; give"):
+            tuning.tune(Workspace.open(root), "docs", find_recipe("structure"))
+
+
+def test_questions_without_an_answer_in_the_corpus_are_left_out_and_told_before_anything_is_trained(
+    tuned: Tuned, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    questions = tmp_path / "questions"
+    shutil.copytree(tuned.corpus.questions, questions)
+    added = {"queries.jsonl": '{"_id": "odd", "text": "what is not there"}\n', "qrels.tsv": "odd\tno.md\t1\n"}
+    for file, line in added.items():
+        with (questions / file).open("a", encoding="utf-8") as stream:
+            stream.write(line)
+    bench = bench_of(tuned.workspace, questions, ("alias",))
+    assert "odd" not in [question.id for question in bench.mined.questions.all] and bench.mined.missing == ["no.md"]
+    assert "(the first is 'no.md'); 1 of" in caplog.text and "have no other answer, and are left out" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tuned) -> None:
