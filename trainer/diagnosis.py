@@ -165,7 +165,7 @@ def _noise(signs: PairSigns | None) -> Iterator[Finding]:
     if signs and signs.agreement < NOISY_AGREEMENT:
         yield Finding(
             "noisy pairs",
-            f"the base finds an anchor nearer to its own positive than to another pair's {signs.agreement:.0%} of the "
+            f"the base finds an anchor nearer to its own positive than to another pair's {signs.agreement:.1%} of the "
             f"time (chance is 50 %), and {signs.low_silver:.0%} of the pairs hardly share a word",
             "read `shoptalk mine`'s examples and leave out the rule whose pairs make no sense",
         )

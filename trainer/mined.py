@@ -17,13 +17,13 @@ from trainer.material import Material, gather
 from trainer.mining import RULES, SEED_RULES, mine, seed_chunks
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
-from trainer.questions import QuestionSet, answerable
+from trainer.questions import QuestionSet, answerable, kept_apart
 from trainer.recipes import Recipe
 from trainer.silver import Yield, balance, filter_pairs, unmistakable
-from trainer.split import hold_out
+from trainer.split import alike_documents, hold_out
 from trainer.synthesis import synthetic_pairs
 
-__all__ = ["Mined", "counted", "mine_corpus", "missing_told", "require_enough"]
+__all__ = ["Mined", "counted", "mine_corpus", "require_enough"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ class Mined:
     yields: list[Yield]
     leaks: int
     missing: list[str]
+    notes: list[str]
+    """What was left out of the questions that were given, and why."""
 
     @cached_property
     def held_passages(self) -> frozenset[int]:
@@ -105,11 +107,20 @@ def mine_corpus(
         )
     material = gather(workspace, corpus, embedder.count_tokens, passage_limit(workspace, embedder), progress)
     missing: list[str] = []
+    notes: list[str] = []
     if questions:
         given = len(questions.all)
         questions, missing = answerable(questions, material.passages)
         if missing:
-            log.warning("%s", missing_told(missing, given - len(questions.all), given))
+            notes.append(_missing_told(missing, given - len(questions.all), given))
+        dev = len(questions.dev)
+        questions = kept_apart(questions, alike_documents(material))
+        if near := dev - len(questions.dev):
+            notes.append(
+                f"{near} of {dev} dev questions left out: their answers say nearly what those of test ones say"
+            )
+        for note in notes:
+            log.warning("%s", note)
     found = mine(material, [rule for rule in rules if rule in RULES], seed)
     mined = list(found)
     if any(rule in SEED_RULES for rule in rules):
@@ -137,10 +148,10 @@ def mine_corpus(
         ]
     forbidden = [question.text for question in asked.all]
     kept, yields, leaks = filter_pairs(material, usable, forbidden, workspace.passages.language)
-    return Mined(material, kept, asked, masks, held, yields, leaks, missing)
+    return Mined(material, kept, asked, masks, held, yields, leaks, missing, notes)
 
 
-def missing_told(missing: Sequence[str], left_out: int, given: int) -> str:
+def _missing_told(missing: Sequence[str], left_out: int, given: int) -> str:
     """What is said of answers that the corpus lacks, and of the questions of which it lacks all."""
     told = (
         f"{len(missing)} documents or sections named in the qrels are not in the corpus (the first is {missing[0]!r})"

@@ -20,6 +20,7 @@ __all__ = [
     "Unit",
     "answerable",
     "document_of",
+    "kept_apart",
     "load_questions",
     "path_unit",
     "split_questions",
@@ -138,6 +139,20 @@ def answerable(questions: QuestionSet, passages: Iterable[Passage]) -> tuple[Que
         for part in (questions.dev, questions.test)
     )
     return replace(questions, dev=dev, test=test), missing
+
+
+def kept_apart(questions: QuestionSet, alike: Mapping[str, str]) -> QuestionSet:
+    """Return the questions less those of dev whose answer says nearly what a test question's answer says.
+
+    ``alike`` names the groups of documents that have one. What chooses a model must not be what judges it.
+    """
+
+    def groups(question: Question) -> set[str]:
+        documents = (document_of(unit, alike) for unit in question.relevant)
+        return {alike[document] for document in documents if document is not None}
+
+    tested = set().union(*map(groups, questions.test))
+    return replace(questions, dev=tuple(question for question in questions.dev if tested.isdisjoint(groups(question))))
 
 
 def document_of(unit: Unit, documents: Container[str]) -> str | None:

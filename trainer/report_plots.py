@@ -69,7 +69,7 @@ def curve(lines: Sequence[Line], title: str, *, level: float | None = None, leve
     if level is not None:
         parts.append(
             f'<line class="level" x1="{left}" x2="{width - 12}" y1="{up(level)}" y2="{up(level)}"/>'
-            f'<text class="tick" x="{width - 12}" y="{up(level)}" dy="1.2em" text-anchor="end">'
+            f'<text class="tick" x="{left + 4}" y="{up(level)}" dy="1.2em" text-anchor="start">'
             f"{escape(level_label)}</text>"
         )
     for line in lines:

@@ -8,7 +8,7 @@ nothing mined from them, or from what says nearly the same, is learned from.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 from retrieval.errors import QuestionsError
@@ -20,7 +20,7 @@ from trainer.pairs import Pair, masked_text, says
 from trainer.question_store import SYNTHETIC_RULE
 from trainer.questions import MINED_EVIDENCE, Question, QuestionSet, Unit, path_unit, section_unit, split_questions
 
-__all__ = ["hold_out", "question_like"]
+__all__ = ["alike_documents", "hold_out", "question_like"]
 
 HELD_OUT_SHARE = 0.25
 MAX_MINED_QUESTIONS = 1000
@@ -84,8 +84,16 @@ def hold_out(
             f"only {len(questions)} questions could be mined and held out (at least {MIN_MINED_QUESTIONS} are wanted); "
             "give real ones with --questions FOLDER, or add documents with headings, synonym lists or questions"
         )
-    alike = {document: key for key, documents in groups.items() if len(documents) > 1 for document in documents}
-    return frozenset(held), split_questions(questions, seed, MINED_EVIDENCE, alike), masks
+    return frozenset(held), split_questions(questions, seed, MINED_EVIDENCE, _names(groups)), masks
+
+
+def alike_documents(material: Material) -> dict[str, str]:
+    """The name of the group of each document that says nearly what others say."""
+    return _names(_document_groups(material))
+
+
+def _names(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {document: key for key, documents in groups.items() if len(documents) > 1 for document in documents}
 
 
 def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Question], dict[int, str]]:

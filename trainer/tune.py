@@ -29,7 +29,7 @@ from trainer.evaluation import UNTUNED_WEIGHT
 from trainer.forgetting import Forgetting, general_set
 from trainer.fusing import SHARES, Fused, choose_fusion
 from trainer.looks import earlier_versions, judged_by
-from trainer.mined import counted, mine_corpus, missing_told, require_enough
+from trainer.mined import counted, mine_corpus, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
 from trainer.publishing import register, require_room
@@ -110,9 +110,7 @@ def tune(
     choices: list[str] = []
 
     mined = mine_corpus(workspace, corpus, recipe.every_rule, embedder, questions=real, seed=seed, progress=progress)
-    if real and mined.missing:
-        given = len(real.all)
-        choices.append(missing_told(mined.missing, given - len(mined.questions.all), given))
+    choices += mined.notes
     require_enough(workspace, mined, len(mined.take(recipe, workspace.trainer.max_pairs, seed)))
     bench = Workbench.of(workspace, corpus, embedder, mined, seed, progress)
     # While the base's weights are in the model.

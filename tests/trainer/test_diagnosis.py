@@ -54,7 +54,7 @@ def test_a_plain_gain_raises_no_suspicion() -> None:
 def test_pairs_that_the_base_cannot_tell_apart_are_called_noisy_with_the_figure() -> None:
     found = diagnose(outcome(change(-0.05)), FALLING, signs=PairSigns(1000, 0.52, 0.6))
     assert causes(found) == ["noisy pairs"]
-    assert "52% of the time" in found[0].sign and "60% of the pairs" in found[0].sign
+    assert "52.0% of the time" in found[0].sign and "60% of the pairs" in found[0].sign
 
 
 def test_a_loss_that_rises_beyond_where_it_began_is_too_large_a_step() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from retrieval.errors import QuestionsError
 from retrieval.passages import Passage
-from trainer.questions import Question, QuestionSet, answerable, load_questions, split_questions
+from trainer.questions import Question, QuestionSet, answerable, kept_apart, load_questions, split_questions
 
 
 def write(folder: Path, queries: list[object], qrels: str, name: str = "qrels.tsv") -> Path:
@@ -139,6 +139,15 @@ def test_answers_that_the_corpus_lacks_are_listed_and_questions_without_others_l
     kept, missing = answerable(asked, passages)
     assert missing == ["gone.md", "away.md"]
     assert ([item.id for item in kept.dev], [item.id for item in kept.test]) == (["q"], ["s"])
+
+
+def test_no_dev_question_is_about_a_near_copy_of_what_a_test_question_is_about() -> None:
+    dev = (Question("a", "x", {"one.md#Part": 1}), Question("b", "y", {"three.md": 1}))
+    asked = QuestionSet(dev, (Question("c", "z", {"two.md": 1}), Question("d", "w", {"four.md": 1})), "real questions")
+    alike = {"one.md": "one.md", "two.md": "one.md", "three.md": "three.md", "five.md": "three.md"}
+    kept = kept_apart(asked, alike)
+    assert [item.id for item in kept.dev] == ["b"] and kept.test == asked.test
+    assert kept_apart(asked, {}) == asked
 
 
 def test_questions_about_another_corpus_are_refused() -> None:
