@@ -4,11 +4,12 @@
     python benchmarks/quality.py --set NAME=FOLDER [--set …] [--recipe seed --recipe structure] [--json]
     python benchmarks/quality.py --recipe structure --recipe "structure with triplet loss"      one loss against another
 
-FOLDER is a data set: ``docs/`` with ``questions-docs/`` (or ``questions/``), or ``corpus.jsonl`` with
-``queries.jsonl`` and ``qrels.tsv``; with both, ``--form docs|records`` chooses (default: docs). Pairs are mined from
-the documents alone; the questions' dev part makes every choice; their test part is scored once a run. ``--seeds 3``
-runs each recipe with several seeds; their means have the intervals of each question's mean over them. ``--max-pairs``
-bounds the dose on slow machines, ``--budget`` the seconds that the recipe auto may take for each seed.
+FOLDER is a data set, or an archive of its folder (``.tar.xz``): ``docs/`` with ``questions-docs/`` (or
+``questions/``), or ``corpus.jsonl`` with ``queries.jsonl`` and ``qrels.tsv``; with both, ``--form docs|records``
+chooses (default: docs). Pairs are mined from the documents alone; the questions' dev part makes every choice; their
+test part is scored once a run. ``--seeds 3`` runs each recipe with several seeds; their means have the intervals of
+each question's mean over them. ``--max-pairs`` bounds the dose on slow machines, ``--budget`` the seconds that the
+recipe auto may take for each seed.
 
 Gains are told against two bases. Both are the base's dense search; one reads passages as Shoptalk embeds them, with
 all headings they stand under, the other reads them as they are commonly cut, with their own heading alone, which costs
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import sys
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -57,7 +59,7 @@ def main() -> None:
             os.environ["SHOPTALK_TRAINER_MAX_PAIRS"] = str(arguments.max_pairs)
         sets = dict(item.partition("=")[::2] for item in arguments.set) or {"demo": _demo(Path(temporary) / "demo")}
         for name, folder in sets.items():
-            corpus, questions = _parts(Path(folder), arguments.form)
+            corpus, questions = _parts(_unpacked(Path(folder), Path(temporary) / "unpacked" / name), arguments.form)
             root = Path(temporary) / name
             Workspace.create(root, {"corpus": str(corpus)}, arguments.base)
             workspace = Workspace.open(root)
@@ -114,6 +116,16 @@ def _arguments() -> argparse.Namespace:
 def _demo(folder: Path) -> str:
     write_corpus(folder)
     return str(folder)
+
+
+def _unpacked(source: Path, into: Path) -> Path:
+    """``source`` itself, or the one folder in it where it is an archive."""
+    if source.is_dir():
+        return source
+    with tarfile.open(source) as archive:
+        archive.extractall(into, filter="data")
+    (folder,) = into.iterdir()
+    return folder
 
 
 def _parts(folder: Path, form: str) -> tuple[Path, Path]:
