@@ -109,18 +109,7 @@ def mine_corpus(
     missing: list[str] = []
     notes: list[str] = []
     if questions:
-        given = len(questions.all)
-        questions, missing = answerable(questions, material.passages)
-        if missing:
-            notes.append(_missing_told(missing, given - len(questions.all), given))
-        dev = len(questions.dev)
-        questions = kept_apart(questions, alike_documents(material))
-        if near := dev - len(questions.dev):
-            notes.append(
-                f"{near} of {dev} dev questions left out: their answers say nearly what those of test ones say"
-            )
-        for note in notes:
-            log.warning("%s", note)
+        questions, missing = _fair(questions, material, notes)
     found = mine(material, [rule for rule in rules if rule in RULES], seed)
     mined = list(found)
     if any(rule in SEED_RULES for rule in rules):
@@ -151,12 +140,22 @@ def mine_corpus(
     return Mined(material, kept, asked, masks, held, yields, leaks, missing, notes)
 
 
-def _missing_told(missing: Sequence[str], left_out: int, given: int) -> str:
-    """What is said of answers that the corpus lacks, and of the questions of which it lacks all."""
-    told = (
-        f"{len(missing)} documents or sections named in the qrels are not in the corpus (the first is {missing[0]!r})"
-    )
-    return f"{told}; {left_out} of {given} questions have no other answer, and are left out" if left_out else told
+def _fair(questions: QuestionSet, material: Material, notes: list[str]) -> tuple[QuestionSet, list[str]]:
+    """The questions that this corpus can judge by, and the answers that it lacks; ``notes`` takes what was left out."""
+    asked, missing = answerable(questions, material.passages)
+    if missing:
+        named = "documents or sections named in the qrels are not in the corpus"
+        notes.append(f"{len(missing)} {named} (the first is {missing[0]!r})")
+    if unanswered := len(questions.all) - len(asked.all):
+        notes.append(f"{unanswered} of {len(questions.all)} questions left out: no answer of theirs is in the corpus")
+    kept = kept_apart(asked, alike_documents(material))
+    if near := len(asked.dev) - len(kept.dev):
+        notes.append(
+            f"{near} of {len(asked.dev)} dev questions left out: their answers say nearly what those of test ones say"
+        )
+    for note in notes:
+        log.warning("%s", note)
+    return kept, missing
 
 
 def counted(yields: Sequence[Yield], pairs: Sequence[Pair]) -> list[Yield]:

@@ -206,7 +206,8 @@ def test_questions_without_an_answer_in_the_corpus_are_left_out_and_told_before_
             stream.write(line)
     bench = bench_of(tuned.workspace, questions, ("alias",))
     assert "odd" not in [question.id for question in bench.mined.questions.all] and bench.mined.missing == ["no.md"]
-    assert "(the first is 'no.md'); 1 of" in caplog.text and "have no other answer, and are left out" in caplog.text
+    assert "1 documents or sections named in the qrels are not in the corpus (the first is 'no.md')" in caplog.text
+    assert "questions left out: no answer of theirs is in the corpus" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_base(tuned: Tuned) -> None:
