@@ -85,5 +85,5 @@ def _level(lines: Sequence[str], number: int) -> int:
         return _SECTION
     if indent != _SUBSECTION_INDENT or (number and lines[number - 1].strip() and lines[number - 1][0].isspace()):
         return 0
-    below = next((other for other in lines[number + 1 :] if other.strip()), "")
+    below = next((lines[place] for place in range(number + 1, len(lines)) if lines[place].strip()), "")
     return _SUBSECTION if len(below) - len(below.lstrip()) > indent else 0

@@ -88,7 +88,7 @@ def outline(text: str) -> list[Heading | Block]:
         if found.column:
             block = paragraph(lines, start, end)
             items.append(Block(block.kind, block.text[found.column :], block.first_line, block.last_line))
-        elif found.heading.level == TITLE and _subject(lines, start, end):
+        elif found.heading.level == TITLE and _subject(lines, start, end, index == 0):
             items.append(paragraph(lines, start, end))
         elif found.heading.last_line < end:
             items.append(paragraph(lines, found.heading.last_line, end))
@@ -99,7 +99,7 @@ def subject(text: str) -> str:
     """Return the subject of a message that ``text`` begins with, "" where it does not."""
     lines = text.split("\n")
     start, end = next(iter(_groups(lines)), (0, 0))
-    found = _subject(lines, start, end)
+    found = _subject(lines, start, end, first=True)
     return found.text if found else ""
 
 
@@ -130,7 +130,7 @@ def paragraph(lines: Sequence[str], start: int, end: int) -> Block:
 
 def _heading(lines: Sequence[str], start: int, end: int, index: int, count: int) -> _Found | None:
     """The heading that the group at ``index`` is or begins with, clauses aside."""
-    whole = _underlined(lines, start, end) or _subject(lines, start, end)
+    whole = _underlined(lines, start, end) or _subject(lines, start, end, index == 0)
     if whole:
         return _Found(whole)
     line = lines[start].strip()
@@ -146,15 +146,18 @@ def _heading(lines: Sequence[str], start: int, end: int, index: int, count: int)
     return _Found(Heading(CAPITALS, line, end, end)) if _is_capitals(line) else None
 
 
-def _subject(lines: Sequence[str], start: int, end: int) -> Heading | None:
-    """What a message is about, if the group is the fields at its head, among them ``Subject:``."""
+def _subject(lines: Sequence[str], start: int, end: int, first: bool) -> Heading | None:
+    """What a message is about, if the group is the fields at its head, among them ``Subject:``.
+
+    That alone is enough in the ``first`` group of a text.
+    """
     fields = [FIELD.match(line) is not None for line in lines[start:end]]
     # A field may go on on the next line, which is then indented.
     if not all(named or line[:1].isspace() for named, line in zip(fields, lines[start:end], strict=True)):
         return None
     for number in range(start, end):
         match = SUBJECT.fullmatch(lines[number].strip())
-        if match and (sum(fields) > 1 or start == next(i for i, line in enumerate(lines) if line.strip())):
+        if match and (first or sum(fields) > 1):
             return Heading(TITLE, match["subject"], number + 1, number + 1)
     return None
 
