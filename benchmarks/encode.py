@@ -35,7 +35,7 @@ from retrieval.workspace import Workspace
 from trainer.demo import BASE_MODEL, write_corpus
 from trainer.evaluation import Judge
 from trainer.material import gather
-from trainer.questions import Question, check_answers, load_questions, section_unit
+from trainer.questions import Question, answerable, load_questions, section_unit
 
 ROUND_TEXTS = 128
 WARM_UP = 32
@@ -190,8 +190,7 @@ def _ndcg(
 ) -> tuple[float, float, int]:
     """Mean dense NDCG@10 of each of two embedders, and of how many questions."""
     asked = next(path for name in ("questions-docs", "questions") if (path := Path(folder) / name).is_dir())
-    loaded = load_questions(asked)
-    check_answers(loaded, passages)
+    loaded, _ = answerable(load_questions(asked), passages)
     pool = passages if arguments.full else _pool(passages, loaded.all)
     texts = [passage.embedded_text for passage in pool]
     judge = Judge.of(workspace, pool, texts, loaded.all)

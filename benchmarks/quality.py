@@ -36,6 +36,7 @@ from retrieval.workspace import Workspace
 from trainer.demo import BASE_MODEL, write_corpus
 from trainer.evaluation import Judge
 from trainer.material import gather
+from trainer.mined import fair
 from trainer.outcome import Outcome
 from trainer.questions import load_questions
 from trainer.recipes import ARMS, RECIPES, find_recipe
@@ -86,7 +87,7 @@ def main() -> None:
                     print("\n".join(_summary(found, len(reports))), flush=True)
     if not arguments.json:
         print("\n".join(["", HEAD, *table]))
-    if arguments.json:
+    else:
         setup = {
             "base": arguments.base,
             "form": arguments.form,
@@ -122,9 +123,12 @@ def _unpacked(source: Path, into: Path) -> Path:
     """``source`` itself, or the one folder in it where it is an archive."""
     if source.is_dir():
         return source
-    with tarfile.open(source) as archive:
-        archive.extractall(into, filter="data")
-    (folder,) = into.iterdir()
+    try:
+        with tarfile.open(source) as archive:
+            archive.extractall(into, filter="data")
+        (folder,) = into.iterdir()
+    except (OSError, tarfile.TarError, ValueError) as error:
+        sys.exit(f"{source}: neither a folder nor an archive of one folder ({error})")
     return folder
 
 
@@ -139,8 +143,8 @@ def _parts(folder: Path, form: str) -> tuple[Path, Path]:
 def _bare_base(workspace: Workspace, folder: Path) -> float:
     """NDCG@10 on the test questions of the base's dense search over passages with no heading but their own."""
     embedder = load_local("base", workspace)
-    passages = gather(workspace, "corpus", embedder.count_tokens, passage_limit(workspace, embedder)).passages
-    questions = load_questions(folder).test
+    material = gather(workspace, "corpus", embedder.count_tokens, passage_limit(workspace, embedder))
+    passages, questions = material.passages, fair(load_questions(folder), material)[0].test
     texts = [_bare(passage) for passage in passages]
     judge = Judge.of(workspace, passages, texts, questions)
     asked = embedder.encode_queries([question.text for question in questions])

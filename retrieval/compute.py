@@ -8,7 +8,7 @@ from typing import Any
 
 from retrieval.errors import ModelError
 
-__all__ = ["Compute", "choose_compute", "is_out_of_memory", "release"]
+__all__ = ["Compute", "choose_compute", "is_out_of_memory", "own_gpu", "release"]
 
 _NO_MEMORY = ("not enough memory", "out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -38,7 +38,7 @@ def choose_compute(device: str = "auto") -> Compute:
     if device == "auto":
         if torch.cuda.is_available():
             # Of several processes that were launched together each has a GPU of its own.
-            place = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+            place = own_gpu()
             device = f"cuda:{place}" if place else "cuda"
             return Compute(device, torch.cuda.is_bf16_supported(), f"CUDA device {torch.cuda.get_device_name(place)}")
         if torch.backends.mps.is_available():
@@ -55,6 +55,11 @@ def choose_compute(device: str = "auto") -> Compute:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"model.device = {device!r} is not usable here ({first_line}); use auto or cpu") from None
     return Compute(device, device.startswith("cuda") and torch.cuda.is_bf16_supported(), "asked for")
+
+
+def own_gpu() -> int:
+    """The number of this process's GPU, among those of the processes that were launched together on this machine."""
+    return int(os.environ.get("LOCAL_RANK") or 0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

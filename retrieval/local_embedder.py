@@ -142,6 +142,7 @@ class LocalEmbedder:
         limit = model.max_seq_length
         self.max_tokens = UNLIMITED_TOKENS if limit is None or limit == float("inf") else int(limit)
         self.gives_tokens = _averages_tokens(model)
+        self._halvings = 0  # of batches, since memory ran out
         # A tokenizer's truncation is set by whoever encodes; counting must not race with that.
         self._tokenizer_lock = threading.Lock()
 
@@ -211,7 +212,10 @@ class LocalEmbedder:
             workers = 1
             batches = full_batches(order, [len(text.encode("utf-8", "replace")) for text in texts], self)
 
-        def encode(rows: list[int]) -> NDArray[np.float32]:
+        def encode(rows: list[int], halved: int = 0) -> NDArray[np.float32]:
+            if halved < self._halvings and len(rows) > 1:
+                half = len(rows) // 2
+                return np.concatenate([encode(rows[:half], halved + 1), encode(rows[half:], halved + 1)])
             try:
                 encoded, of_tokens = self._forward([texts[row] for row in rows], prompt, kept is not None)
             except (MemoryError, RuntimeError) as error:
@@ -229,8 +233,9 @@ class LocalEmbedder:
                     f"model {self.reference}: memory ran out over a single text ({why}); free some, or set model.base "
                     "to a smaller model"
                 )
-            half = len(rows) // 2
-            return np.concatenate([encode(rows[:half]), encode(rows[half:])])
+            # All batches are about as large, so those after this one are halved before they are tried.
+            self._halvings = halved + 1
+            return encode(rows, halved)
 
         done = 0
         with _workers(min(workers, len(batches))) as run:
@@ -255,7 +260,7 @@ class LocalEmbedder:
             try:
                 made = self.model.forward(features)
             except (IndexError, RuntimeError) as error:
-                if not (words := _words_without_row(self.model)):
+                if is_out_of_memory(error) or not (words := _words_without_row(self.model)):
                     raise
                 raise ModelError(
                     f"model {self.reference} and its tokenizer do not belong together: {words:,} words of the "

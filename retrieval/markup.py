@@ -7,16 +7,19 @@ false heading is worse than a missed one.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from retrieval.documents import Format
 from retrieval.structure_manual import is_manual_page
 
 __all__ = ["markup_of"]
 
-# A heading stands below a blank line, or another heading; a comment in a script or in settings seldom does, twice.
-MARKDOWN = re.compile(r"(?:\A|\n[ \t]*\n|\n#{1,6} [^\n]*\n) {0,3}(?P<mark>#{1,6}) [^\s#][^\n]*(?=\n|\Z)")
-ASCIIDOC = re.compile(r"(?:\A|\n[ \t]*\n|\n\[[^\n]*\]\n)={2,6} \S[^\n]*(?=\n|\Z)")
-RST = re.compile(r"^\.\. [a-z][\w:-]*::(?:[ \t]|$)|:[a-z][\w:]*:`[^`\n]+`", re.MULTILINE)
+NUMBER_SIGNS = re.compile(r" {0,3}(?P<mark>#{1,6})(?: +(?P<text>[^\s#].*))?")
+FENCE = ("```", "~~~")
+ASCIIDOC = re.compile(r"={2,6} \S.*(?<!=)")
+"""Closed by the same mark, it is a banner of a log or a settings file as often."""
+STYLE = re.compile(r"\[.*\]")
+RST = re.compile(r"^\.\. [a-z][\w:-]*::(?:[ \t]|$)|(?<![\w:]):[a-z][\w:]{0,40}:`[^`\n]+`", re.MULTILINE)
 RULE = re.compile(r"^\S[^\n]*\n([=\-~^\"'`#*+.:])\1{2,}[ \t]*$", re.MULTILINE)
 """A title and the rule below it."""
 SCRIPT = "#!"
@@ -27,12 +30,52 @@ def markup_of(text: str) -> Format:
     """Return what ``text`` is written in: ``text`` where nothing shows that it is markup, or it only shows some."""
     if text.startswith(SCRIPT) or is_manual_page(text):
         return "text"
-    marks = [match["mark"] for match in MARKDOWN.finditer(text)]
-    asciidoc = sum(1 for _ in ASCIIDOC.finditer(text))
-    if len(marks) >= max(ENOUGH, asciidoc) and any(len(mark) > 1 for mark in marks):
+    lines = text.split("\n")
+    if _is_markdown(lines):
         return "markdown"
-    if asciidoc >= ENOUGH:
+    if _asciidoc_headings(lines) >= ENOUGH:
         return "asciidoc"
     if RULE.search(text) and sum(1 for _ in RST.finditer(text)) >= ENOUGH:
         return "rst"
     return "text"
+
+
+def _is_markdown(lines: Sequence[str]) -> bool:
+    """Whether most lines that begin with ``#`` are headings: below a blank line, or one of another level, and alone.
+
+    A comment in a script or in settings goes on on the next line, or stands right above what it tells of.
+    """
+    marks: list[str] = []
+    others = 0
+    fence = ""
+    before = ""
+    for line in lines:
+        stripped = line.strip()
+        if fence or stripped.startswith(FENCE):
+            opened = fence
+            fence = "" if fence and stripped.startswith(fence) else fence or stripped[:3]
+            before = line if opened else ""
+            continue
+        match = NUMBER_SIGNS.fullmatch(line)
+        if match:
+            above = NUMBER_SIGNS.fullmatch(before)
+            if above and above["mark"] == match["mark"]:
+                # Nor was the one above a heading, if it was taken for one.
+                others += 1
+                if marks and marks[-1] == above["mark"]:
+                    marks.pop()
+                    others += 1
+            elif match["text"] and (above or not before.strip()):
+                marks.append(match["mark"])
+            else:
+                others += 1
+        before = line
+    return len(marks) >= ENOUGH and len(marks) > others and any(len(mark) > 1 for mark in marks)
+
+
+def _asciidoc_headings(lines: Sequence[str]) -> int:
+    """How many lines are headings of AsciiDoc, below a blank line or a block's attributes."""
+    return sum(
+        ASCIIDOC.fullmatch(line) is not None and (not before.strip() or STYLE.fullmatch(before) is not None)
+        for before, line in zip(["", *lines], lines, strict=False)
+    )

@@ -1,4 +1,4 @@
-"""A document's headings and blocks, found by a real parser for its format.
+"""A document's headings and blocks, found by a real parser where there is one for its format.
 
 Each format has a module that turns text into headings and blocks in reading order
 (``structure_markdown``, ``structure_rst``, ``structure_asciidoc``, ``structure_html``, ``structure_text``); here

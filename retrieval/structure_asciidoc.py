@@ -1,8 +1,8 @@
 """Headings and blocks of AsciiDoc, by the rules of its lines (https://docs.asciidoctor.org/asciidoc/latest/).
 
 No parser of it is kept for Python. What its processor would need for a page is left out: attributes of blocks, anchors,
-comments, conditions and includes. Attributes that the document sets (``:product: Pump 3``) are put in where it names
-them (``{product}``), as these are the very words that people ask by.
+comments and includes. Attributes that the document sets (``:product: Pump 3``) are put in where it names them
+(``{product}``), as these are the very words that people ask by.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SLACK = 1
 """Characters by which such a rule may be longer or shorter than its title."""
 TITLE = re.compile(r"(?P<mark>={1,6}|#{1,6})[ \t]+(?P<text>\S.*)")
 SETTING = re.compile(r":(?P<off>!?)(?P<name>\w[\w-]*)!?:(?:[ \t]+(?P<value>.*))?")
-ATTRIBUTE = re.compile(r"\{(?P<name>\w[\w-]*)\}")
+ATTRIBUTE = re.compile(r"(?<!\\)\{(?P<name>\w[\w-]*)\}")
 VALUE_CHARACTERS = 100
 """A longer value of an attribute is no name, and a text of little else could make a file of any size of its own."""
 KNOWN = {
@@ -36,19 +36,29 @@ REVISION = re.compile(r"v?\d[\w.]*(?:,.*)?|\d{4}-\d{2}-\d{2}.*")
 STYLE = re.compile(r"\[(?P<style>|[\w.#%{,\"'].*|\[[^\W\d][\w:.-]*(?:, *.+)?\])\]")
 """What a block's kind, roles and anchor are, on a line before it."""
 CODE_STYLE = re.compile(r"(?:source|listing|literal|stem|latexmath|asciimath)\b|,")
+CITED = re.compile(r"(?:quote|verse), *(?P<text>.+)")
+"""Whose words a block has: the page says so below them."""
 CAPTION = re.compile(r"\.(?P<text>[^\s.].*)")
-UNREAD = re.compile(r"//(?!/).*|(?:include|ifdef|ifndef|ifeval|endif|toc|image|video|audio)::[^\[]*\[.*\]|'{3,}|<<<|\+")
+CONDITION = re.compile(r"ifn?def::[^\[]*\[(?P<text>.+)\]")
+"""A line that only some pages have; nobody knows which."""
+UNREAD = re.compile(
+    r"//(?!/).*|(?:include|ifdef|ifndef|ifeval|endif|toc|image|video|audio)::[^\[]*\[.*\]|'{3,}|-{3}|\*{3}|<<<|\+"
+)
 COMMENT = re.compile(r"/{4,}")
-CODE = re.compile(r"-{4,}|\.{4,}|\+{4,}|```[\w-]*")
-TABLE = re.compile(r"[|,:!]={3,}")
 CONTAINER = re.compile(r"={4,}|\*{4,}|_{4,}|--")
-"""What is between two of these is read as if it stood alone."""
+"""What is between two of these is read as if it stood alone, but that it has no headings."""
+FENCE = "```"
+CODE = re.compile(rf"-{{4,}}|\.{{4,}}|\+{{4,}}|{FENCE}[\w-]*")
+TABLE = re.compile(r"[|,:!]={3,}")
+BREAKS = (CODE, TABLE, CONTAINER, COMMENT, STYLE, re.compile(r"\+|"))
+"""Lines that a paragraph ends before."""
 ITEM = re.compile(r"\s*(?:\*{1,5}|-|\.{1,5}|\d+\.|[a-zA-Z]\.|<(?:\d+|\.)>)\s+\S|\S.*?(?::{2,4}|;;)(?:\s|$)")
 
-ANCHOR = re.compile(r"\[\[[^\]]*\]\]|(?<!\S)\[#[\w.:-]*\]|\(\(\(.*?\)\)\)|footnote:\w*\[[^\]]*\]|<\d+>")
+TARGET = re.compile(r"\[\[[\w.:-]+(?:, *[^\]]*)?\]\]")
+ANCHOR = re.compile(rf"{TARGET.pattern}|(?<!\S)\[#[\w.:-]*\]|\(\(\(.*?\)\)\)|footnote:\w*\[[^\]]*\]|<\d+>")
 QUOTED = re.compile(r"(?:``|\"`)(?P<text>[^`\"]+?)(?:''|`\")")
-CROSS_REFERENCE = re.compile(r"<<[^,>]*(?:, *(?P<text>[^>]*))?>>")
-MACRO = re.compile(r"(?:(?:link|xref|mailto|kbd|btn|menu|pass|icon|image):|https?://|\b)\S*?\[(?P<text>[^\]]*)\]")
+CROSS_REFERENCE = re.compile(r"<<(?P<to>[^,>]*)(?:, *(?P<text>[^>]*))?>>")
+MACRO = re.compile(r"\b(?P<name>\w+):(?P<target>[^\s\[\]]*)\[(?P<text>[^\]]*)\]")
 MARKS = re.compile(r"(?<!\w)(?P<mark>\*\*?|__?|``?|##?|\+)(?=\S)(?P<text>.+?)(?<=\S)(?P=mark)(?!\w)")
 
 
@@ -69,21 +79,36 @@ class _Reader:
                 self.places[line].append(place)
 
     def items(self) -> Iterator[Heading | Block]:
-        place, code, titled = 0, False, False
+        place, titled = 0, False
+        code = hidden = False
         caption: list[int] = []
+        within: list[str] = []
         while place < len(self.lines):
             line = self.lines[place]
             end = place + 1
-            if match := COMMENT.fullmatch(line):
+            if COMMENT.fullmatch(line):
                 end = self._closing(place, line) or end
             elif match := SETTING.fullmatch(line):
                 end = self._set(place, match)
             elif match := STYLE.fullmatch(line):
                 code = code or CODE_STYLE.match(match["style"]) is not None
+                hidden = hidden or match["style"] == "comment"
+                if cited := CITED.fullmatch(match["style"]):
+                    yield Block("paragraph", cited["text"], place + 1, place + 1)
             elif match := CAPTION.fullmatch(line):
                 caption = [place]
-            elif line and not UNREAD.fullmatch(line) and not CONTAINER.fullmatch(line):
-                if title := self._title(place):
+            elif CONTAINER.fullmatch(line) and not (line == "--" and code):
+                closing = self._closing(place, line)
+                if within and within[-1] == line:
+                    within.pop()
+                elif hidden:
+                    end = closing or end
+                elif closing:
+                    within.append(line)
+                code = hidden = False
+            elif line and (CONDITION.fullmatch(line) or not UNREAD.fullmatch(line)):
+                if title := self._title(place, ruled=not within):
+                    within.clear()
                     level, text, last = title
                     end = last
                     if level == 1 and not titled:
@@ -91,11 +116,11 @@ class _Reader:
                         titled = True
                     yield Heading(level, self._plain(text), place + 1, last)
                 else:
-                    end, kind = self._block(place, code)
-                    block = self._made(kind, [*caption, *range(place, end)])
-                    if block:
+                    end, kind, inner = self._block(place, code)
+                    if not hidden and (block := self._made(kind, [*caption, *inner])):
                         yield block
-                code, caption = False, []
+                code = hidden = False
+                caption = []
             place = end
 
     def _closing(self, place: int, mark: str) -> int | None:
@@ -106,12 +131,14 @@ class _Reader:
 
     def _set(self, place: int, match: re.Match[str]) -> int:
         """Note an attribute, whose value may go on on further lines; return the place after it."""
-        value = match["value"] or ""
+        parts = [match["value"] or ""]
         end = place + 1
-        while value.endswith(" \\") and end < len(self.lines):
-            value = f"{value[:-2]} {self.lines[end].strip()}"
+        while parts[-1].endswith(" \\") and end < len(self.lines):
+            parts[-1] = parts[-1][:-2]
+            parts.append(self.lines[end].strip())
             end += 1
-        name, value = match["name"].lower(), self._filled(value)
+        name, value = match["name"].lower(), " ".join(parts)
+        value = self._filled(value) if len(value) <= VALUE_CHARACTERS else value
         if match["off"] or len(value) > VALUE_CHARACTERS:
             self.attributes.pop(name, None)
         else:
@@ -122,19 +149,22 @@ class _Reader:
         """The line with the attributes that are known put in."""
         return ATTRIBUTE.sub(lambda match: self.attributes.get(match["name"].lower(), match[0]), line)
 
-    def _title(self, place: int) -> tuple[int, str, int] | None:
+    def _title(self, place: int, ruled: bool) -> tuple[int, str, int] | None:
         """Of the heading at ``place``, if there is one: its level, its text with markup, and the place after it."""
         line = self.lines[place]
         if match := TITLE.fullmatch(line):
             return len(match["mark"]), match["text"].removesuffix(f" {match['mark']}"), place + 1
-        rule = self.lines[place + 1] if place + 1 < len(self.lines) else ""
-        ruled = len(rule) > 2 and rule[0] in UNDERLINES and rule == rule[0] * len(rule)
-        if ruled and abs(len(rule) - len(line)) <= SLACK and any(map(str.isalnum, line)) and not line[0].isspace():
+        rule = self.lines[place + 1] if ruled and place + 1 < len(self.lines) else ""
+        is_rule = len(rule) > 2 and rule[0] in UNDERLINES and rule == rule[0] * len(rule)
+        if is_rule and abs(len(rule) - len(line)) <= SLACK and any(map(str.isalnum, line)) and not line[0].isspace():
             return UNDERLINES.index(rule[0]) + 1, line, place + 2
         return None
 
     def _head_end(self, place: int) -> int:
-        """The place after what stands right below the document's title: who wrote it, when, and attributes, noted."""
+        """The place after what stands right below the document's title: its author, revision and attributes.
+
+        The attributes are noted, as its title may name them.
+        """
         for form in (AUTHOR, REVISION):
             if place == len(self.lines) or not form.fullmatch(self.lines[place]):
                 break
@@ -143,34 +173,35 @@ class _Reader:
             place = self._set(place, match)
         return place
 
-    def _block(self, place: int, code: bool) -> tuple[int, BlockKind]:
-        """The place after the block at ``place``, and what it is."""
+    def _block(self, place: int, code: bool) -> tuple[int, BlockKind, range]:
+        """The place after the block at ``place``, what it is, and the places of its lines less those that mark it."""
         line = self.lines[place]
-        for form, kind in ((CODE, "code"), (TABLE, "table")):
-            if form.fullmatch(line) and (end := self._closing(place, "```" if line.startswith("```") else line)):
-                return end, kind  # type: ignore[return-value]
+        mark = FENCE if line.startswith(FENCE) else line
+        if (CODE.fullmatch(line) or line == "--") and (end := self._closing(place, mark)):
+            return end, "code", range(place + 1, end - 1)
+        if TABLE.fullmatch(line) and (end := self._closing(place, line)):
+            return end, "table", range(place + 1, end - 1)
         end = place + 1
-        while end < len(self.lines) and not self._breaks(self.lines[end]):
+        while end < len(self.lines) and not any(form.fullmatch(self.lines[end]) for form in BREAKS):
             end += 1
-        if ITEM.match(line):
-            return end, "list"
-        return end, "code" if code or line[0].isspace() else "paragraph"
-
-    @staticmethod
-    def _breaks(line: str) -> bool:
-        """Whether a paragraph ends before ``line``."""
-        return not line or any(form.fullmatch(line) for form in (CODE, TABLE, CONTAINER, COMMENT, STYLE)) or line == "+"
+        kind: BlockKind = "code" if code or line[0].isspace() else "paragraph"
+        return end, "list" if ITEM.match(line) else kind, range(place, end)
 
     def _made(self, kind: BlockKind, places: Sequence[int]) -> Block | None:
-        """The block of these lines, without those that only mark it; None if none is left."""
+        """The block of these lines, less what no reader sees; None if none is left."""
         kept: list[tuple[int, str]] = []
         for place in places:
             line = self.lines[place]
-            if CODE.fullmatch(line) or TABLE.fullmatch(line) or (kind != "code" and UNREAD.fullmatch(line)):
+            if kind == "code":
+                kept.append((place + 1, line))
                 continue
             if place == places[0] and (match := CAPTION.fullmatch(line)):
                 line = match["text"]
-            kept.append((place + 1, line if kind == "code" else self._filled(line)))
+            if match := CONDITION.fullmatch(line):
+                line = match["text"]
+            elif UNREAD.fullmatch(line):
+                continue
+            kept.append((place + 1, TARGET.sub("", self._filled(line))))
         while kept and not kept[-1][1].strip():
             kept.pop()
         while kept and not kept[0][1].strip():
@@ -186,7 +217,13 @@ class _Reader:
         if len(text) > HEADING_CHARACTERS:
             return text
         text = QUOTED.sub(r'"\g<text>"', ANCHOR.sub("", text))
-        text = CROSS_REFERENCE.sub(lambda match: match["text"] or "", text)
-        text = MACRO.sub(lambda match: match["text"], text)
+        text = CROSS_REFERENCE.sub(lambda match: match["text"] or match["to"], text)
+        text = MACRO.sub(_shown, text)
         text = MARKS.sub(lambda match: match["text"], text)
         return " ".join(text.split())
+
+
+def _shown(macro: re.Match[str]) -> str:
+    """What a reader sees of a link or another macro: its text, or where it has none, where it leads."""
+    address = f"{macro['name']}:{macro['target']}" if macro["target"].startswith("//") else macro["target"]
+    return macro["text"] or address

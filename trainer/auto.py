@@ -81,7 +81,8 @@ class _Search:
         self._looked: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._base = float(self._bench.base_look().mean())
         self._trials: list[Trial] = []
-        self._whole = 0
+        # The plainest arm's pairs, and how many examples all of its epochs make of them.
+        self._whole = self._whole_examples = 0
         # Of the trials' seconds. The rest is looking, which costs the same whatever the dose.
         self._training = 0.0
         self._examples = 0
@@ -98,9 +99,10 @@ class _Search:
         short = [arm.name for arm in tried if arm not in arms]
         plainest, wanted = arms[0], len(arms)
         self._whole = self._dose(plainest)
+        self._whole_examples = self._whole * plainest.epochs
         arms = self._round(arms, dose, max(1, wanted // FACTOR), then=self._third(arms))
         timely, third = len(self._trials), self._third(arms)
-        if len(arms) > 1 and third > dose and self._affords(2, third):
+        if len(arms) > 1 and third > dose and self._affords(arms[:2], third):
             dose = third
             arms = self._round([plainest, *(arm for arm in arms if arm != plainest)], dose, 1)
         best = arms[0]
@@ -110,9 +112,12 @@ class _Search:
             best = plainest
         if short:
             of_all += f"; not tried for want of pairs: {', '.join(short)}"
-        variations = [best, *_variations(best)]
-        if self._dose(best) <= dose * FACTOR and self._affords(sum(arm.epochs for arm in variations[1:]), dose):
-            best = self._round(variations, dose, 1)[0]
+        variations: list[Recipe] = []
+        for arm in _variations(best):
+            if self._affords([*variations, arm], dose):
+                variations.append(arm)
+        if variations and self._dose(best) <= dose * FACTOR:
+            best = self._round([best, *variations], dose, 1)[0]
         left = self._began + self._budget - self._clock() - self._judging()
         affordable = max(dose, int(left / self._pace() / best.epochs))
         chosen = replace(
@@ -149,7 +154,7 @@ class _Search:
         first: NDArray[np.float64] | None = None
         before = len(self._trials)
         for order, arm in enumerate(arms):
-            if tried and not self._affords(2 if then > dose else 0, then):
+            if tried and not self._affords([arms[0], arm] if then > dose else [], then):
                 break
             self._bench.progress("trying recipes", order, len(arms))
             looked = self._look_at(arm, dose)
@@ -180,11 +185,12 @@ class _Search:
     def _end(self) -> float:
         """When trials have had their time, by what looking at dev and training took so far."""
         left = self._budget - self._judging()
-        return self._began + max(0.0, min(SHARE_FOR_TRIALS * left, left - self._pace() * self._whole))
+        return self._began + max(0.0, min(SHARE_FOR_TRIALS * left, left - self._pace() * self._whole_examples))
 
-    def _affords(self, epochs: int, dose: int) -> bool:
-        """Whether the time left is enough for so many epochs over ``dose`` pairs, by what the trials so far took."""
-        return self._clock() + epochs * (self._look() + self._pace() * min(dose, self._whole)) <= self._end()
+    def _affords(self, arms: Sequence[Recipe], dose: int) -> bool:
+        """Whether the time left is enough to try ``arms`` on ``dose`` pairs, by what the trials so far took."""
+        pairs = min(dose, self._whole)
+        return self._clock() + sum(self._look() + self._pace() * pairs * arm.epochs for arm in arms) <= self._end()
 
     def _pace(self) -> float:
         """Seconds of training a pair takes in one epoch, in the trials so far."""
@@ -214,4 +220,4 @@ def _variations(best: Recipe) -> list[Recipe]:
         best, name=f"{best.name}, {best.hard_negatives + 1} negatives", hard_negatives=best.hard_negatives + 1
     )
     longer = replace(best, name=f"{best.name}, {2 * best.epochs} epochs", epochs=2 * best.epochs)
-    return [faster, slower, longer, *([more] if best.hard_negatives else [])]
+    return [faster, slower, *([more] if best.hard_negatives else []), longer]

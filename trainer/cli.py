@@ -12,6 +12,7 @@ from retrieval.console import Duration, Invocation, pass_invocation
 from retrieval.errors import GateRefused, ShoptalkError
 from trainer.models_cli import version_value
 from trainer.options import corpus_option, questions_option, recipe_option
+from trainer.ranks import is_alone
 
 if TYPE_CHECKING:
     from trainer.tune import TuneReport
@@ -53,22 +54,27 @@ def tune(
     workspace = invocation.workspace()
     if report.promoted and not workspace.index_dir(workspace.corpus_name(corpus)).joinpath("CURRENT").exists():
         invocation.note("Next: shoptalk index, then shoptalk search")
-    from trainer.ranks import is_alone
+    if refusal := _refusal(report):
+        # A launcher takes any exit code but 0 for a crash of the process, and says so at length.
+        if not is_alone():
+            invocation.note(str(refusal))
+            return
+        raise refusal
 
-    if not is_alone():
-        # A launcher takes any other exit code for a crash of the process, and says so at length.
-        return
-    outcome = report.outcome
+
+def _refusal(report: TuneReport) -> ShoptalkError | None:
+    """Why a model is not in use though it was tuned to be."""
+    name, outcome = report.version.name, report.outcome
     if outcome.verdict != "WIN":
-        raise GateRefused(
-            f"{report.version.name} is no better than {report.base} beyond doubt ({outcome.verdict}, {outcome.dense}); "
-            f"it is kept in {report.version.path}, and not put to use"
+        return GateRefused(
+            f"{name} is no better than {report.base} beyond doubt ({outcome.verdict}, {outcome.dense}); it is kept in "
+            f"{report.version.path}, and not put to use"
         )
     if report.obstacle:
-        raise ShoptalkError(
-            f"{report.version.name} won but was not put to use: {report.obstacle}; "
-            f"`shoptalk models promote {report.version.name}` puts it to use"
+        return ShoptalkError(
+            f"{name} won but was not put to use: {report.obstacle}; `shoptalk models promote {name}` puts it to use"
         )
+    return None
 
 
 def run_tune(

@@ -17,7 +17,7 @@ from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
 from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
-from trainer.questions import MINED_EVIDENCE, QuestionSet, answerable, load_questions
+from trainer.questions import MINED_EVIDENCE, QuestionSet, answerable, left_out_told, load_questions
 from trainer.ranking import by_heading_share, rank
 from trainer.runs import Rankings, write_runs
 from trainer.statistics import Change, compare, gate, verdict
@@ -67,6 +67,7 @@ def compare_models(
             refuse_second_look(workspace, version, asked)
     first: Scores | None = None
     missing: list[str] = []
+    left_out: list[str] = []
     rows: list[Row] = []
     rankings: dict[str, Rankings] = {}
     hybrid: dict[str, Scores] = {}
@@ -74,7 +75,7 @@ def compare_models(
         if not (modes := _modes(mode, place)):
             continue
         judged = _judge_model(workspace, corpus, reference, loaded, modes, progress)
-        asked, missing = judged.questions.all, judged.missing
+        asked, missing, left_out = judged.questions.all, judged.missing, left_out_told(loaded, judged.questions)
         for name, scores in judged.scores.items():
             change = None if first is None else compare(first.ndcg, scores.ndcg)
             first = first or scores
@@ -98,7 +99,7 @@ def compare_models(
         f"{change}, {verdict(change)}"
         for reference, change in served_changes.items()
     ]
-    return Comparison(len(asked), missing, rows, [*notes, *_flattered(versions, rows, served_changes)])
+    return Comparison(len(asked), missing, rows, [*left_out, *notes, *_flattered(versions, rows, served_changes)])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ MULTILINGUAL_BASES = {
     "intfloat/multilingual-e5-small": 118_000_000,
 }
 MANY_WORDS = 100_000
-"""Tokens that no vocabulary of one language has."""
+"""Tokens that few vocabularies of one language have."""
 
 
 class LowMemory(MemoryError):

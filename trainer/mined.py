@@ -17,13 +17,13 @@ from trainer.material import Material, gather
 from trainer.mining import RULES, SEED_RULES, mine, seed_chunks
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE
-from trainer.questions import QuestionSet, answerable, kept_apart
+from trainer.questions import QuestionSet, answerable, kept_apart, left_out_told
 from trainer.recipes import Recipe
 from trainer.silver import Yield, balance, filter_pairs, unmistakable
 from trainer.split import alike_documents, hold_out
 from trainer.synthesis import synthetic_pairs
 
-__all__ = ["Mined", "counted", "mine_corpus", "require_enough"]
+__all__ = ["Mined", "counted", "fair", "mine_corpus", "require_enough"]
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,9 @@ def mine_corpus(
     missing: list[str] = []
     notes: list[str] = []
     if questions:
-        questions, missing = _fair(questions, material, notes)
+        questions, missing, notes = fair(questions, material)
+        for note in notes:
+            log.warning("%s", note)
     found = mine(material, [rule for rule in rules if rule in RULES], seed)
     mined = list(found)
     if any(rule in SEED_RULES for rule in rules):
@@ -140,22 +142,22 @@ def mine_corpus(
     return Mined(material, kept, asked, masks, held, yields, leaks, missing, notes)
 
 
-def _fair(questions: QuestionSet, material: Material, notes: list[str]) -> tuple[QuestionSet, list[str]]:
-    """The questions that this corpus can judge by, and the answers that it lacks; ``notes`` takes what was left out."""
+def fair(questions: QuestionSet, material: Material) -> tuple[QuestionSet, list[str], list[str]]:
+    """The questions that a corpus can judge by, split with no near copies on both sides.
+
+    Returns:
+        The questions; the answers that the corpus lacks; and what is to be said of both.
+
+    Raises:
+        QuestionsError: the corpus has no answer at all, so the questions are not about it.
+    """
     asked, missing = answerable(questions, material.passages)
+    notes = []
     if missing:
         named = "documents or sections named in the qrels are not in the corpus"
         notes.append(f"{len(missing)} {named} (the first is {missing[0]!r})")
-    if unanswered := len(questions.all) - len(asked.all):
-        notes.append(f"{unanswered} of {len(questions.all)} questions left out: no answer of theirs is in the corpus")
-    kept = kept_apart(asked, alike_documents(material))
-    if near := len(asked.dev) - len(kept.dev):
-        notes.append(
-            f"{near} of {len(asked.dev)} dev questions left out: their answers say nearly what those of test ones say"
-        )
-    for note in notes:
-        log.warning("%s", note)
-    return kept, missing
+    notes += left_out_told(questions, asked)
+    return kept_apart(asked, alike_documents(material)), missing, notes
 
 
 def counted(yields: Sequence[Yield], pairs: Sequence[Pair]) -> list[Yield]:

@@ -59,7 +59,7 @@ _COLON_BELOW = re.compile(
 )
 _DOUBLE_COLON = re.compile(
     r"^(?P<term>[^\s:*.-][^\n:]{1,60})::+(?:[ \t]+|\n[ \t]*)"
-    r"(?P<meaning>[^\s:][^\n]*(?:\n(?![^\n]*::)\S[^\n]*)*)",
+    r"(?P<meaning>[^\s:+][^\n]*(?:\n(?![^\n]*::|\+[ \t]*$)[ \t]*\S[^\n]*)*)",
     re.MULTILINE,
 )
 """AsciiDoc's ``term:: meaning``, its meaning on the same line or below."""

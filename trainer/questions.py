@@ -21,6 +21,7 @@ __all__ = [
     "answerable",
     "document_of",
     "kept_apart",
+    "left_out_told",
     "load_questions",
     "path_unit",
     "split_questions",
@@ -51,6 +52,8 @@ class QuestionSet:
     dev: tuple[Question, ...]
     test: tuple[Question, ...]
     evidence: str
+    seed: int | None = None
+    """Of the split; None where the questions came with one."""
 
     @property
     def all(self) -> tuple[Question, ...]:
@@ -112,6 +115,7 @@ def split_questions(
         tuple(question for question in questions if question.id in dev),
         tuple(question for question in questions if question.id not in dev),
         evidence,
+        seed,
     )
 
 
@@ -125,7 +129,7 @@ def answerable(questions: QuestionSet, passages: Iterable[Passage]) -> tuple[Que
     for passage in passages:
         known.add(passage.document_id)
         if passage.heading:
-            known.add(section_unit(passage))
+            known |= {section_unit(passage), path_unit(passage)}
     wanted = list(dict.fromkeys(unit for question in questions.all for unit in question.relevant))
     missing = [unit for unit in wanted if unit not in known]
     if len(missing) == len(wanted):
@@ -141,18 +145,27 @@ def answerable(questions: QuestionSet, passages: Iterable[Passage]) -> tuple[Que
     return replace(questions, dev=dev, test=test), missing
 
 
-def kept_apart(questions: QuestionSet, alike: Mapping[str, str]) -> QuestionSet:
-    """Return the questions less those of dev whose answer says nearly what a test question's answer says.
+def left_out_told(given: QuestionSet, asked: QuestionSet) -> list[str]:
+    """What is said where only some of the questions ``given`` are ``asked``, the corpus having answers to no others."""
+    left_out = len(given.all) - len(asked.all)
+    if not left_out:
+        return []
+    return [f"{left_out} of {len(given.all)} questions left out: no answer of theirs is in the corpus"]
 
-    ``alike`` names the groups of documents that have one. What chooses a model must not be what judges it.
+
+def kept_apart(questions: QuestionSet, alike: Mapping[str, str]) -> QuestionSet:
+    """Return the questions, split anew if dev and test ask about documents that say nearly the same.
+
+    ``alike`` names the groups of documents that have one. A split that the questions came with stays as it is.
     """
 
-    def groups(question: Question) -> set[str]:
-        documents = (document_of(unit, alike) for unit in question.relevant)
+    def groups(part: Sequence[Question]) -> set[str]:
+        documents = (document_of(unit, alike) for question in part for unit in question.relevant)
         return {alike[document] for document in documents if document is not None}
 
-    tested = set().union(*map(groups, questions.test))
-    return replace(questions, dev=tuple(question for question in questions.dev if tested.isdisjoint(groups(question))))
+    if questions.seed is None or groups(questions.dev).isdisjoint(groups(questions.test)):
+        return questions
+    return split_questions(questions.all, questions.seed, questions.evidence, alike)
 
 
 def document_of(unit: Unit, documents: Container[str]) -> str | None:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from retrieval.compute import own_gpu
+
 if TYPE_CHECKING:
     import torch
 
@@ -97,7 +99,7 @@ def joined(device: str) -> Iterator[Ranks]:
     import torch.distributed
 
     if device.startswith("cuda"):
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        device = f"cuda:{own_gpu()}"
         torch.cuda.set_device(device)
     ours = not torch.distributed.is_initialized()
     if ours:

@@ -169,8 +169,8 @@ def find_recipe(name: str, own: Mapping[str, RecipeSettings] = {}) -> Recipe:
     """Return the recipe called ``name``, one of ``auto``'s arms too; ``own`` are the workspace's, which it tries too.
 
     Raises:
-        SettingsError: there is none, and the message lists those there are; or one of the workspace's own has the
-            name of another.
+        SettingsError: there is none, and the message lists those there are but for arms; or one of the workspace's own
+            has the name of another.
     """
     mine = own_recipes(own)
     known = {**RECIPES, **{recipe.name: recipe for recipe in mine}}

@@ -133,7 +133,6 @@ class _Run:
             self.weights, lr=rate, weight_decay=0.0, fused=self.precision.device in ("cpu", "cuda")
         )
         self.scaler = torch.amp.GradScaler(self.precision.device, enabled=self.precision.scaled)
-        self.look_every = math.ceil(len(plan) / recipe.looks) if recipe.looks else 0
         self.step = 0
         self.best: Weights | None = None
         self.best_score = -math.inf
@@ -192,8 +191,8 @@ class _Run:
         what = "lesson_loss" if batch.of_lessons else "loss"
         values = {what: loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else -1.0}
         values["examples_per_second"] = examples / max(1e-9, time.monotonic() - started)
-        due = self.look_every and (self.step % self.look_every == 0 or self.step == len(self.plan))
-        if dev_score and due:
+        looks = self.recipe.looks
+        if dev_score and looks * self.step // len(self.plan) > looks * (self.step - 1) // len(self.plan):
             values["dev_ndcg@10"] = self._look(dev_score)
         lines.write(self.step, **values)
 

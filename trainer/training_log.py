@@ -92,11 +92,7 @@ class StepLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # of a full disk, which was told when the line was written
-            if self._stream:
-                self._stream.close()
-            if self._board:
-                self._board.close()
+        self._close()
 
     def write(self, step: int, **values: float) -> None:
         """Write one step's values; a disk that takes no more ends the log, not the run."""
@@ -111,11 +107,13 @@ class StepLog:
 
     def _give_up(self, error: OSError) -> None:
         log.warning("the training log could not be written (%s); training goes on without", error.strerror or error)
-        with suppress(OSError):
-            if self._stream:
-                self._stream.close()
-            if self._board:
-                self._board.close()
+        self._close()
+
+    def _close(self) -> None:
+        for log in (self._stream, self._board):
+            with suppress(OSError):  # of a full disk, which was told when the line was written
+                if log:
+                    log.close()
         self._stream = self._board = None
 
 

@@ -108,6 +108,40 @@ def test_nothing_is_lost_below_a_block_that_is_never_closed() -> None:
     assert kinds == ["paragraph", "heading 2", "paragraph"]
 
 
+def test_what_stands_in_an_example_or_a_note_has_no_heading_by_a_rule() -> None:
+    text = "== Pumps\n\n[NOTE]\n====\nFill it.\n\nDone.\n====\n\nIt hums.\n\n=====\nouter\n\n====\ninner\n====\n=====\n"
+    assert [text for what, text, *_ in seen(text) if what.startswith("heading")] == ["Pumps"]
+    assert [text for _, text, *_ in seen(text)][1:] == ["Fill it.", "Done.", "It hums.", "outer", "inner"]
+
+
+def test_a_listing_keeps_its_lines_whatever_they_look_like() -> None:
+    rules = "....\nname  value\n-----------\na     1\n....\n"
+    open_block = "[source,sh]\n--\n# comment\nls\n\n# other\n--\n"
+    assert [item[:2] for item in seen(f"{rules}\n{open_block}")] == [
+        ("code", "name  value\n-----------\na     1"),
+        ("code", "# comment\nls\n\n# other"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("title", "read"),
+    [
+        ("The array[int] type and list[str]", "The array[int] type and list[str]"),
+        ("See https://example.org[]", "See https://example.org"),
+        ("See <<abc>> or <<abc,that>>", "See abc or that"),
+        ("Press kbd:[Ctrl] at link:a.html[the panel]", "Press Ctrl at the panel"),
+    ],
+)
+def test_a_heading_reads_as_on_the_page(title: str, read: str) -> None:
+    assert seen(f"== {title}\n") == [("heading 2", read, 1, 1)]
+
+
+def test_who_is_quoted_and_what_only_some_pages_show_are_read_and_comments_are_not() -> None:
+    hidden = "[comment]\nHidden.\n\n[comment]\n--\nHidden too.\n--\n"
+    text = f"[quote, Ada Lovelace]\nIt weaves.\n\nifdef::linux[Use apt.]\n\n{hidden}"
+    assert [text for _, text, *_ in seen(text)] == ["Ada Lovelace", "It weaves.", "Use apt."]
+
+
 def test_attributes_that_feed_on_each_other_do_not_make_a_text_grow() -> None:
     text = ":a: " + "x" * 90 + "\n" + "".join(f":{new}: {{{old}}}{{{old}}}\n" for old, new in ("ab", "bc", "cd"))
     [block] = outline(text + "\n{a} {b} {d}")
