@@ -25,6 +25,7 @@ from retrieval.models import (
     tuned_fusion,
 )
 from retrieval.workspace import Workspace
+from trainer import cli
 from trainer import mined as mined_module
 from trainer import tune as tuning
 from trainer.mined import Mined, mine_corpus
@@ -296,3 +297,16 @@ def test_a_refused_model_ends_the_command_with_exit_code_3(tuned: Tuned, tmp_pat
         shoptalk.main(["-w", str(tmp_path), "models", "promote", "v1"])
     assert ended.value.code == 3
     assert current_reference(workspace) == workspace.model.base
+
+
+def test_a_launcher_takes_no_refusal_for_a_crash(
+    tuned: Tuned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = replace(tuned.report, obstacle="the index is busy")
+    monkeypatch.setattr(cli, "run_tune", lambda *_, **__: refused)
+    for processes, code in (("1", 1), ("2", 0)):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        with pytest.raises(SystemExit) as ended:
+            shoptalk.main(["-w", str(tuned.workspace.root), "tune"])
+        assert (ended.value.code or 0) == code
+        assert "won but was not put to use: the index is busy" in capsys.readouterr().err
