@@ -148,7 +148,7 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
         if match := _IS_A.match(_LABEL.sub("", first)):
             yield match["quoted"] or match["plain"], match["meaning"]
     entries = [_MARKED_ENTRY]
-    glossary = any(_GLOSSARY.search(part) for part in section.heading)
+    glossary = any(_GLOSSARY.search(part) for part in section.heading or (document.title,))
     if glossary:
         entries.append(_PLAIN_ENTRY)
     # Elsewhere HTML's lists, and AsciiDoc's, are of options and parameters as often.

@@ -100,6 +100,8 @@ def test_a_glossary_in_asciidoc_gives_its_terms_and_a_list_of_options_none(tmp_p
     for heading, terms in (("Glossary", ["head of water", "shroud"]), ("Settings", [])):
         found = mined(tmp_path / heading, "definition", words_adoc=f"= Pumps\n\n== {heading}\n\n{entries}")
         assert [*found] == terms
+    # A part of a manual that other files include has no heading of its own.
+    assert [*mined(tmp_path / "part", "definition", glossary_adoc=entries)] == ["head of water", "shroud"]
 
 
 def test_a_definition_list_of_restructured_text_gives_its_terms(tmp_path: Path) -> None:
