@@ -57,13 +57,14 @@ ITEM = re.compile(r"\s*(?:\*{1,5}|-|\.{1,5}|\d+\.|[a-zA-Z]\.|<(?:\d+|\.)>)\s+\S|
 TARGET = re.compile(r"\[\[[\w.:-]+(?:, *[^\]]*)?\]\]")
 ANCHOR = re.compile(rf"{TARGET.pattern}|(?<!\S)\[#[\w.:-]*\]|\(\(\(.*?\)\)\)|footnote:\w*\[[^\]]*\]|<\d+>")
 QUOTED = re.compile(r"(?:``|\"`)(?P<text>[^`\"]+?)(?:''|`\")")
-CROSS_REFERENCE = re.compile(r"<<(?P<to>[^,>]*)(?:, *(?P<text>[^>]*))?>>")
+CROSS_REFERENCE = re.compile(r"<<(?P<to>[^,<>]{1,200})(?:, *(?P<text>[^<>]{0,200}))?>>")
+LINK = re.compile(r"\b(?P<name>xref|link|mailto|https?):(?P<target>[^\s\[\]]{1,300})\[(?P<text>[^\]]{0,300})\]")
 MACRO = re.compile(r"\b(?P<name>\w+):(?P<target>[^\s\[\]]*)\[(?P<text>[^\]]*)\]")
 MARKS = re.compile(r"(?<!\w)(?P<mark>\*\*?|__?|``?|##?|\+)(?=\S)(?P<text>.+?)(?<=\S)(?P=mark)(?!\w)")
 
 
 def outline(text: str) -> list[Heading | Block]:
-    """Return the headings of ``text``, without markup, and its blocks, as the source has them but for attributes."""
+    """Return the headings of ``text``, without markup, and its blocks, as its lines but with attributes and links read."""
     return list(_Reader(text.split("\n")).items())
 
 
@@ -201,7 +202,7 @@ class _Reader:
                 line = match["text"]
             elif UNREAD.fullmatch(line):
                 continue
-            kept.append((place + 1, TARGET.sub("", self._filled(line))))
+            kept.append((place + 1, self._read(line)))
         while kept and not kept[-1][1].strip():
             kept.pop()
         while kept and not kept[0][1].strip():
@@ -211,13 +212,18 @@ class _Reader:
         spans = tuple((number, number) for number, _ in kept)
         return Block(kind, "\n".join(line for _, line in kept), kept[0][0], kept[-1][0], spans)
 
+    def _read(self, line: str) -> str:
+        """A line as its reader meets it, but for what sets words apart: links by their texts, anchors left out."""
+        line = TARGET.sub("", self._filled(line))
+        line = CROSS_REFERENCE.sub(lambda match: match["text"] or match["to"], line)
+        return LINK.sub(_shown, line)
+
     def _plain(self, title: str) -> str:
         """What a person reads of a title; one too long for a heading (``structure``) stays as it is."""
-        text = self._filled(title)
+        text = self._read(title)
         if len(text) > HEADING_CHARACTERS:
             return text
         text = QUOTED.sub(r'"\g<text>"', ANCHOR.sub("", text))
-        text = CROSS_REFERENCE.sub(lambda match: match["text"] or match["to"], text)
         text = MACRO.sub(_shown, text)
         text = MARKS.sub(lambda match: match["text"], text)
         return " ".join(text.split())

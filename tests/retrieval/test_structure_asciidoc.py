@@ -136,6 +136,11 @@ def test_a_heading_reads_as_on_the_page(title: str, read: str) -> None:
     assert seen(f"== {title}\n") == [("heading 2", read, 1, 1)]
 
 
+def test_links_and_references_read_by_their_texts() -> None:
+    text = "A <<def_ref,ref>> of <<this>>, see link:a.html[the page] or https://example.org[there], `x[0]`."
+    assert seen(text) == [("paragraph", "A ref of this, see the page or there, `x[0]`.", 1, 1)]
+
+
 def test_who_is_quoted_and_what_only_some_pages_show_are_read_and_comments_are_not() -> None:
     hidden = "[comment]\nHidden.\n\n[comment]\n--\nHidden too.\n--\n"
     text = f"[quote, Ada Lovelace]\nIt weaves.\n\nifdef::linux[Use apt.]\n\n{hidden}"
@@ -151,7 +156,14 @@ def test_attributes_that_feed_on_each_other_do_not_make_a_text_grow() -> None:
 @pytest.mark.parametrize(
     "line",
     ["= a" + " " * 200_000 + "b", "== " + "*a " * 100_000, "== " + "``a" * 100_000, "include::" + "[" * 200_000 + "x"]
-    + ["[" + "a, " * 100_000, ":a: " + "{a}" * 100_000, "a" * 300_000 + "::", "Jane " * 100_000 + "<j@e.org"],
+    + [
+        "[" + "a, " * 100_000,
+        ":a: " + "{a}" * 100_000,
+        "a" * 300_000 + "::",
+        "<<" * 100_000,
+        "link:a" * 50_000,
+        "Jane " * 100_000 + "<j@e.org",
+    ],
 )
 def test_long_lines_take_no_more_than_linear_time(line: str) -> None:
     assert outline(f"= Title\n{line}\n\n{line}\n")
