@@ -64,7 +64,7 @@ MARKS = re.compile(r"(?<!\w)(?P<mark>\*\*?|__?|``?|##?|\+)(?=\S)(?P<text>.+?)(?<
 
 
 def outline(text: str) -> list[Heading | Block]:
-    """Return the headings of ``text``, without markup, and its blocks, as its lines but with attributes and links read."""
+    """Return the headings of ``text``, without markup, and its blocks: their lines, with attributes and links read."""
     return list(_Reader(text.split("\n")).items())
 
 
