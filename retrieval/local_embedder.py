@@ -234,7 +234,7 @@ class LocalEmbedder:
                     "to a smaller model"
                 )
             # All batches are about as large, so those after this one are halved before they are tried.
-            self._halvings = halved + 1
+            self._halvings = max(self._halvings, halved + 1)
             return encode(rows, halved)
 
         done = 0

@@ -110,10 +110,10 @@ class StepLog:
         self._close()
 
     def _close(self) -> None:
-        for log in (self._stream, self._board):
+        for written in (self._stream, self._board):
             with suppress(OSError):  # of a full disk, which was told when the line was written
-                if log:
-                    log.close()
+                if written:
+                    written.close()
         self._stream = self._board = None
 
 
