@@ -52,12 +52,8 @@ def _is_markdown(lines: Sequence[str]) -> bool:
     for line in lines:
         stripped = line.strip()
         if fence or stripped.startswith(FENCE):
-            opened = fence
             fence = "" if fence and stripped.startswith(fence) else fence or stripped[:3]
-            before = line if opened else ""
-            continue
-        match = NUMBER_SIGNS.fullmatch(line)
-        if match:
+        elif match := NUMBER_SIGNS.fullmatch(line):
             above = NUMBER_SIGNS.fullmatch(before)
             if above and above["mark"] == match["mark"]:
                 # Nor was the one above a heading, if it was taken for one.

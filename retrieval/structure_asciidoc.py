@@ -55,7 +55,7 @@ BREAKS = (CODE, TABLE, CONTAINER, COMMENT, STYLE, re.compile(r"\+|"))
 ITEM = re.compile(r"\s*(?:\*{1,5}|-|\.{1,5}|\d+\.|[a-zA-Z]\.|<(?:\d+|\.)>)\s+\S|\S.*?(?::{2,4}|;;)(?:\s|$)")
 
 TARGET = re.compile(r"\[\[[\w.:-]+(?:, *[^\]]*)?\]\]")
-ANCHOR = re.compile(rf"{TARGET.pattern}|(?<!\S)\[#[\w.:-]*\]|\(\(\(.*?\)\)\)|footnote:\w*\[[^\]]*\]|<\d+>")
+ANCHOR = re.compile(r"(?<!\S)\[#[\w.:-]*\]|\(\(\(.*?\)\)\)|footnote:\w*\[[^\]]*\]|<\d+>")
 QUOTED = re.compile(r"(?:``|\"`)(?P<text>[^`\"]+?)(?:''|`\")")
 CROSS_REFERENCE = re.compile(r"<<(?P<to>[^,<>]{1,200})(?:, *(?P<text>[^<>]{0,200}))?>>")
 LINK = re.compile(r"\b(?P<name>xref|link|mailto|https?):(?P<target>[^\s\[\]]{1,300})\[(?P<text>[^\]]{0,300})\]")
