@@ -221,6 +221,7 @@ class RecipeSettings(_Frozen):
     teacher_temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     averages: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(None, min_length=1)
     looks: int | None = Field(None, ge=0)
+    gentler: float | None = Field(None, gt=0, le=1)
     patience: int | None = Field(None, ge=1)
     checkpoint_every: int | None = Field(None, ge=1)
 

@@ -58,16 +58,6 @@ class Ranks:
         torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
         return int(tensor.item())
 
-    def of_main(self, value: float) -> float:
-        """The main process's ``value``: what all decide by, so that none goes another way."""
-        if self.size == 1:
-            return value
-        import torch.distributed
-
-        tensor = torch.tensor(value, dtype=torch.float32, device=self.device)
-        torch.distributed.broadcast(tensor, 0)
-        return float(tensor.item())
-
     def same(self, value: T) -> T:
         """The main process's ``value``, whatever it is: what all must have alike to the last bit."""
         if self.size == 1:

@@ -49,6 +49,8 @@ class Recipe:
     """Longer texts are cut for training only; None leaves the model's own limit."""
     looks: int = 0
     """How often dev questions are looked at while training, and the best state kept; 0 looks when it is over."""
+    gentler: float = 1.0
+    """What the rate is multiplied by where the first look finds nothing gained; training begins again then."""
     averages: tuple[float, ...] = (1.0,)
     """Shares of the tuned weights in a mix with the base's, one of which is chosen on dev questions."""
     loss: Literal["ranking", "triplet"] = "ranking"
@@ -132,6 +134,7 @@ _STRUCTURE = Recipe(
     false_negative_mask=True,
     max_tokens=64,
     looks=4,
+    gentler=0.2,
     averages=(1.0, 0.7, 0.5, 0.3),
 )
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.compute import Compute, is_out_of_memory
 from retrieval.console import Progress, silent
 from retrieval.errors import ModelError, SettingsError, ShoptalkError, first_line
@@ -32,10 +35,12 @@ from trainer.pairs import Pair
 from trainer.precision import choose_precision
 from trainer.ranks import Ranks, joined
 from trainer.recipes import Recipe
+from trainer.statistics import less_its_error
 from trainer.training_log import StepLog, TrainingLog
 from trainer.weights import Weights, copy_weights, is_static, load_weights
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["train"]
@@ -44,7 +49,7 @@ log = logging.getLogger(__name__)
 
 MAX_GRADIENT_NORM = 1.0
 
-DevScore = Callable[[], float]
+DevScores = Callable[[], NDArray[np.float64]]
 
 
 def train(
@@ -55,7 +60,8 @@ def train(
     compute: Compute,
     *,
     seed: int,
-    dev_score: DevScore | None = None,
+    dev_scores: DevScores | None = None,
+    base_scores: NDArray[np.float64] | None = None,
     progress: Progress = silent,
     lessons: Sequence[Lesson] = (),
     folder: Path | None = None,
@@ -69,7 +75,8 @@ def train(
         material: what the pairs were mined from; it says which passages may answer for each other.
         compute: where.
         seed: of the order of the examples; with the same inputs it gives the same weights on a CPU.
-        dev_score: NDCG@10 of the model as it now is.
+        dev_scores: NDCG@10 of each dev question with the model as it now is.
+        base_scores: the same of the base; without it no rate is doubted.
         progress: called with the examples seen.
         lessons: rankings to learn, in steps of their own between those of the pairs.
         folder: takes ``train-log.jsonl`` and the checkpoint that the same call goes on from, should this run be
@@ -94,7 +101,7 @@ def train(
             with adapted(model, recipe.lora_rank, seed), _max_tokens(model, recipe.max_tokens) as full_length:
                 run = _Run(model, plan, recipe, compute, ranks, checkpoints)
                 run.log.pairs, run.log.lessons = len(pairs), len(lessons)
-                run.train(full_length(dev_score), progress, stopping)
+                run.train(full_length(dev_scores), base_scores, progress, stopping)
     except Exception as error:
         load_weights(model, before)
         if not is_out_of_memory(error):
@@ -121,25 +128,42 @@ class _Run:
         import torch
 
         self.model, self.plan, self.recipe, self.ranks, self.checkpoints = model, plan, recipe, ranks, checkpoints
-        static = is_static(model)
         self.precision = choose_precision(model, compute)
         self.room = Room(recipe.mini_batch)
-        rate = recipe.static_learning_rate if static else recipe.learning_rate
+        rate = recipe.static_learning_rate if is_static(model) else recipe.learning_rate
         self.log = TrainingLog(steps=len(plan), learning_rate=rate, precision=self.precision.described)
         self.log.choices.append(f"trained in {self.precision.described}: {self.precision.reason}")
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        # Fused: one pass over the weights a step, half of the plain one's time on a CPU.
-        self.optimizer = torch.optim.AdamW(
-            self.weights, lr=rate, weight_decay=0.0, fused=self.precision.device in ("cpu", "cuda")
-        )
+        self.optimizer = self._new_optimizer()
         self.scaler = torch.amp.GradScaler(self.precision.device, enabled=self.precision.scaled)
         self.step = 0
+        self.base: tuple[Weights, NDArray[np.float64]] | None = None
+        """The base and its dev scores, until the first look tells whether the rate suits it."""
         self.best: Weights | None = None
         self.best_score = -math.inf
         self.worse = 0
 
-    def train(self, dev_score: DevScore | None, progress: Progress, stopping: Callable[[], bool]) -> None:
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        import torch
+
+        # Fused: one pass over the weights a step, half of the plain one's time on a CPU.
+        return torch.optim.AdamW(
+            self.weights,
+            lr=self.log.learning_rate,
+            weight_decay=0.0,
+            fused=self.precision.device in ("cpu", "cuda"),
+        )
+
+    def train(
+        self,
+        dev_scores: DevScores | None,
+        base_scores: NDArray[np.float64] | None,
+        progress: Progress,
+        stopping: Callable[[], bool],
+    ) -> None:
         """Take the steps that are left, and leave the best state in the model."""
+        if dev_scores and base_scores is not None and self.recipe.looks and self.recipe.gentler < 1:
+            self.base = copy_weights(self.model), base_scores
         finished = self._resume()
         started, seconds, from_step = time.monotonic(), self.log.seconds, self.step
         try:
@@ -151,7 +175,7 @@ class _Run:
                 while self.step < len(self.plan) and not finished:
                     if stopping():
                         raise Interrupted
-                    self._take_step(gradient, dev_score, lines)
+                    self._take_step(gradient, dev_scores, lines)
                     self.log.seconds = seconds + time.monotonic() - started
                     progress("training", self.plan.examples_before[self.step], self.plan.examples_before[-1])
                     finished = self._enough()
@@ -167,7 +191,7 @@ class _Run:
             self.checkpoints.save(self._state(True))
         self._keep_best()
 
-    def _take_step(self, gradient: BatchGradient, dev_score: DevScore | None, lines: StepLog) -> None:
+    def _take_step(self, gradient: BatchGradient, dev_scores: DevScores | None, lines: StepLog) -> None:
         import torch
 
         started = time.monotonic()
@@ -192,19 +216,33 @@ class _Run:
         values = {what: loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else -1.0}
         values["examples_per_second"] = examples / max(1e-9, time.monotonic() - started)
         looks = self.recipe.looks
-        if dev_score and looks * self.step // len(self.plan) > looks * (self.step - 1) // len(self.plan):
-            values["dev_ndcg@10"] = self._look(dev_score)
+        if dev_scores and looks * self.step // len(self.plan) > looks * (self.step - 1) // len(self.plan):
+            values["dev_ndcg@10"] = self._look(dev_scores)
         lines.write(self.step, **values)
 
-    def _look(self, dev_score: DevScore) -> float:
-        score = self.ranks.of_main(dev_score())
+    def _look(self, dev_scores: DevScores) -> float:
+        scores = self.ranks.same(dev_scores())
+        score = float(scores.mean())
         self.log.dev.append((self.step, score))
-        if score > self.best_score:
+        base, self.base = self.base, None
+        if base and less_its_error(scores - base[1]) <= 0:
+            self._begin_gently(score, *base)
+        elif score > self.best_score:
             self.best_score, self.best, self.worse = score, copy_weights(self.model), 0
             self.log.kept_step = self.step
         else:
             self.worse += 1
         return score
+
+    def _begin_gently(self, score: float, base: Weights, base_scores: NDArray[np.float64]) -> None:
+        """Go back to the base, for what is left at a lower rate: what pulled it down so far is no way to raise it."""
+        load_weights(self.model, base)
+        self.log.learning_rate *= self.recipe.gentler
+        self.optimizer = self._new_optimizer()
+        self.log.choices.append(
+            f"begun again at step {self.step} of {len(self.plan)}, at a rate of {self.log.learning_rate:g}: dev NDCG@10 "
+            f"was {score:.3f}, not beyond doubt above the base's {base_scores.mean():.3f}"
+        )
 
     def _enough(self) -> bool:
         """Whether dev NDCG@10 has not risen for as many looks as the recipe has patience."""
@@ -270,6 +308,8 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.best, self.worse = state["step"], state["best"], state["worse"]
+        if state["log"]["dev"]:
+            self.base = None
         self.best_score = state["best_score"]
         mini_batch, recompute, changes = state["room"]
         self.room.restore(self.model, mini_batch, recompute)
@@ -304,21 +344,21 @@ def _fingerprint(model: SentenceTransformer) -> str:
 @contextmanager
 def _max_tokens(
     model: SentenceTransformer, limit: int | None
-) -> Iterator[Callable[[DevScore | None], DevScore | None]]:
-    """Cut texts at ``limit`` tokens; yield what makes a score look at them at their full length all the same."""
+) -> Iterator[Callable[[DevScores | None], DevScores | None]]:
+    """Cut texts at ``limit`` tokens; yield what makes scores look at them at their full length all the same."""
     original = model.max_seq_length
     bounded = limit is not None and original is not None and math.isfinite(original) and limit < original
 
-    def full_length(score: DevScore | None) -> DevScore | None:
-        def at_full_length() -> float:
-            assert score
+    def full_length(scores: DevScores | None) -> DevScores | None:
+        def at_full_length() -> NDArray[np.float64]:
+            assert scores
             model.max_seq_length = original
             try:
-                return score()
+                return scores()
             finally:
                 model.max_seq_length = limit
 
-        return at_full_length if bounded and score else score
+        return at_full_length if bounded and scores else scores
 
     if bounded:
         model.max_seq_length = limit

@@ -202,7 +202,9 @@ class Workbench:
             second = self._refreshed(recipe, second)
             pairs = [*first, *second]
             notes.append("hard negatives of the second half chosen again, by the model that the first half made")
-            log = before.then(self._train(recipe, second, self.lessons(recipe), folder))
+            rate = before.learning_rate
+            proven = replace(recipe, learning_rate=rate, static_learning_rate=rate, gentler=1.0)
+            log = before.then(self._train(proven, second, self.lessons(recipe), folder))
         else:
             log = self._train(recipe, pairs, self.lessons(recipe), folder)
         notes += log.choices
@@ -248,7 +250,8 @@ class Workbench:
             self.mined.material,
             self.embedder.compute,
             seed=self.seed,
-            dev_score=lambda: float(self.look().mean()),
+            dev_scores=self.look,
+            base_scores=self.base_look(),
             progress=self.progress,
             lessons=lessons,
             folder=folder,

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_bert import load_tiny, save_tiny_bert, tiny_material, tiny_pairs
@@ -38,6 +39,7 @@ from trainer.weights import copy_weights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
 CPU = Compute("cpu", False, "asked for")
@@ -73,6 +75,11 @@ def one_thread() -> Iterator[None]:
 def tune(model: SentenceTransformer, recipe: Recipe = RECIPE, **settings: Any) -> Any:
     pairs = settings.pop("pairs", PAIRS)
     return train(model, pairs, recipe, tiny_material(), settings.pop("compute", CPU), seed=3, **settings)
+
+
+def of_dev(mean: float) -> NDArray[np.float64]:
+    """Scores of two dev questions with this mean."""
+    return np.array([mean - 0.05, mean + 0.05])
 
 
 def gradients(model: SentenceTransformer, recipe: Recipe = RECIPE, room: Room | None = None) -> dict[str, torch.Tensor]:
@@ -352,11 +359,11 @@ def test_the_best_state_on_dev_is_kept_and_training_stops_when_it_rises_no_more(
     scores = iter([0.2, 0.5, 0.4, 0.3, 0.9])
     states: list[dict[str, torch.Tensor]] = []
 
-    def look() -> float:
+    def look() -> NDArray[np.float64]:
         states.append(copy_weights(model))
-        return next(scores)
+        return of_dev(next(scores))
 
-    log = tune(model, replace(RECIPE, looks=6, patience=2), dev_score=look, folder=tmp_path)
+    log = tune(model, replace(RECIPE, looks=6, patience=2), dev_scores=look, folder=tmp_path)
     assert log.dev == [(1, 0.2), (2, 0.5), (3, 0.4), (4, 0.3)] and (log.kept_step, log.steps) == (2, 4)
     assert moved(model, states[1]) == 0.0
     assert any("stopped early, at step 4 of 6" in choice for choice in log.choices)
@@ -364,20 +371,77 @@ def test_the_best_state_on_dev_is_kept_and_training_stops_when_it_rises_no_more(
     assert [line["dev_ndcg@10"] for line in lines] == [0.2, 0.5, 0.4, 0.3]
     assert lines[0].keys() >= {"step", "loss", "learning_rate", "gradient_norm", "examples_per_second"}
     again = load_tiny(bert)
-    resumed = tune(again, replace(RECIPE, looks=6, patience=2), dev_score=look, folder=tmp_path)
+    resumed = tune(again, replace(RECIPE, looks=6, patience=2), dev_scores=look, folder=tmp_path)
     assert resumed.kept_step == 2 and moved(again, states[1]) == 0.0  # finished: nothing is done again
+
+
+GENTLE = replace(RECIPE, looks=3, gentler=0.2)
+BASE = np.array([0.4, 0.5, 0.6, 0.5])
+NO_GAIN, GAIN = BASE + [0.2, -0.1, 0.0, 0.0], BASE + [0.1, 0.1, 0.1, 0.2]
+
+
+def rates(folder: Path) -> list[float]:
+    return [json.loads(line)["learning_rate"] for line in (folder / "train-log.jsonl").read_text().splitlines()]
+
+
+def test_a_rate_that_lifts_dev_not_beyond_doubt_is_cut_and_the_base_is_where_it_goes_on_from(
+    bert: Path, tmp_path: Path
+) -> None:
+    model, base = load_tiny(bert), copy_weights(load_tiny(bert))
+    looks = iter([NO_GAIN, BASE - 0.1, BASE - 0.2])
+    log = tune(model, GENTLE, dev_scores=lambda: next(looks), base_scores=BASE, folder=tmp_path)
+    assert log.learning_rate == pytest.approx(2e-4) and log.steps == 6
+    assert any(
+        "begun again at step 2 of 6, at a rate of 0.0002: dev NDCG@10 was 0.525, not beyond doubt above the base's 0.500"
+        in choice
+        for choice in log.choices
+    )
+    # What was left behind is not kept though it scored best; the next look is.
+    assert log.kept_step == 4 and [score for _, score in log.dev] == pytest.approx([0.525, 0.4, 0.3])
+    plain = load_tiny(bert)
+    tune(plain, GENTLE, folder=tmp_path / "plain")
+    assert rates(tmp_path)[:2] == rates(tmp_path / "plain")[:2]
+    assert rates(tmp_path)[2:] == pytest.approx([rate / 5 for rate in rates(tmp_path / "plain")[2:]])
+    assert 0 < moved(model, base) < moved(plain, base) / 2
+
+
+def test_a_rate_that_lifts_dev_beyond_doubt_stays_whatever_comes_later(bert: Path) -> None:
+    looks = iter([GAIN, NO_GAIN, BASE - 0.2])
+    log = tune(load_tiny(bert), GENTLE, dev_scores=lambda: next(looks), base_scores=BASE)
+    assert log.learning_rate == 1e-3 and log.kept_step == 2
+    assert not any("begun again" in choice for choice in log.choices)
+
+
+def test_a_run_killed_after_its_rate_was_cut_ends_as_the_unbroken_one(bert: Path, tmp_path: Path) -> None:
+    recipe, unbroken, resumed = replace(GENTLE, checkpoint_every=1), load_tiny(bert), load_tiny(bert)
+    tune(unbroken, recipe, dev_scores=lambda: NO_GAIN, base_scores=BASE)
+    killed = load_tiny(bert)
+
+    def die_at_second() -> NDArray[np.float64]:
+        if len(seen := [*looked, 0]) == 2:
+            raise RuntimeError("killed")
+        looked[:] = seen
+        return NO_GAIN
+
+    looked: list[int] = []
+    with pytest.raises(RuntimeError, match="killed"):
+        tune(killed, recipe, dev_scores=die_at_second, base_scores=BASE, folder=tmp_path)
+    log = tune(resumed, recipe, dev_scores=lambda: NO_GAIN, base_scores=BASE, folder=tmp_path)
+    assert "went on from a checkpoint after step 3" in log.choices and log.learning_rate == pytest.approx(2e-4)
+    assert sum("begun again" in choice for choice in log.choices) == 1
+    assert moved(resumed, copy_weights(unbroken)) == 0.0
 
 
 def test_dev_is_looked_at_with_whole_texts_though_training_cuts_them(bert: Path) -> None:
     model = load_tiny(bert)
     seen: list[int] = []
 
-    def look() -> float:
+    def look() -> NDArray[np.float64]:
         seen.append(model.max_seq_length)
-        return 0.5
+        return of_dev(0.5)
 
     whole = model.max_seq_length
-    tune(model, replace(RECIPE, looks=2, max_tokens=6), dev_score=look)
+    tune(model, replace(RECIPE, looks=2, max_tokens=6), dev_scores=look)
     assert seen == [whole, whole] == [model.max_seq_length] * 2 and whole > 6
 
 
@@ -390,15 +454,15 @@ def test_a_loss_of_nan_stops_the_run_and_leaves_the_model_as_it_was(bert: Path, 
     assert moved(model, before) == 0.0
 
 
-def press_after(looks: int) -> Callable[[], float]:
-    """A dev score that presses Ctrl-C at the given look."""
+def press_after(looks: int) -> Callable[[], NDArray[np.float64]]:
+    """Dev scores that press Ctrl-C at the given look."""
     seen = []
 
-    def look() -> float:
+    def look() -> NDArray[np.float64]:
         seen.append(0)
         if len(seen) == looks:
             os.kill(os.getpid(), signal.SIGINT)
-        return 1.0 / len(seen)
+        return of_dev(1.0 / len(seen))
 
     return look
 
@@ -411,13 +475,13 @@ def test_ctrl_c_keeps_the_best_so_far_says_so_and_the_next_run_goes_on(
     with pytest.raises(
         KeyboardInterrupt, match="stopped at step 3 of 6; all of it is in .*; the best so far is step 1"
     ):
-        tune(stopped, recipe, dev_score=press_after(3), folder=tmp_path)
+        tune(stopped, recipe, dev_scores=press_after(3), folder=tmp_path)
     assert "the same command goes on from there" in caplog.text
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    log = tune(resumed, recipe, dev_score=lambda: 0.1, folder=tmp_path)
+    log = tune(resumed, recipe, dev_scores=lambda: of_dev(0.1), folder=tmp_path)
     assert log.dev[:3] == [(1, 1.0), (2, 0.5), (3, 1 / 3)] and [step for step, _ in log.losses] == [1, 2, 3, 4, 5, 6]
     falling = iter(range(9, 0, -1))
-    tune(unbroken, recipe, dev_score=lambda: float(next(falling)))
+    tune(unbroken, recipe, dev_scores=lambda: of_dev(float(next(falling))))
     assert moved(resumed, copy_weights(unbroken)) == 0.0 == moved(stopped, copy_weights(unbroken))
 
 
@@ -427,7 +491,7 @@ def test_without_a_folder_ctrl_c_still_leaves_the_best_in_the_model(bert: Path) 
     with pytest.raises(
         KeyboardInterrupt, match=r"stopped at step 2 of 6; the best so far is step 1, dev NDCG@10 1\.000"
     ):
-        tune(model, replace(RECIPE, looks=6), dev_score=press_after(2))
+        tune(model, replace(RECIPE, looks=6), dev_scores=press_after(2))
     assert moved(model, before) > 0
 
 
@@ -464,21 +528,21 @@ def test_a_disk_that_is_full_is_told_once_and_the_last_good_checkpoint_is_kept(
     room = iter([10**9, 10**9, 10_000, 10_000, 10_000, 10_000])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def look() -> float:
+    def look() -> NDArray[np.float64]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (next(room), limits[1]))
-        return 0.5
+        return of_dev(0.5)
 
     try:
-        log = tune(model, recipe, dev_score=look, folder=tmp_path)
+        log = tune(model, recipe, dev_scores=look, folder=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert log.steps == 6 and caplog.text.count("no checkpoint could be written") == 1
     assert "the last good one is kept" in caplog.text and "File too large" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["checkpoint.pt", "train-log.jsonl"]
     again = load_tiny(bert)
-    resumed = tune(again, recipe, dev_score=lambda: 0.5, folder=tmp_path)
+    resumed = tune(again, recipe, dev_scores=lambda: of_dev(0.5), folder=tmp_path)
     assert "went on from a checkpoint after step 2" in resumed.choices
-    tune(unbroken, recipe, dev_score=lambda: 0.5)
+    tune(unbroken, recipe, dev_scores=lambda: of_dev(0.5))
     assert moved(again, copy_weights(unbroken)) == 0.0 == moved(model, copy_weights(unbroken))
 
 
@@ -492,7 +556,7 @@ def test_a_log_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytes
 def test_the_logs_of_a_run_are_kept_as_curves_too_and_its_checkpoint_is_not(bert: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    tune(load_tiny(bert), replace(RECIPE, looks=2), dev_score=lambda: 0.5, folder=tmp_path / "run")
+    tune(load_tiny(bert), replace(RECIPE, looks=2), dev_scores=lambda: of_dev(0.5), folder=tmp_path / "run")
     keep_logs(tmp_path / "run", tmp_path / "kept")
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["tensorboard", "train-log.jsonl"]
     curves = EventAccumulator(str(tmp_path / "kept" / "tensorboard"))
