@@ -240,8 +240,8 @@ class _Run:
         self.log.learning_rate *= self.recipe.gentler
         self.optimizer = self._new_optimizer()
         self.log.choices.append(
-            f"begun again at step {self.step} of {len(self.plan)}, at a rate of {self.log.learning_rate:g}: dev NDCG@10 "
-            f"was {score:.3f}, not beyond doubt above the base's {base_scores.mean():.3f}"
+            f"begun again at step {self.step} of {len(self.plan)}, at a rate of {self.log.learning_rate:g}: dev "
+            f"NDCG@10 was {score:.3f}, not beyond doubt above the base's {base_scores.mean():.3f}"
         )
 
     def _enough(self) -> bool:

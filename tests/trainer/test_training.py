@@ -392,7 +392,7 @@ def test_a_rate_that_lifts_dev_not_beyond_doubt_is_cut_and_the_base_is_where_it_
     log = tune(model, GENTLE, dev_scores=lambda: next(looks), base_scores=BASE, folder=tmp_path)
     assert log.learning_rate == pytest.approx(2e-4) and log.steps == 6
     assert any(
-        "begun again at step 2 of 6, at a rate of 0.0002: dev NDCG@10 was 0.525, not beyond doubt above the base's 0.500"
+        "again at step 2 of 6, at a rate of 0.0002: dev NDCG@10 was 0.525, not beyond doubt above the base's 0.500"
         in choice
         for choice in log.choices
     )
