@@ -140,6 +140,12 @@ _STRUCTURE = Recipe(
 
 ARMS: tuple[Recipe, ...] = (
     _STRUCTURE,
+    replace(
+        _STRUCTURE,
+        name="structure at a fifth of the rate",
+        learning_rate=_STRUCTURE.learning_rate / 5,
+        static_learning_rate=_STRUCTURE.static_learning_rate / 5,
+    ),
     replace(_STRUCTURE, name="structure without hard negatives", hard_negatives=0),
     replace(_STRUCTURE, name="structure in batches of chance", alike=1),
     replace(_STRUCTURE, name="structure with negatives by words too", negatives_from="both"),
