@@ -50,7 +50,7 @@ class Recipe:
     looks: int = 0
     """How often dev questions are looked at while training, and the best state kept; 0 looks when it is over."""
     gentler: float = 1.0
-    """What the rate is multiplied by where the first look finds nothing gained; training begins again then."""
+    """What the rate is multiplied by where the first look finds the base better; training begins again then."""
     averages: tuple[float, ...] = (1.0,)
     """Shares of the tuned weights in a mix with the base's, one of which is chosen on dev questions."""
     loss: Literal["ranking", "triplet"] = "ranking"

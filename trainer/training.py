@@ -225,7 +225,7 @@ class _Run:
         score = float(scores.mean())
         self.log.dev.append((self.step, score))
         base, self.base = self.base, None
-        if base and less_its_error(scores - base[1]) <= 0:
+        if base and less_its_error(base[1] - scores) > 0:
             self._begin_gently(score, *base)
         elif score > self.best_score:
             self.best_score, self.best, self.worse = score, copy_weights(self.model), 0
@@ -241,7 +241,7 @@ class _Run:
         self.optimizer = self._new_optimizer()
         self.log.choices.append(
             f"begun again at step {self.step} of {len(self.plan)}, at a rate of {self.log.learning_rate:g}: dev "
-            f"NDCG@10 was {score:.3f}, not beyond doubt above the base's {base_scores.mean():.3f}"
+            f"NDCG@10 was {score:.3f}, below the base's {base_scores.mean():.3f} by more than its error"
         )
 
     def _enough(self) -> bool:
