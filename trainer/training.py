@@ -91,7 +91,7 @@ def train(
     try:
         with joined(compute.device) as ranks, _stop_requests() as stopping:
             # Which pairs, negatives and batches there are hangs on vectors, which two GPUs may round differently.
-            pairs, lessons = ranks.same((pairs, lessons))
+            pairs, lessons, base_scores = ranks.same((pairs, lessons, base_scores))
             plan = Plan(pairs, lessons, recipe, material, seed)
             _check(model, recipe)
             model.to(ranks.device)
@@ -225,7 +225,7 @@ class _Run:
         score = float(scores.mean())
         self.log.dev.append((self.step, score))
         base, self.base = self.base, None
-        if base and less_its_error(base[1] - scores) > 0:
+        if base and less_its_error(base[1] - scores) > 0 and self.step < len(self.plan):
             self._begin_gently(score, *base)
         elif score > self.best_score:
             self.best_score, self.best, self.worse = score, copy_weights(self.model), 0

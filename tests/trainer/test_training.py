@@ -412,6 +412,12 @@ def test_a_rate_that_the_first_look_does_not_speak_against_stays_whatever_comes_
     assert not any("begun again" in choice for choice in log.choices)
 
 
+def test_where_the_only_look_is_the_last_step_there_is_nothing_left_to_begin_again_with(bert: Path) -> None:
+    model, base = load_tiny(bert), copy_weights(load_tiny(bert))
+    log = tune(model, replace(GENTLE, looks=1), dev_scores=lambda: LOSS, base_scores=BASE)
+    assert log.learning_rate == 1e-3 and (log.kept_step, log.steps) == (6, 6) and moved(model, base) > 0
+
+
 def test_a_run_killed_after_its_rate_was_cut_ends_as_the_unbroken_one(bert: Path, tmp_path: Path) -> None:
     recipe, unbroken, resumed = replace(GENTLE, checkpoint_every=1), load_tiny(bert), load_tiny(bert)
     tune(unbroken, recipe, dev_scores=lambda: LOSS, base_scores=BASE)
