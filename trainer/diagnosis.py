@@ -31,6 +31,7 @@ LOSS_FELL = 0.9
 LOSS_ROSE = 1.2
 # Sound runs move a passage by .1 to .2 (1 - cosine), training at a hundred times their rate by .9.
 MOVED_FAR = 0.6
+FIT_ADVICE = "fewer epochs or pairs, a smaller learning rate, or an average with the base's weights"
 STEPS_ADVICE = "lower the learning rate by ten, or average the weights with the base's"
 IMPLAUSIBLE = 0.6
 
@@ -100,6 +101,7 @@ def diagnose(
             *_steps(losses, moved),
             *_noise(signs),
             *_over_fitting(outcome, losses, dev),
+            *_over_fitting_to_dev(outcome),
             *_ceiling(outcome, signs),
             *_own_words(outcome),
         ]
@@ -174,7 +176,6 @@ def _noise(signs: PairSigns | None) -> Iterator[Finding]:
 def _over_fitting(
     outcome: Outcome, losses: Sequence[tuple[int, float]], dev: Sequence[tuple[int, float]]
 ) -> Iterator[Finding]:
-    advice = "fewer epochs or pairs, a smaller learning rate, or an average with the base's weights"
     if len(dev) > 1 and len(losses) >= 10:
         best, last = max(score for _, score in dev), dev[-1][1]
         start, end = _ends(losses)
@@ -183,7 +184,7 @@ def _over_fitting(
                 "over-fitting",
                 f"the training loss fell from {start:.2f} to {end:.2f} while NDCG@10 on dev fell from {best:.3f} to "
                 f"{last:.3f}",
-                advice,
+                FIT_ADVICE,
             )
             return
     unlike = outcome.likeness.get("unlike any")
@@ -191,9 +192,11 @@ def _over_fitting(
         yield Finding(
             "over-fitting",
             f"the {unlike.questions} questions unlike any training anchor lost {unlike}, the others did not",
-            advice,
+            FIT_ADVICE,
         )
-        return
+
+
+def _over_fitting_to_dev(outcome: Outcome) -> Iterator[Finding]:
     gap = outcome.dev.mean - outcome.dense.mean
     # Half an interval is 1.96 standard errors of either mean; those of a difference add in squares.
     doubt = math.hypot((outcome.dev.high - outcome.dev.low) / 2, (outcome.dense.high - outcome.dense.low) / 2)
@@ -202,7 +205,7 @@ def _over_fitting(
             "over-fitting to the dev questions",
             f"the dev questions, which made the choices, changed by {outcome.dev}, the test questions by "
             f"{outcome.dense}",
-            f"ask more dev questions ({outcome.dev_questions} now), or choose among fewer set-ups; {advice}",
+            f"ask more dev questions ({outcome.dev_questions} now), or choose among fewer set-ups; {FIT_ADVICE}",
         )
 
 
