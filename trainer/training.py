@@ -61,7 +61,7 @@ def train(
     *,
     seed: int,
     dev_scores: DevScores | None = None,
-    base_scores: NDArray[np.float64] | None = None,
+    base_scores: DevScores | None = None,
     progress: Progress = silent,
     lessons: Sequence[Lesson] = (),
     folder: Path | None = None,
@@ -76,7 +76,7 @@ def train(
         compute: where.
         seed: of the order of the examples; with the same inputs it gives the same weights on a CPU.
         dev_scores: NDCG@10 of each dev question with the model as it now is.
-        base_scores: the same of the base; without it no rate is doubted.
+        base_scores: the same of the base, asked for where the recipe may doubt its rate; without it none is doubted.
         progress: called with the examples seen.
         lessons: rankings to learn, in steps of their own between those of the pairs.
         folder: takes ``train-log.jsonl`` and the checkpoint that the same call goes on from, should this run be
@@ -91,7 +91,7 @@ def train(
     try:
         with joined(compute.device) as ranks, _stop_requests() as stopping:
             # Which pairs, negatives and batches there are hangs on vectors, which two GPUs may round differently.
-            pairs, lessons, base_scores = ranks.same((pairs, lessons, base_scores))
+            pairs, lessons = ranks.same((pairs, lessons))
             plan = Plan(pairs, lessons, recipe, material, seed)
             _check(model, recipe)
             model.to(ranks.device)
@@ -157,13 +157,13 @@ class _Run:
     def train(
         self,
         dev_scores: DevScores | None,
-        base_scores: NDArray[np.float64] | None,
+        base_scores: DevScores | None,
         progress: Progress,
         stopping: Callable[[], bool],
     ) -> None:
         """Take the steps that are left, and leave the best state in the model."""
-        if dev_scores and base_scores is not None and self.recipe.looks and self.recipe.gentler < 1:
-            self.base = copy_weights(self.model), base_scores
+        if dev_scores and base_scores and self.recipe.looks and self.recipe.gentler < 1:
+            self.base = copy_weights(self.model), self.ranks.same(base_scores())
         finished = self._resume()
         started, seconds, from_step = time.monotonic(), self.log.seconds, self.step
         try:

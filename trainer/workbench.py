@@ -251,7 +251,7 @@ class Workbench:
             self.embedder.compute,
             seed=self.seed,
             dev_scores=self.look,
-            base_scores=self.base_look(),
+            base_scores=self.base_look,
             progress=self.progress,
             lessons=lessons,
             folder=folder,

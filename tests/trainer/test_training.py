@@ -389,7 +389,7 @@ def test_a_rate_that_spoils_the_base_beyond_doubt_is_cut_and_training_begins_aga
 ) -> None:
     model, base = load_tiny(bert), copy_weights(load_tiny(bert))
     looks = iter([LOSS, BASE - 0.2, BASE - 0.3])
-    log = tune(model, GENTLE, dev_scores=lambda: next(looks), base_scores=BASE, folder=tmp_path)
+    log = tune(model, GENTLE, dev_scores=lambda: next(looks), base_scores=lambda: BASE, folder=tmp_path)
     assert log.learning_rate == pytest.approx(2e-4) and log.steps == 6
     assert any(
         "step 2 of 6, at a rate of 0.0002: dev NDCG@10 was 0.375, below the base's 0.500 by more than its error"
@@ -407,20 +407,20 @@ def test_a_rate_that_spoils_the_base_beyond_doubt_is_cut_and_training_begins_aga
 
 def test_a_rate_that_the_first_look_does_not_speak_against_stays_whatever_comes_later(bert: Path) -> None:
     looks = iter([DOUBTED, LOSS, BASE - 0.2])
-    log = tune(load_tiny(bert), GENTLE, dev_scores=lambda: next(looks), base_scores=BASE)
+    log = tune(load_tiny(bert), GENTLE, dev_scores=lambda: next(looks), base_scores=lambda: BASE)
     assert log.learning_rate == 1e-3 and log.kept_step == 2
     assert not any("begun again" in choice for choice in log.choices)
 
 
 def test_where_the_only_look_is_the_last_step_there_is_nothing_left_to_begin_again_with(bert: Path) -> None:
     model, base = load_tiny(bert), copy_weights(load_tiny(bert))
-    log = tune(model, replace(GENTLE, looks=1), dev_scores=lambda: LOSS, base_scores=BASE)
+    log = tune(model, replace(GENTLE, looks=1), dev_scores=lambda: LOSS, base_scores=lambda: BASE)
     assert log.learning_rate == 1e-3 and (log.kept_step, log.steps) == (6, 6) and moved(model, base) > 0
 
 
 def test_a_run_killed_after_its_rate_was_cut_ends_as_the_unbroken_one(bert: Path, tmp_path: Path) -> None:
     recipe, unbroken, resumed = replace(GENTLE, checkpoint_every=1), load_tiny(bert), load_tiny(bert)
-    tune(unbroken, recipe, dev_scores=lambda: LOSS, base_scores=BASE)
+    tune(unbroken, recipe, dev_scores=lambda: LOSS, base_scores=lambda: BASE)
     killed = load_tiny(bert)
 
     def die_at_second() -> NDArray[np.float64]:
@@ -431,8 +431,8 @@ def test_a_run_killed_after_its_rate_was_cut_ends_as_the_unbroken_one(bert: Path
 
     looked: list[int] = []
     with pytest.raises(RuntimeError, match="killed"):
-        tune(killed, recipe, dev_scores=die_at_second, base_scores=BASE, folder=tmp_path)
-    log = tune(resumed, recipe, dev_scores=lambda: LOSS, base_scores=BASE, folder=tmp_path)
+        tune(killed, recipe, dev_scores=die_at_second, base_scores=lambda: BASE, folder=tmp_path)
+    log = tune(resumed, recipe, dev_scores=lambda: LOSS, base_scores=lambda: BASE, folder=tmp_path)
     assert "went on from a checkpoint after step 3" in log.choices and log.learning_rate == pytest.approx(2e-4)
     assert sum("begun again" in choice for choice in log.choices) == 1
     assert moved(resumed, copy_weights(unbroken)) == 0.0
