@@ -62,7 +62,7 @@ _ALIAS_LIST = re.compile(
 )
 # "We also called the customer" names nobody.
 _INLINE_ALIAS = re.compile(
-    r"(?:[,(]\s*|\b(?:is|are|was|were)\s+|(?=\w+\s+(?:known|referred)\s))"
+    r"(?:[,(]\s*|\b(?:is|are|was|were)\s+|\b(?=\w+\s+(?:known|referred)\s))"
     r"\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
     r"(?:called|known as|named|referred to as|termed)\s+(?:(?:the|an?)\s+)?[\"“*_`]*"
     r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",

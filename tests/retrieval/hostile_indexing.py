@@ -30,7 +30,7 @@ from retrieval.search import SearchEngine
 from retrieval.workspace import Workspace
 
 ADDRESS_SPACE = 6 << 30
-PROCESSOR_SECONDS = 1800
+PROCESSOR_SECONDS = 600
 
 
 class TextEmbedder(HashEmbedder):
