@@ -288,15 +288,16 @@ class Workbench:
     ) -> tuple[float, NDArray[np.float64]]:
         """Leave in the model the mix of tuned and base weights that looks best; return the tuned share, and that look.
 
-        Best is what gains most over the look of the ``base`` beyond the gain's error: mixes near it are less of a risk.
-        (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.)
+        Best is what gains most over the look of the ``base`` beyond the gain's error, and of those that gain alike the
+        nearest to the base: mixes near it are less of a risk. (Wortsman et al., Robust fine-tuning of zero-shot models,
+        CVPR 2022.)
         """
         tuned = copy_weights(self.embedder.model)
         looks: dict[float, NDArray[np.float64]] = {}
         for share in shares:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, share))
             looks[share] = self.look()
-        best = max(looks, key=lambda share: (round(less_its_error(looks[share] - base), 4), share))
+        best = max(looks, key=lambda share: (round(less_its_error(looks[share] - base), 4), -share))
         if len(shares) > 1:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
             tried = ", ".join(f"{share:g}: {look.mean():.3f}" for share, look in looks.items())

@@ -193,6 +193,13 @@ def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_t
     assert shares.log.dev == [(shares.log.steps, pytest.approx(shares.looked.mean()))]
 
 
+def test_of_mixes_that_look_alike_the_nearest_to_the_base_is_kept(bench: Workbench) -> None:
+    own, unmoved = replace(bench), {"learning_rate": 1e-12, "static_learning_rate": 1e-12}
+    recipe = replace(find_recipe("structure"), max_pairs=96, looks=0, averages=(1.0, 0.7, 0.3), **unmoved)
+    fit = own.fit(recipe)
+    assert fit.share == 0.3 and fit.looked.mean() == pytest.approx(own.base_look().mean(), abs=1e-6)
+
+
 def test_a_search_that_was_killed_after_it_chose_is_not_run_again(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
