@@ -38,12 +38,12 @@ _IS_A = re.compile(
 # The part of an abstract that begins: "BACKGROUND Suicide is …"
 _LABEL = re.compile(r"^[A-Z]{5,}\s+(?=[A-Z][a-z])")
 _MARKED_ENTRY = re.compile(
-    r"^[ \t]*(?:[-*+•·]|\d{1,3}[.)])?[ \t]*(?P<mark>\*\*|__|``?)(?P<term>[^*`\n]{2,80}?)"
+    r"^[ \t]*(?:(?:[-*+•·]|\d{1,3}[.)])[ \t]*)?(?P<mark>\*\*|__|``?)(?P<term>[^*`\n]{2,80}?)"
     r"(?::[ \t]*(?P=mark)|(?P=mark)[ \t]*(?::|–|—|-{1,2}(?=[ \t])))[ \t]*(?P<meaning>[^\s:].*(?:\n[ \t]*[a-z(].*)*)$",
     re.MULTILINE,
 )
 _PLAIN_ENTRY = re.compile(
-    r"^[ \t]*(?:[-*+•·]|\d{1,3}[.)])?[ \t]*(?P<term>[^\W_][^:\n–—|]{1,60}?)[ \t]*(?::|–|—|[ \t]-{1,2})[ \t]+"
+    r"^[ \t]*(?:(?:[-*+•·]|\d{1,3}[.)])[ \t]*)?(?P<term>[^\W_][^:\n–—|]{1,60}?)[ \t]*(?::|–|—|[ \t]-{1,2})[ \t]+"
     r"(?P<meaning>\S.*(?:\n[ \t]*[a-z(].*)*)$",
     re.MULTILINE,
 )

@@ -19,21 +19,22 @@ _REMEDY = (
     r"resolutions?|solutions?|fix(?:es)?|work-?arounds?|remed(?:y|ies)|answers?|corrective\s+actions?|root\s+causes?|causes?"
     r"|response|recommended\s+actions?|action"
 )
-_MARK = r"[ \t]*[*_#>-]{0,3}[ \t]*"
-_OPEN_MARK = r"[ \t]*[*_]{0,3}[ \t]*[:.)][ \t]*[*_]{0,3}[ \t\n]*"
+# No two optional runs of white space side by side: on a line of thousands of blanks they would be tried in all ways.
+_MARK = r"[ \t]*(?:[*_#>-]{1,3}[ \t]*)?"
+_OPEN_MARK = r"[ \t]*(?:[*_]{1,3}[ \t]*)?[:.)](?:[ \t]*[*_]{1,3})?[ \t\n]*"
 
 
 def _labelled(asks: str, answers: str) -> re.Pattern[str]:
     """A paragraph labelled by one of ``asks``, and the next labelled text, if ``answers`` label it."""
     return re.compile(
-        rf"^{_MARK}(?:{asks}){_OPEN_MARK}(?P<asked>\S.*?)[ \t]*\n\s*{_MARK}(?:{answers}){_OPEN_MARK}"
+        rf"^{_MARK}(?:{asks}){_OPEN_MARK}(?P<asked>\S.*?)^{_MARK}(?:{answers}){_OPEN_MARK}"
         rf"(?P<answer>\S.*?)(?=^{_MARK}(?:{asks}){_OPEN_MARK}|\Z)",
         re.IGNORECASE | re.MULTILINE | re.DOTALL,
     )
 
 
 _ASKS = re.compile(r"^\s*q(?:uestion)?\s*\d{0,3}\s*[:.)]\s*", re.IGNORECASE)
-_DIALOGUE = _labelled(r"q(?:uestion)?\s*\d{0,3}", r"a(?:ns(?:wer)?)?\s*\d{0,3}")
+_DIALOGUE = _labelled(r"q(?:uestion)?(?:\s*\d{1,3})?", r"a(?:ns(?:wer)?)?(?:\s*\d{1,3})?")
 _REPORT = _labelled(_TROUBLE, _REMEDY)
 _TROUBLE_HEADING = re.compile(rf"(?:the\s+)?(?:{_TROUBLE}|description|summary)\W*", re.IGNORECASE)
 _REMEDY_HEADING = re.compile(rf"(?:the\s+)?(?:{_REMEDY})\W*", re.IGNORECASE)
