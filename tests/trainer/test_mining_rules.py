@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,19 @@ TABLE = """# Fault codes
 def mined(tmp_path: Path, rule: str, **files: str) -> dict[str, str]:
     named = {name.replace("_", "."): text for name, text in files.items()}
     return of_rule(mine(material_of(tmp_path, named), [rule]), rule)
+
+
+def test_lines_of_blanks_and_words_without_end_are_read_in_time_proportional_to_them(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("hostile_rules.py")
+    paths = [str(script.parents[2]), str(script.parent)]
+    run = subprocess.run(
+        [sys.executable, "-W", "error", script, tmp_path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert int(run.stdout) > 0
 
 
 def test_each_rule_says_what_it_lives_on_and_is_silent_where_there_is_no_text_to_live_on(tmp_path: Path) -> None:
