@@ -60,7 +60,8 @@ _ALIAS_LIST = re.compile(
     r"\W{0,8}?:[ \t*_]*(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
-# "We also called the customer" names nobody.
+# "We also called the customer" names nobody. What may be known is looked ahead to where a word begins: from each of its
+# letters, a long one would be read in the square of its length.
 _INLINE_ALIAS = re.compile(
     r"(?:[,(]\s*|\b(?:is|are|was|were)\s+|\b(?=\w+\s+(?:known|referred)\s))"
     r"\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
