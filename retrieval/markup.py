@@ -20,8 +20,9 @@ ASCIIDOC = re.compile(r"={2,6} \S.*(?<!=)")
 """Closed by the same mark, it is a banner of a log or a settings file as often."""
 STYLE = re.compile(r"\[.*\]")
 RST = re.compile(r"^\.\. [a-z][\w:-]*::(?:[ \t]|$)|(?<![\w:]):[a-z][\w:]{0,40}:`[^`\n]+`", re.MULTILINE)
-RULE = re.compile(r"^\S[^\n]*\n([=\-~^\"'`#*+.:])\1{2,}[ \t]*$", re.MULTILINE)
-"""A title and the rule below it."""
+_RULES = "|".join(re.escape(mark) + "{3,}" for mark in "=-~^\"'`#*+.:")
+RULE = re.compile(rf"^\S[^\n]*\n(?:{_RULES})[ \t]*$", re.MULTILINE)
+"""A title and the rule below it. Each mark repeats by itself: a group takes 80 bytes for each of its repeats."""
 SCRIPT = "#!"
 ENOUGH = 2
 

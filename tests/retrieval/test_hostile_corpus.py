@@ -95,7 +95,7 @@ def test_nothing_from_outside_of_the_corpus_gets_in(outcome: Outcome) -> None:
 
 def test_memory_stays_bounded(outcome: Outcome) -> None:
     before, during = outcome.megabytes
-    assert during - before < EXTRA_MEGABYTES
+    assert during - before < EXTRA_MEGABYTES, (before, during)
 
 
 def test_a_second_run_finds_every_document_as_it_was(outcome: Outcome) -> None:
