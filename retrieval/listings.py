@@ -33,6 +33,8 @@ _NO_NAME = re.compile(r"@|://|\]\(|^\[[ x]?\]|^\d")
 # "hose ring. It is fitted first", but "St. Vitus dance"
 _NAME_ENDS = re.compile(r":\s|\s[-–—]\s|(?<=[^\W\d_]{4})\.\s+(?=[A-Z])")
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+_AND = re.compile(r"^(?:and|or|und|oder|et|ou|y)\s+")
+"""What stands before the last of several."""
 _BULLETED = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+(.+)$", re.MULTILINE)
 _SET_APART = re.compile(rf"[;|]|{_BULLETED.pattern}", re.MULTILINE)
 
@@ -72,4 +74,5 @@ def names_in(listed: str) -> list[str]:
         return [bullet.strip() for bullet in bullets]
     first = " ".join(listed.split("\n\n")[0].split())
     separator = ";" if ";" in listed else "|" if "|" in listed else ""
-    return [name.strip().rstrip(".") for name in (first.split(separator) if separator else _COMMA.split(first))]
+    *names, last = [name.strip().rstrip(".") for name in (first.split(separator) if separator else _COMMA.split(first))]
+    return [*names, _AND.sub("", last) if names else last]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INLINE_WORDS",
-    "NO_NAMES",
     "SAME",
     "by_names",
     "compares_names",
@@ -70,7 +69,7 @@ _INLINE_ALIAS = re.compile(
     re.IGNORECASE,
 )
 INLINE_WORDS = 10
-NO_NAMES = frozenset(("none", "n/a", "not applicable", "unknown"))
+_NO_NAME = re.compile(r"(?:none|nothing|n/?a|not applicable|unknown)\W*\Z|(?:not|see)\s", re.IGNORECASE)
 # What a sentence begins with that is no name, and what no name has in it or ends with.
 _NOT_AT_ENDS = frozenset(
     "this that these those it its he she they we you i there here which what who where when how why if in on at by for "
@@ -92,7 +91,9 @@ def compares_names(workspace: Workspace) -> bool:
 def is_name(term: str, longest: int) -> bool:
     """Whether ``term`` may be a name of at most ``longest`` words: no clause, and no part of one."""
     words = words_of(term)
-    if not words or len(words) > longest or words[0] in _NOT_AT_ENDS or _PRONOUNS.intersection(words):
+    if not words or len(words) > longest or _NO_NAME.match(term):
+        return False
+    if words[0] in _NOT_AT_ENDS or _PRONOUNS.intersection(words):
         return False
     # "hepatitis A", "factor I"
     ends = words[-1] not in _NOT_AT_ENDS or (len(words) > 1 and words[-1] in ("a", "i"))
@@ -107,7 +108,9 @@ def listed_aliases(text: str) -> Iterator[str]:
             names = match["list"].strip()
             if not names and number + 1 < len(paragraphs):
                 names = paragraphs[number + 1]
-            yield from (bare_name(name) for name in names_in(names) if "](" not in name)
+            items = (bare_name(name) for name in names_in(names) if "](" not in name)
+            # In such a list a name may be a clause, and as long as it likes.
+            yield from (item for item in items if not _NO_NAME.match(item))
 
 
 def inline_aliases(text: str) -> Iterator[re.Match[str]]:
@@ -128,7 +131,7 @@ def names_of(passage: Passage) -> list[str]:
         *(name for _, names in listings(blocks) for name in names),
     )
     names = {name.casefold(): name for name in found if is_name(name, LISTED_WORDS) and not _NOT_SAID.search(name)}
-    return [name for folded, name in names.items() if folded not in NO_NAMES][:MOST_NAMES]
+    return [*names.values()][:MOST_NAMES]
 
 
 def encode_names(passages: Sequence[Passage], encode: Callable[[list[str]], NDArray[np.float32]]) -> dict[int, Codes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import groupby
-from unicodedata import category
+from unicodedata import category, normalize
 
 __all__ = ["MARKS", "SENTENCE_END", "count_words", "fold", "joins", "words_of"]
 
@@ -37,8 +37,8 @@ SENTENCE_END = re.compile(
 
 
 def words_of(text: str) -> list[str]:
-    """The words of ``text``, case set aside."""
-    return _WORD.findall(text.casefold())
+    """The words of ``text``, case set aside, and whether an accent is a sign of its own."""
+    return _WORD.findall(normalize("NFC", text.casefold()))
 
 
 def count_words(text: str) -> int:

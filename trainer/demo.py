@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +38,7 @@ DOSE = """
 [trainer]
 max_pairs = 3000
 """
-CORPUS = "icd10cm"
+CORPUS, DOCUMENTS = "icd10cm", "docs"
 SEED = 13
 MAX_SHARED_WORDS = 0.5
 MIN_QUESTION_CHARS = 8
@@ -85,13 +84,12 @@ def write_corpus(folder: Path, chapters: tuple[str, ...] = CHAPTERS) -> DemoCorp
     """Write ``folder/docs`` and ``folder/questions`` (BEIR's layout), the same every time.
 
     Raises:
-        ShoptalkError: the package with the classification is not installed.
+        ShoptalkError: the package with the classification is not installed, or there are other documents.
     """
-    documents, questions = folder / "docs", folder / "questions"
-    documents.mkdir(parents=True, exist_ok=True)
-    questions.mkdir(parents=True, exist_ok=True)
+    documents, questions = folder / DOCUMENTS, folder / "questions"
     asked: list[Question] = []
-    files = codes = 0
+    texts: dict[str, str] = {}
+    codes = 0
     for chapter in ElementTree.parse(_tabular_list()).getroot().iter("chapter"):
         if _text(chapter, "name") not in chapters:
             continue
@@ -105,13 +103,25 @@ def write_corpus(folder: Path, chapters: tuple[str, ...] = CHAPTERS) -> DemoCorp
             lines = [f"# {title}", "", f"## {_text(section, 'desc')}"]
             for code in entries:
                 lines += ["", *_entry(code, held)]
-            (documents / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            texts[name] = "\n".join(lines) + "\n"
             by_name = {code.name: code for code in entries}
             asked += [_question(name, by_name, code, term) for code, term in held.items()]
-            files += 1
             codes += len(entries)
+    _refuse_others(documents, texts)
+    documents.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (documents / name).write_text(text, encoding="utf-8")
     _write_questions(questions, asked)
-    return DemoCorpus(documents, questions, files, codes, len(asked))
+    return DemoCorpus(documents, questions, len(texts), codes, len(asked))
+
+
+def _refuse_others(documents: Path, texts: Container[str]) -> None:
+    """The demo's figures are of its own documents alone, and nobody else's are touched."""
+    for path in sorted(documents.rglob("*")):
+        if not path.is_dir() and path.relative_to(documents).as_posix() not in texts:
+            raise ShoptalkError(
+                f"{path} is not of the demo's corpus; move it elsewhere, or give the demo a folder of its own with -w"
+            )
 
 
 def _tabular_list() -> Path:
@@ -170,6 +180,7 @@ def _question(file: str, codes: dict[str, _Code], name: str, term: str) -> Quest
 def _write_questions(folder: Path, questions: list[Question]) -> None:
     queries = "".join(json.dumps({"_id": item.id, "text": item.text}) + "\n" for item in questions)
     judgments = "".join(f"{item.id}\t{unit}\t{grade}\n" for item in questions for unit, grade in item.relevant.items())
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "queries.jsonl").write_text(queries, encoding="utf-8")
     (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + judgments, encoding="utf-8")
 
@@ -186,22 +197,23 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
     """Write the corpus, tune, index, and show searches before and after.
 
     Raises:
-        ShoptalkError: a package of the ``demo`` extra is missing.
+        ShoptalkError: a package of the ``demo`` extra is missing, or the folder is not the demo's own.
         GateRefused: the tuned model is no better than the base beyond doubt.
     """
     from retrieval.indexing import build_index
     from trainer.cli import run_tune, tune_text, tune_value
 
     root = invocation.root = home_expanded(invocation.root).resolve()
-    if (root / FILE_NAME).exists() and CORPUS not in invocation.workspace().corpora:
-        raise ShoptalkError(f"{root} is another workspace; give the demo a folder of its own with -w")
+    if (root / FILE_NAME).exists():
+        corpora = invocation.workspace().corpora
+        if CORPUS not in corpora or corpora[CORPUS].paths != (DOCUMENTS,):
+            raise ShoptalkError(f"{root} is another workspace; give the demo a folder of its own with -w")
     if not (root / FILE_NAME).exists():
         if root.exists() and any(root.iterdir()):
             raise ShoptalkError(f"{root} is not empty; give the demo a folder of its own with -w")
-        settings = Workspace.create(root, {CORPUS: "docs"}, BASE_MODEL)
+        settings = Workspace.create(root, {CORPUS: DOCUMENTS}, BASE_MODEL)
         settings.write_text(settings.read_text(encoding="utf-8") + DOSE, encoding="utf-8")
     workspace = invocation.workspace()
-    shutil.rmtree(root / "docs", ignore_errors=True)
     corpus = write_corpus(root)
     invocation.note(
         f"ICD-10-CM, {len(CHAPTERS)} of its 22 chapters: {corpus.codes} codes in {corpus.files} Markdown files, "

@@ -78,8 +78,8 @@ def find_leaks(pairs: Sequence[Pair], questions: Sequence[str], held: Collection
     for pair, alike in zip(pairs, similarity, strict=True):
         if alike:
             leaks.append(Leak(pair, f"its anchor {pair.anchor!r} asks what a question asks"))
-        elif pair.document_id in held:
-            leaks.append(Leak(pair, f"its document {pair.document_id} was held out to be asked about"))
+        elif source := next((document for document in (pair.document_id, pair.said_in) if document in held), None):
+            leaks.append(Leak(pair, f"its document {source} was held out to be asked about"))
     return leaks
 
 

@@ -133,7 +133,7 @@ def mine_corpus(
         usable = [
             pair
             for pair in mined
-            if pair.document_id not in held
+            if held.isdisjoint((pair.document_id, pair.said_in))
             # The tutorial's chunks are cut anyhow, so any of a document may be the passage that is asked for.
             and (pair.document_id not in asked_about if pair.rule in SEED_RULES else pair.passage not in masks)
         ]

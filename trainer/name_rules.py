@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from random import Random
 
 from retrieval.listings import LISTED_WORDS, bare_name, names_in
-from retrieval.names import INLINE_WORDS, NO_NAMES, SAME, inline_aliases, is_name, listed_aliases
+from retrieval.names import INLINE_WORDS, SAME, inline_aliases, is_name, listed_aliases
 from retrieval.references import references
 from retrieval.words import SENTENCE_END, count_words
 from trainer.material import Material, is_code, normalise
@@ -76,7 +76,7 @@ def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     if opening != place and section.heading and _ALIAS_HEADING.fullmatch(section.heading[-1].strip(" :")):
         for item in names_in(section.text):
             name = bare_name(item)
-            if is_name(name, INLINE_WORDS) and "](" not in item and name.casefold() not in NO_NAMES:
+            if is_name(name, INLINE_WORDS) and "](" not in item:
                 yield pair_of(material, name, material.passages_of[opening][0], "alias", remove=name)
     for passage in material.passages_of[place]:
         text = material.passages[passage].text
@@ -97,7 +97,7 @@ def cross_reference(material: Material, place: int, generator: Random) -> Iterat
             if target is None or target == place:
                 continue
             for passage in material.passages_of[target][:1]:
-                yield pair_of(material, term, passage, "cross_reference", remove=term)
+                yield pair_of(material, term, passage, "cross_reference", remove=term, said_in=section.document_id)
 
 
 def definition(material: Material, place: int, generator: Random) -> Iterator[Pair]:

@@ -24,7 +24,8 @@ class Pair:
     ``section`` and ``passage`` are the positive's places in the material (the passage is what is
     masked where pairs are used as questions); ``negatives`` are texts. ``likely_answers`` are the
     sections that a model took for the answer as much as the positive's own. ``masked``: the positive is the
-    whole passage, less what would give the anchor away.
+    whole passage, less what would give the anchor away: ``removed`` from its text, ``heading`` from its headings.
+    ``said_in`` is the document that the anchor was taken from, where that is another than the positive's.
     """
 
     anchor: str
@@ -37,6 +38,9 @@ class Pair:
     negative_sections: tuple[int, ...] = ()
     likely_answers: tuple[int, ...] = ()
     masked: bool = False
+    removed: str = ""
+    heading: str = ""
+    said_in: str = ""
 
 
 Rule = Callable[[Material, int, Random], Iterable[Pair]]
@@ -52,6 +56,7 @@ def pair_of(
     remove: str = "",
     heading: str = "",
     excerpt: str | None = None,
+    said_in: str = "",
 ) -> Pair:
     """The pair of ``anchor`` and the passage at ``place``, as the index embeds it, but for what others call it.
 
@@ -64,6 +69,7 @@ def pair_of(
         heading: what headings, and the title, must not say.
         excerpt: the part of the text that answers; None for all of it. A model reads the beginning of a
             long passage only, where one entry of many would not be seen.
+        said_in: the document that says the anchor, where the passage's does not.
     """
     passage = material.passages[place]
     if excerpt is not None:
@@ -79,6 +85,9 @@ def pair_of(
         place,
         passage.document_id,
         masked=excerpt is None,
+        removed=remove,
+        heading=heading,
+        said_in=said_in,
     )
 
 

@@ -171,7 +171,7 @@ def _masked(material: Material, place: int, pair: Pair | None, listed: Sequence[
     if pair is None:
         return masked_text(passage, listed, headings)
     own = (*passage.heading[-1:], pair.anchor) if pair.rule in HEADING_RULES else ()
-    return masked_text(passage, (pair.anchor, *listed), (*own, *headings))
+    return masked_text(passage, (pair.anchor, pair.removed, *listed), (*own, pair.heading, *headings))
 
 
 def _document_groups(material: Material) -> dict[str, list[str]]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from unicodedata import normalize
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +32,13 @@ def test_an_anchor_that_asks_what_a_question_asks_is_a_leak(anchor: str) -> None
     assert [leak.pair.anchor for leak in find_leaks([pair(anchor)], QUESTIONS)] == [anchor]
 
 
+def test_an_accent_that_is_a_sign_of_its_own_hides_no_leak() -> None:
+    asked = "Où est l’électrovanne de sécurité de la pompe ?"
+    for some, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        leaking = pair(normalize(some, asked))
+        assert [leak.pair for leak in find_leaks([leaking], [normalize(other, asked)])] == [leaking]
+
+
 @pytest.mark.parametrize("anchor", ["acute inflammation of the kidney", "visa", "study in Spain", "appendix"])
 def test_an_anchor_that_only_shares_words_with_a_question_is_none(anchor: str) -> None:
     assert find_leaks([pair(anchor)], QUESTIONS) == []
@@ -55,6 +65,8 @@ def test_planted_leakage_is_refused_with_a_count_and_the_first_of_it() -> None:
 def test_a_pair_of_a_held_out_document_is_refused_though_its_anchor_is_new() -> None:
     with pytest.raises(QuestionsError, match=r"leakage: 1 of 2 .* its document held\.md was held out"):
         refuse_leaks([pair("one thing"), pair("another thing", "held.md")], QUESTIONS, frozenset({"held.md"}))
+    with pytest.raises(QuestionsError, match=r"leakage: 1 of 1 .* its document held\.md was held out"):
+        refuse_leaks([replace(pair("its term"), said_in="held.md")], QUESTIONS, frozenset({"held.md"}))
 
 
 texts = st.lists(st.sampled_from("red green blue white black 1 2".split()), min_size=1, max_size=6).map(" ".join)

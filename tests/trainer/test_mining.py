@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hash_embedder import HashEmbedder
 from small_material import material_of, of_rule
 
 from retrieval.passages import Passage
+from retrieval.workspace import Workspace
 from trainer.heading_rules import is_question
 from trainer.material import (
     informative_heading,
@@ -15,6 +17,7 @@ from trainer.material import (
     normalise,
     strip_identifiers,
 )
+from trainer.mined import mine_corpus
 from trainer.mining import RULES, mine, seed_chunks
 from trainer.pairs import Pair, intact, masked_text
 from trainer.questions import section_unit, unit_of
@@ -72,6 +75,23 @@ def test_an_alias_list_inside_a_records_paragraph_ends_at_the_next_label(tmp_pat
     aliases = of_rule(mine(material, ["alias"]), "alias")
     assert set(aliases) == {"Classical cholera", "Asiatic cholera"}
     assert "Asiatic cholera. Excludes: sprue" in aliases["Classical cholera"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ("hose ring, collar, and seat", {"hose ring", "collar", "seat"}),
+        ("N/A", set()),
+        ("Not known by any other name.", set()),
+        ("see the section about metals", set()),
+        ("No-reflow phenomenon; not classifiable", {"No-reflow phenomenon"}),
+    ],
+)
+def test_what_stands_under_also_called_and_is_no_name_gives_no_pair(
+    tmp_path: Path, listed: str, names: set[str]
+) -> None:
+    material = material_of(tmp_path, {"ring.md": f"# Ring\n\nSeals the lid.\n\nAlso called: {listed}\n"})
+    assert set(of_rule(mine(material, ["alias"]), "alias")) == names
 
 
 def test_an_alias_inside_a_sentence_is_found_and_cut_out(pairs: list[Pair]) -> None:
@@ -273,6 +293,47 @@ def test_held_out_documents_give_questions_that_their_masked_passages_do_not_hol
             )
     # Names and headings lead to the same passages, and both are asked.
     assert {question.text.startswith("other") for question in asked} == {True, False}
+
+
+@pytest.mark.parametrize("rule", ["definition", "table_row"])
+def test_a_question_is_judged_by_passages_that_lack_what_its_pair_would_have_lacked(tmp_path: Path, rule: str) -> None:
+    colors = "amber black cream dusky ebony flaxen golden hazel ivory jade khaki lemon mauve navy".split()
+    names = [f"{color} {part}" for color in colors for part in ("flange", "rotor", "seal", "valve", "wheel", "shim")]
+    texts = {
+        "definition": "{0} is a part that cools the shaft of motor {1}.",
+        "table_row": "| Code | Meaning |\n|---|---|\n| Alarm | lamp number {1} blinks |\n| Silence | nothing is wrong |",
+    }
+    files = {
+        f"{number}.md": f"# {name.capitalize()}\n\n{texts[rule].format(name.capitalize(), number)}\n"
+        for number, name in enumerate(names)
+    }
+    material = material_of(tmp_path, files)
+    _, questions, masks = hold_out(material, mine(material, [rule]), seed=3)
+    assert len(questions.all) >= 20
+    for question in questions.all:
+        answers = [
+            masks[place]
+            for place, passage in enumerate(material.passages)
+            if {section_unit(passage), passage.document_id} & set(question.relevant)
+        ]
+        assert answers
+        heading = " ".join(question.text.split()[:2])
+        assert not any(heading.casefold() in answer.casefold() for answer in answers)
+
+
+def test_a_term_that_a_held_out_document_says_is_not_learned_from(tmp_path: Path) -> None:
+    files = {
+        f"{number}.md": f"# A{number}0 Disease {chr(97 + number)}bc\n\nAlso called: other{number} name{number}\n\n"
+        f"Excludes: quaint{number} thing{number} (A{(number + 1) % 90 + 10}0)\n"
+        for number in range(10, 100)
+    }
+    material_of(tmp_path, files)
+    mined = mine_corpus(
+        Workspace.open(tmp_path), "docs", ["alias", "cross_reference"], HashEmbedder(), questions=None, seed=3
+    )
+    references = [pair for pair in mined.kept if pair.rule == "cross_reference"]
+    assert mined.held and references
+    assert mined.held.isdisjoint(pair.said_in for pair in references)
 
 
 def test_what_says_nearly_the_same_as_an_answer_is_an_answer_and_is_not_learned_from(tmp_path: Path) -> None:
