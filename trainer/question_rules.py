@@ -24,18 +24,16 @@ _MARK = r"[ \t]*(?:[*_#>-]{1,3}[ \t]*)?"
 _OPEN_MARK = r"[ \t]*(?:[*_]{1,3}[ \t]*)?[:.)](?:[ \t]*[*_]{1,3})?[ \t\n]*"
 
 
-def _labelled(asks: str, answers: str) -> re.Pattern[str]:
-    """A paragraph labelled by one of ``asks``, and the next labelled text, if ``answers`` label it."""
-    return re.compile(
-        rf"^{_MARK}(?:{asks}){_OPEN_MARK}(?P<asked>\S.*?)^{_MARK}(?:{answers}){_OPEN_MARK}"
-        rf"(?P<answer>\S.*?)(?=^{_MARK}(?:{asks}){_OPEN_MARK}|\Z)",
-        re.IGNORECASE | re.MULTILINE | re.DOTALL,
-    )
+def _label(words: str) -> re.Pattern[str]:
+    """One of ``words`` where it leads a line as a label."""
+    return re.compile(rf"^{_MARK}(?P<label>{words}){_OPEN_MARK}(?=\S)", re.IGNORECASE | re.MULTILINE)
 
 
 _ASKS = re.compile(r"^\s*q(?:uestion)?\s*\d{0,3}\s*[:.)]\s*", re.IGNORECASE)
-_DIALOGUE = _labelled(r"q(?:uestion)?(?:\s*\d{1,3})?", r"a(?:ns(?:wer)?)?(?:\s*\d{1,3})?")
-_REPORT = _labelled(_TROUBLE, _REMEDY)
+_DIALOGUE = _label(r"q(?:uestion)?(?:\s*\d{1,3})?"), _label(r"a(?:ns(?:wer)?)?(?:\s*\d{1,3})?")
+_REPORT = _label(_TROUBLE), _label(_REMEDY)
+_STYLE = " \t\n*_"
+"""What may close a label's bold type at the end of what it asks."""
 _TROUBLE_HEADING = re.compile(rf"(?:the\s+)?(?:{_TROUBLE}|description|summary)\W*", re.IGNORECASE)
 _REMEDY_HEADING = re.compile(rf"(?:the\s+)?(?:{_REMEDY})\W*", re.IGNORECASE)
 
@@ -45,10 +43,14 @@ def question(material: Material, place: int, generator: Random) -> Iterator[Pair
     section = material.sections[place]
     document = material.document_by_id[section.document_id]
     for passage in material.passages_of[place]:
-        for match in _DIALOGUE.finditer(material.passages[passage].text):
-            yield pair_of(material, match["asked"], passage, "question", excerpt=match["answer"].strip())
+        for asked, answer in _labelled(material.passages[passage].text, *_DIALOGUE):
+            if not answer:
+                asked, _, answer = asked.partition("\n")
+                answer = answer.strip() if is_question(asked.strip(_STYLE)) else ""
+            if answer:
+                yield pair_of(material, asked.strip(_STYLE), passage, "question", excerpt=answer)
     said = document.metadata.get("question") or informative_heading(material, section)
-    asked = _ASKS.sub("", said)
+    asked = _ASKS.sub("", said.strip(_STYLE))
     if not section.blocks or not ("question" in document.metadata or is_question(asked)):
         return
     for passage in material.passages_of[place][:PASSAGES_A_HEADING]:
@@ -59,8 +61,9 @@ def ticket(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """What a ticket complains of → what helped: labelled paragraphs, or sections of one document so called."""
     section = material.sections[place]
     for passage in material.passages_of[place]:
-        for match in _REPORT.finditer(material.passages[passage].text):
-            yield pair_of(material, _opening(match["asked"]), passage, "ticket", excerpt=match["answer"].strip())
+        for asked, answer in _labelled(material.passages[passage].text, *_REPORT):
+            if answer:
+                yield pair_of(material, _opening(asked).strip(_STYLE), passage, "ticket", excerpt=answer)
     if not section.heading or not _REMEDY_HEADING.fullmatch(section.heading[-1]):
         return
     for other in material.sections_of[section.document_id]:
@@ -69,6 +72,30 @@ def ticket(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         if siblings and trouble.heading and trouble.blocks and _TROUBLE_HEADING.fullmatch(trouble.heading[-1]):
             for passage in material.passages_of[place][:1]:
                 yield pair_of(material, _opening(trouble.text), passage, "ticket")
+
+
+def _labelled(text: str, asks: re.Pattern[str], answers: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """What stands under each label of ``asks``, and under the next of ``answers`` before another asks; "" for none.
+
+    Labels of several kinds ("Problem", "Error message") ask together; one that comes again asks anew.
+    """
+    labels = [*asks.finditer(text)]
+    before: list[str] = []
+    start = 0
+    for number, label in enumerate(labels, 1):
+        end = labels[number].start() if number < len(labels) else len(text)
+        kind = label["label"][:1].casefold()
+        if before and kind in before:
+            yield text[start : label.start()], ""
+            before = []
+        if not before:
+            start = label.end()
+        before.append(kind)
+        if found := answers.search(text, label.end(), end):
+            yield text[start : found.start()], text[found.end() : end].strip()
+            before = []
+    if before:
+        yield text[start:], ""
 
 
 def _opening(text: str) -> str:

@@ -301,7 +301,7 @@ def test_a_question_is_judged_by_passages_that_lack_what_its_pair_would_have_lac
     names = [f"{color} {part}" for color in colors for part in ("flange", "rotor", "seal", "valve", "wheel", "shim")]
     texts = {
         "definition": "{0} is a part that cools the shaft of motor {1}.",
-        "table_row": "| Code | Meaning |\n|---|---|\n| Alarm | lamp number {1} blinks |\n| Silence | nothing is wrong |",
+        "table_row": "| Code | Meaning |\n|---|---|\n| Alarm | lamp number {1} blinks |\n| Silence | all is well |",
     }
     files = {
         f"{number}.md": f"# {name.capitalize()}\n\n{texts[rule].format(name.capitalize(), number)}\n"

@@ -297,6 +297,31 @@ def test_questions_inside_running_text_point_to_their_answers(tmp_path: Path) ->
     assert "seal would burn" in found["Can the pump run dry?"] and "loud" not in found["Can the pump run dry?"]
 
 
+def test_a_question_is_not_given_the_next_ones_answer_and_may_have_one_without_a_label(tmp_path: Path) -> None:
+    text = (
+        "# Help\n\n**Q: Can the pump run dry?**\n\nNo, the seal would burn.\n\n**Q: Is it loud?**\n\n"
+        "A: Not very loud.\n\nQ: See below\n\nQ 3: Which oil?\nISO VG 46.\n"
+    )
+    found = mined(tmp_path, "question", help_md=text)
+    assert set(found) == {"Can the pump run dry?", "Is it loud?", "Which oil?"}
+    assert found["Can the pump run dry?"].endswith("No, the seal would burn.")
+    assert found["Is it loud?"].endswith("Not very loud.") and found["Which oil?"].endswith("ISO VG 46.")
+
+
+def test_a_trouble_that_nothing_helped_has_no_share_in_the_next_ones_remedy(tmp_path: Path) -> None:
+    text = (
+        "# Log\n\nProblem: The door jams.\n\nProblem: It squeaks.\nError message: E12\n\nFix: Oil the hinge.\n\n"
+        "Problem: It fell off.\n"
+    )
+    found = mined(tmp_path, "ticket", log_md=text)
+    assert [asked.split("\n")[0] for asked in found] == ["It squeaks. Error message: E12"]
+
+
+def test_a_heading_that_asks_in_bold_asks_without_its_stars(tmp_path: Path) -> None:
+    found = mined(tmp_path, "question", help_md="# Help\n\n## **Q: Is it loud?**\n\nNot very loud, they say.\n")
+    assert set(found) == {"Is it loud?"}
+
+
 def test_a_thousand_blank_lines_after_a_label_are_passed_over(tmp_path: Path) -> None:
     gap = "\n" * 3000
     text = f"# Log\n\n```\nProblem: The door jams.{gap}Fix: Oil the hinge well.\n```\n"
