@@ -33,8 +33,10 @@ _NO_NAME = re.compile(r"@|://|\]\(|^\[[ x]?\]|^\d")
 # "hose ring. It is fitted first", but "St. Vitus dance"
 _NAME_ENDS = re.compile(r":\s|\s[-–—]\s|(?<=[^\W\d_]{4})\.\s+(?=[A-Z])")
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
-_AND = re.compile(r"^(?:and|or|und|oder|et|ou|y)\s+")
+_AND = re.compile(r"(?:and|or|und|oder|et|ou|y)\s+")
 """What stands before the last of several."""
+_OR = re.compile(r"\s+(?:or|oder|ou)\s+")
+"""What parts the last two; "and" is as often part of a name, as in hand, foot and mouth disease."""
 _BULLETED = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+(.+)$", re.MULTILINE)
 _SET_APART = re.compile(rf"[;|]|{_BULLETED.pattern}", re.MULTILINE)
 
@@ -75,4 +77,9 @@ def names_in(listed: str) -> list[str]:
     first = " ".join(listed.split("\n\n")[0].split())
     separator = ";" if ";" in listed else "|" if "|" in listed else ""
     *names, last = [name.strip().rstrip(".") for name in (first.split(separator) if separator else _COMMA.split(first))]
-    return [*names, _AND.sub("", last) if names else last]
+    if not names:
+        return [last]
+    if lead := _AND.match(last):
+        return [*names, last[lead.end() :]]
+    parted = [] if separator or any(map(_OR.search, names)) else _OR.split(last)
+    return [*names, *(parted if len(parted) == 2 else (last,))]

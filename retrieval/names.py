@@ -68,6 +68,7 @@ _INLINE_ALIAS = re.compile(
     r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",
     re.IGNORECASE,
 )
+_ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 INLINE_WORDS = 10
 _NO_NAME = re.compile(r"(?:none|nothing|n/?a|not applicable|unknown)\W*\Z|(?:not|see)\s", re.IGNORECASE)
 # What a sentence begins with that is no name, and what no name has in it or ends with.
@@ -113,9 +114,13 @@ def listed_aliases(text: str) -> Iterator[str]:
             yield from (item for item in items if not _NO_NAME.match(item))
 
 
-def inline_aliases(text: str) -> Iterator[re.Match[str]]:
-    """Each ", also known as …" in ``text``, with the ``name``."""
-    return (match for match in _INLINE_ALIAS.finditer(text) if is_name(match["name"], INLINE_WORDS))
+def inline_aliases(text: str) -> Iterator[tuple[str, str]]:
+    """Each name that ", also known as …" in ``text`` gives, after the whole phrase; "X or Y" are two."""
+    for match in _INLINE_ALIAS.finditer(text):
+        names = [_ARTICLE.sub("", name.strip()) for name in match["name"].split(" or ")]
+        if not all(is_name(name, INLINE_WORDS) for name in names):
+            names = [match["name"].strip()]
+        yield from ((match[0], name) for name in names if is_name(name, INLINE_WORDS))
 
 
 def names_of(passage: Passage) -> list[str]:
@@ -127,7 +132,7 @@ def names_of(passage: Passage) -> list[str]:
     found = (
         *passage.called,
         *listed_aliases(text),
-        *(match["name"].strip() for match in inline_aliases(text)),
+        *(name for _, name in inline_aliases(text)),
         *(name for _, names in listings(blocks) for name in names),
     )
     names = {name.casefold(): name for name in found if is_name(name, LISTED_WORDS) and not _NOT_SAID.search(name)}

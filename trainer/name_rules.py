@@ -63,6 +63,8 @@ _DOUBLE_COLON = re.compile(
     re.MULTILINE,
 )
 """AsciiDoc's ``term:: meaning``, its meaning on the same line or below."""
+_ENTRY = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[-*+•·][ \t]|\d{1,3}[.)][ \t]|\*\*|__|`))")
+"""Between the paragraphs of a text, its bullets, and lines that begin with a marked term."""
 _GOES_ON = re.compile(r"(?:that|of)\b", re.IGNORECASE)
 _GLOSSARY = re.compile(
     r"\b(?:glossary|definitions?|terms|terminology|abbreviations|acronyms|vocabulary|nomenclature)\b", re.I
@@ -82,8 +84,12 @@ def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         text = material.passages[passage].text
         for name in listed_aliases(text):
             yield pair_of(material, name, passage, "alias", remove=name)
-        for match in inline_aliases(text):
-            yield pair_of(material, match["name"].strip(), passage, "alias", remove=match[0])
+        # Where several entries say so, as in a glossary, the positive is the one entry.
+        saying = [entry for entry in _ENTRY.split(text) if any(inline_aliases(entry))]
+        for entry in saying:
+            for phrase, name in inline_aliases(entry):
+                excerpt = entry.strip() if len(saying) > 1 else None
+                yield pair_of(material, name, passage, "alias", remove=phrase, excerpt=excerpt)
 
 
 def cross_reference(material: Material, place: int, generator: Random) -> Iterator[Pair]:

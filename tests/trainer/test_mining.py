@@ -98,6 +98,16 @@ def test_an_alias_inside_a_sentence_is_found_and_cut_out(pairs: list[Pair]) -> N
     assert "lifter" not in of_rule(pairs, "alias")["lifter"]
 
 
+def test_the_positive_of_a_name_in_a_glossary_is_its_entry_alone(tmp_path: Path) -> None:
+    text = (
+        "# Glossary\n\n**shaft sleeve**: also known as protection tube. Guards the shaft.\n"
+        "**check valve**: also known as non-return valve or clack. Lets water pass one way.\n"
+    )
+    aliases = of_rule(mine(material_of(tmp_path, {"glossary.md": text}), ["alias"]), "alias")
+    assert set(aliases) == {"protection tube", "non-return valve", "clack"}
+    assert aliases["clack"].startswith("Glossary\n**check valve**:") and "sleeve" not in aliases["clack"]
+
+
 def test_a_term_with_a_code_points_to_the_entry_of_that_code(pairs: list[Pair]) -> None:
     references = of_rule(pairs, "cross_reference")
     assert references["food poisoning"].startswith("A05.9 Bacterial foodborne intoxication")
