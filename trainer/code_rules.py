@@ -10,15 +10,18 @@ from retrieval.words import SENTENCE_END
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
 
-__all__ = ["code_symbol"]
+__all__ = ["code_symbol", "name_in_words"]
 
 MIN_NAME_WORDS = 2
 MIN_SENTENCE_WORDS = 3
 # The name is what stands before the parameters, or after the word that declares it.
-_CALLED = re.compile(r"([A-Za-z_~][\w~]*)\s*(?:<[^<>()]*>)?\s*\(")
+_CALLED = re.compile(r"(?<!\w)(?!(?:func|function|fn|operator|__\w+)\b)([A-Za-z_~][\w~]*)\s*(?:<[^<>()]*>)?\s*\(")
+# "struct" may be part of a type instead: of a parameter, or of what a function gives ("struct list *next(").
 _DECLARED = re.compile(
-    r"\b(?:class|struct|enum|interface|trait|module|namespace|type|record|impl|object|protocol|table|view|union)\s+"
-    r"(?:[\w:]+::)?([A-Za-z_]\w*)"
+    r"[^(]*?\b(?:enum\s+class|class|struct|enum|interface|trait|module|namespace|type|record|impl|object|protocol|"
+    r"table|view|union)\s+"
+    r"(?:if\s+not\s+exists\s+)?(?:\w+(?:::|\.))*(?P<name>[A-Za-z_]\w*)(?!\w|[\s*&]+[A-Za-z_]\w*\s*\()",
+    re.IGNORECASE,
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 
@@ -34,12 +37,12 @@ def code_symbol(material: Material, place: int, generator: Random) -> Iterator[P
     first = material.passages_of[place][0]
     if len(sentence.split()) >= MIN_SENTENCE_WORDS and code:
         yield pair_of(material, sentence, first, "code_symbol", excerpt=code)
-    words = _name_in_words(section.heading[-1])
+    words = name_in_words(section.heading[-1])
     if len(words) >= MIN_NAME_WORDS and prose:
         yield pair_of(material, " ".join(words), first, "code_symbol", heading=section.heading[-1], excerpt=prose)
 
 
-def _name_in_words(signature: str) -> list[str]:
+def name_in_words(signature: str) -> list[str]:
     """The words of the name that a signature declares (``def read_rows(file)``: read, rows)."""
-    match = _DECLARED.search(signature) or _CALLED.search(signature)
+    match = _DECLARED.match(signature) or _CALLED.search(signature)
     return [part.casefold() for part in _HUMP.split(match[1]) if part] if match else []

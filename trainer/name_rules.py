@@ -63,6 +63,7 @@ _DOUBLE_COLON = re.compile(
     re.MULTILINE,
 )
 """AsciiDoc's ``term:: meaning``, its meaning on the same line or below."""
+_SHORTENED = re.compile(r"\b(?:[A-Z]|Inc|Ltd|Corp|Co|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|Art|Sec|Fig|vs|cf)\.$")
 _ENTRY = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[-*+•·][ \t]|\d{1,3}[.)][ \t]|\*\*|__|`))")
 """Between the paragraphs of a text, its bullets, and lines that begin with a marked term."""
 _GOES_ON = re.compile(r"(?:that|of)\b", re.IGNORECASE)
@@ -137,6 +138,18 @@ def listed(material: Material, place: int, generator: Random) -> Iterator[Pair]:
             yield pair_of(material, name, holding, "listed", remove=name)
 
 
+def _sentences(paragraph: str) -> Iterator[str]:
+    """The sentences of a paragraph; none ends with "U.S." or "Acme Inc.", whatever follows."""
+    begun = ""
+    for part in SENTENCE_END.split(" ".join(paragraph.split())):
+        begun = f"{begun} {part}".strip()
+        if not _SHORTENED.search(begun):
+            yield begun
+            begun = ""
+    if begun:
+        yield begun
+
+
 def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterator[tuple[str, str]]:
     """The terms that a passage explains, and what it says of each."""
     section = material.sections[place]
@@ -144,7 +157,7 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     if all(block.kind == "code" for block in section.blocks):
         return
     for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in SENTENCE_END.split(" ".join(paragraph.split())):
+        for sentence in _sentences(paragraph):
             match = _MEANS.match(_LABEL.sub("", sentence))
             # "Earlier checks mean that …" explains no term; a quoted one is a term whatever follows.
             if match and (match["quoted"] or not _GOES_ON.match(match["meaning"])):

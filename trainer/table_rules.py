@@ -30,9 +30,10 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
     if is_code(material, section) or not any(block.kind == "table" for block in section.blocks):
         return
     above = informative_heading(material, section)
-    heads = _heads(section)
+    gridded = material.document_by_id[section.document_id].format == "rst"
+    heads = _heads(section, gridded)
     for passage in material.passages_of[place]:
-        rows = _rows(material.passages[passage].text.split("\n"))
+        rows = _rows(material.passages[passage].text.split("\n"), gridded)
         if len(rows) < MIN_ROWS:
             continue
         at = _label_place([row for row in rows if normalise(" ".join(row)) not in heads])
@@ -50,26 +51,38 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
                 yield pair_of(material, anchor, passage, "table_row", remove=label, heading=heading, excerpt=said)
 
 
-def _heads(section: Section) -> frozenset[str]:
-    """The rows that name the columns of the section's tables: above a rule, or the first where there is no rule."""
+def _heads(section: Section, gridded: bool) -> frozenset[str]:
+    """The rows that name the columns of the section's tables: above a rule, or the first where there is no rule.
+
+    A table of two columns without a rule is as often one of what is what, without a head.
+    """
     found: set[str] = set()
     for block in section.blocks:
         if block.kind != "table":
             continue
         lines = block.text.split("\n")
-        rule = next((place for place, line in enumerate(lines) if place and _RULE.fullmatch(line)), 1)
-        found.update(normalise(" ".join(row)) for row in _rows(lines[:rule]))
+        rule = next((place for place, line in enumerate(lines) if place and _RULE.fullmatch(line)), 0)
+        rows = _rows(lines[: rule or None], gridded)
+        if not rule:
+            rows = rows[:1] if any(len(row) > 2 for row in rows) else []
+        found.update(normalise(" ".join(row)) for row in rows)
     return frozenset(found)
 
 
-def _rows(lines: Sequence[str]) -> list[list[str]]:
-    """The cells of each line that is a row of two or more."""
-    found = []
+def _rows(lines: Sequence[str], gridded: bool) -> list[list[str]]:
+    """The cells of each line that is a row of two or more; where ``gridded``, of all from one rule to the next."""
+    found: list[list[str]] = []
+    goes_on = False
     for line in lines:
         match = None if _RULE.fullmatch(line) else _GRID.fullmatch(line)
         cells = [" ".join(cell.split()) for cell in _EDGE.split(match[1] or match[2])] if match else []
-        if len(cells) > 1:
+        if len(cells) > 1 and goes_on and len(cells) == len(found[-1]):
+            found[-1] = [f"{above} {cell}".strip() for above, cell in zip(found[-1], cells, strict=True)]
+        elif len(cells) > 1:
             found.append(cells)
+            goes_on = gridded and line.lstrip().startswith("|")
+        else:
+            goes_on = False
     return found
 
 

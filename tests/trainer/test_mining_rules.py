@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from small_material import material_of, of_rule
 
+from trainer.code_rules import name_in_words
 from trainer.mining import NEEDS, RULES, mine
 from trainer.pairs import Pair
 from trainer.pseudo_queries import key_phrases
@@ -100,6 +101,14 @@ def test_a_defined_term_points_to_its_meaning_alone(tmp_path: Path) -> None:
     assert "the pumps and spare parts" in found["Goods"]
     assert "Goods" not in found["Goods"] and "order confirmation" not in found["Goods"]
     assert "Definitions" in found["Goods"]
+
+
+def test_a_term_may_have_a_point_in_it(tmp_path: Path) -> None:
+    text = (
+        "# Terms of sale\n\nIt is agreed. U.S. Person means any citizen of that country. They pay. No. 5 Filter means "
+        "the finest of all filters sold.\n"
+    )
+    assert set(mined(tmp_path, "definition", terms_md=text)) == {"U.S. Person", "No. 5 Filter"}
 
 
 def test_glossaries_in_all_the_ways_markdown_writes_them_give_their_terms(tmp_path: Path) -> None:
@@ -359,6 +368,23 @@ def test_what_a_symbol_says_of_itself_points_to_its_code_and_its_name_to_what_it
     assert "row cache" in found
 
 
+@pytest.mark.parametrize(
+    ("signature", "name"),
+    [
+        ("struct list_head *find_free_slot(struct mem_pool *pool)", "find free slot"),
+        ("static int read_all_rows(FILE *f, struct row_buffer *o)", "read all rows"),
+        ("struct row_buffer {", "row buffer"),
+        ("enum class HttpStatus : int", "http status"),
+        ("public abstract class RowReader<T> extends Base", "row reader"),
+        ("func (t *Table) ReadRows(ctx context.Context) error", "read rows"),
+        ("CREATE TABLE IF NOT EXISTS app.order_items (", "order items"),
+        ("Object readRows(int x)", "read rows"),
+    ],
+)
+def test_a_symbol_is_called_by_the_name_that_its_signature_gives_it(signature: str, name: str) -> None:
+    assert " ".join(name_in_words(signature)) == name
+
+
 def test_source_code_gives_no_pairs_of_headings_and_definitions(tmp_path: Path) -> None:
     pairs = mine(material_of(tmp_path, {"rows.py": CODE}), ["heading", "heading_path", "title", "definition"])
     assert pairs == []
@@ -367,11 +393,46 @@ def test_source_code_gives_no_pairs_of_headings_and_definitions(tmp_path: Path) 
 @pytest.mark.parametrize("format", ["md", "html"])
 def test_the_name_of_a_tables_row_points_to_the_row_under_the_tables_head(tmp_path: Path, format: str) -> None:
     rows = [line.strip("| ").split(" | ") for line in TABLE.splitlines() if line.startswith("| ")]
-    html = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
+    html = "".join(f"<tr><td>{'</td><td>'.join(row)}</td><td>now</td></tr>" for row in rows)
     text = TABLE if format == "md" else f"<h1>Fault codes</h1><table>{html}</table>"
     found = of_rule(mine(material_of(tmp_path, {f"faults.{format}": text}), ["table_row"]), "table_row")
     assert set(found) == {"Dry run", "Blocked rotor"}
     assert "What to do: Fill the pump" in found["Dry run"] and "stones" not in found["Dry run"]
+
+
+def test_a_table_of_what_is_what_has_no_head(tmp_path: Path) -> None:
+    rows = {
+        "Maker": "Grundfos Holding",
+        "Maximum pressure": "ten bar at twenty degrees",
+        "Drive motor": "asynchronous, three phases",
+    }
+    html = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
+    found = mined(tmp_path, "table_row", pump_html=f"<h1>Pump P</h1><table>{html}</table>")
+    assert {name: positive.split("\n")[-1] for name, positive in found.items()} == {
+        "Maximum pressure": "ten bar at twenty degrees",
+        "Drive motor": "asynchronous, three phases",
+    }
+
+
+def test_a_row_of_a_grid_is_what_stands_between_its_rules(tmp_path: Path) -> None:
+    grid = """Codes
+=====
+
++-----------+---------------------------+
+| Fault     | What to do                |
++===========+===========================+
+| Blocked   | Switch off the mains      |
+| rotor     | and remove all the stones |
++-----------+---------------------------+
+| Dry run   | Fill the pump             |
+|           | with water                |
++-----------+---------------------------+
+"""
+    found = mined(tmp_path, "table_row", codes_rst=grid)
+    assert {name: positive.split("\n")[-1] for name, positive in found.items()} == {
+        "Blocked rotor": "What to do: Switch off the mains and remove all the stones",
+        "Dry run": "What to do: Fill the pump with water",
+    }
 
 
 def test_a_rows_name_may_stand_after_its_code(tmp_path: Path) -> None:
