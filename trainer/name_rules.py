@@ -22,7 +22,7 @@ LISTED_A_SECTION = 6
 MIN_MEANING_WORDS = 4
 _BULLET = r"(?:[-*+•·]\s+|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|[ivx]{1,4})[.)]\s+|\d{1,3}(?:\.\d{1,3})+\s+)?"
 _QUOTED = r"(?:[\"“”‘'*_`]{1,4}(?P<quoted>[^\"“”*_`\n]{2,80}?)[\"“”’'*_`]{1,4})"
-_PLAIN = r"(?P<plain>[A-Z0-9][^\"“”*_`.,;:()\n]{1,80}?)"
+_PLAIN = r"(?P<plain>[A-Z0-9](?:[^\"“”*_`.,;:()\n]|(?<=[A-Z])\.|(?<=\bInc)\.){1,80}?)"
 _PHRASE = rf"(?:(?i:the\s+term|the\s+word|an?|the)\s+)?(?:{_QUOTED}|{_PLAIN})"
 _MEANS = re.compile(
     rf"{_BULLET}{_PHRASE}\s*(?:\([^()]{{1,40}}\)\s*)?,?\s+"
@@ -63,7 +63,8 @@ _DOUBLE_COLON = re.compile(
     re.MULTILINE,
 )
 """AsciiDoc's ``term:: meaning``, its meaning on the same line or below."""
-_SHORTENED = re.compile(r"\b(?:[A-Z]|Inc|Ltd|Corp|Co|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|Art|Sec|Fig|vs|cf)\.$")
+_SHORTENED = re.compile(r"\b(?:(?:[A-Z]\.)+[A-Z]|Inc|Ltd|Corp|Co|Dr|Mr|Mrs|Ms|Prof|St|vs|cf)\. [^ ]$")
+"""No end of a sentence, though a capital or a figure follows the point."""
 _ENTRY = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[-*+•·][ \t]|\d{1,3}[.)][ \t]|\*\*|__|`))")
 """Between the paragraphs of a text, its bullets, and lines that begin with a marked term."""
 _GOES_ON = re.compile(r"(?:that|of)\b", re.IGNORECASE)
@@ -142,10 +143,10 @@ def _sentences(paragraph: str) -> Iterator[str]:
     """The sentences of a paragraph; none ends with "U.S." or "Acme Inc.", whatever follows."""
     begun = ""
     for part in SENTENCE_END.split(" ".join(paragraph.split())):
-        begun = f"{begun} {part}".strip()
-        if not _SHORTENED.search(begun):
+        if begun and not _SHORTENED.search(f"{begun[-8:]} {part[:1]}"):
             yield begun
             begun = ""
+        begun = f"{begun} {part}".strip()
     if begun:
         yield begun
 

@@ -105,10 +105,10 @@ def test_a_defined_term_points_to_its_meaning_alone(tmp_path: Path) -> None:
 
 def test_a_term_may_have_a_point_in_it(tmp_path: Path) -> None:
     text = (
-        "# Terms of sale\n\nIt is agreed. U.S. Person means any citizen of that country. They pay. No. 5 Filter means "
-        "the finest of all filters sold.\n"
+        "# Terms of sale\n\nIt is agreed. U.S. Person means any citizen of that country. They pay. Acme Inc. Products "
+        "means all pumps and their parts.\n"
     )
-    assert set(mined(tmp_path, "definition", terms_md=text)) == {"U.S. Person", "No. 5 Filter"}
+    assert set(mined(tmp_path, "definition", terms_md=text)) == {"U.S. Person", "Acme Inc. Products"}
 
 
 def test_glossaries_in_all_the_ways_markdown_writes_them_give_their_terms(tmp_path: Path) -> None:
