@@ -6,6 +6,7 @@ Only the verb that is called is imported, so that ``shoptalk --help`` answers at
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -133,6 +134,9 @@ def command_line() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every failure is one line on stderr and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of Latin-1 shows what it has no sign for as \\u30ad, as stderr does.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command_line.main(args=arguments, prog_name="shoptalk", standalone_mode=False)
     except click.exceptions.Abort:

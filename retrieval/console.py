@@ -74,7 +74,8 @@ class Invocation:
 
     def emit(self, value: Any, text: str) -> None:
         """Write the answer to stdout: ``value`` as JSON where --json was given, else ``text``."""
-        click.echo(json.dumps(value, ensure_ascii=False, indent=2) if self.json else printable(text))
+        plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+        click.echo(json.dumps(value, ensure_ascii=plain, indent=2) if self.json else printable(text))
 
     def note(self, message: str) -> None:
         """Say something beside the answer, on stderr, unless -q."""

@@ -56,6 +56,7 @@ def read_qrels(file: Path, queries: Collection[str] | None = None) -> dict[str, 
         QuestionsError: the file is malformed, or names a query that there is not; file and line are named.
     """
     found: dict[str, dict[str, int]] = {}
+    scores: dict[tuple[str, str], int] = {}
     for number, line in _lines(file):
         row = next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))
         if number == 1 and row[0] == "query-id":
@@ -67,6 +68,9 @@ def read_qrels(file: Path, queries: Collection[str] | None = None) -> dict[str, 
             raise QuestionsError(f"{file}:{number}: wanted {wanted}") from None
         if queries is not None and query not in queries:
             raise QuestionsError(f"{file}:{number}: query-id {query!r} is not in queries.jsonl")
+        if scores.setdefault((query, unit), score) != score:
+            two = f"the score {scores[query, unit]} above, and {score} here"
+            raise QuestionsError(f"{file}:{number}: query-id {query!r} and corpus-id {unit!r} have {two}; keep one")
         relevant = found.setdefault(query, {})
         if score > 0:
             relevant[unit] = score

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,8 @@ def resolve(workspace: Workspace, reference: str) -> ResolvedModel:
     if _HUB_ID.fullmatch(reference) and not reference.startswith("."):
         return ResolvedModel(reference, reference, False)
     raise ModelError(
-        f"unknown model reference {reference!r}; use a Hub id (BAAI/bge-base-en-v1.5), a folder, "
-        "package:NAME/FOLDER, a version (v1), current or base"
+        f"unknown model reference {reference!r}, and no folder has that name; use a Hub id (BAAI/bge-base-en-v1.5), a "
+        "folder, package:NAME/FOLDER, a version (v1), current or base, which model.base in shoptalk.toml names"
     )
 
 
@@ -161,7 +162,8 @@ def history(workspace: Workspace) -> list[str]:
     except ValueError:
         raise ModelError(f"{file} is damaged; write the reference of the model to use into it, such as v1") from None
     kept = [line.strip() for line in lines if line.strip()]
-    return kept if kept and kept[-1] == workspace.model.base else [*kept, workspace.model.base]
+    # Two that stand next to each other, as when a version between them was thrown away, are one to roll back from.
+    return [reference for reference, _ in groupby([*kept, workspace.model.base])]
 
 
 def list_versions(workspace: Workspace) -> list[ModelVersion]:

@@ -200,7 +200,7 @@ class RecipeSettings(_Frozen):
 
     based_on: Literal["structure", "seed"] = "structure"
     rules: _Names | None = Field(None, min_length=1)
-    max_pairs: int | None = Field(None, ge=1)
+    max_pairs: int | None = Field(None, ge=2)
     intact: float | None = Field(None, ge=0, le=1)
     epochs: int | None = Field(None, ge=1, le=100)
     batch_size: int | None = Field(None, ge=2, le=65_536)
@@ -236,8 +236,8 @@ class TrainerSettings(_Frozen):
     recipe: str = "structure"
     budget_minutes: float = Field(30.0, gt=0)
     seed: int = 13
-    max_pairs: int = Field(20_000, ge=1)
-    min_pairs: int = Field(64, ge=1)
+    max_pairs: int = Field(20_000, ge=2)
+    min_pairs: int = Field(64, ge=2)
     general_questions: str = ""
     recipes: Mapping[str, RecipeSettings] = {}
 

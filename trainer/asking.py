@@ -34,6 +34,8 @@ class Tally:
     dropped: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    batched: tuple[int, int] = (0, 0)
+    """Of the tokens in and out, those of message batches, which cost half."""
     first_failure: str = ""
 
 
@@ -51,6 +53,8 @@ class Inbox:
     """Questions taken of an answer: a batch of an earlier run may have asked for another number than this one does."""
     again: set[str] = field(default_factory=set)
     """Keys that may be asked again."""
+    batch: bool = False
+    """Whether what is taken now came in a message batch."""
 
     def take(self, reply: Reply) -> None:
         """Keep the usable questions of an answer, or count why there are none."""
@@ -59,6 +63,8 @@ class Inbox:
         tally = self.tally
         tally.input_tokens += reply.input_tokens
         tally.output_tokens += reply.output_tokens
+        if self.batch:
+            tally.batched = (tally.batched[0] + reply.input_tokens, tally.batched[1] + reply.output_tokens)
         questions: list[str] = []
         if reply.stop_reason == "refusal":
             tally.refused += 1
@@ -154,6 +160,7 @@ async def fetch_batches(
 async def _fetch_with(
     client: AsyncAnthropic, inbox: Inbox, pace: Pace, progress: Progress, tell: Callable[[str], None]
 ) -> None:
+    inbox.batch = True
     for batch, model, prompt in inbox.store.batches():
         inbox.model, inbox.prompt, inbox.passages = model, prompt, inbox.store.entries(batch)
         outcomes = await batch_outcomes(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from retrieval.errors import QuestionsError
 from trainer.distillation import Lesson, listwise_loss
 from trainer.loss import Objective, at_dimensions, ranking_loss, triplet_loss
-from trainer.material import Material
+from trainer.material import Material, normalise
 from trainer.pairs import Pair
 from trainer.recipes import Recipe
 
@@ -49,6 +50,7 @@ class Plan:
         self, pairs: Sequence[Pair], lessons: Sequence[Lesson], recipe: Recipe, material: Material, seed: int
     ) -> None:
         self._pairs, self._lessons, self._recipe, self._material = pairs, lessons, recipe, material
+        self._answers = _answers(pairs)
         self._negatives = min((len(pair.negatives) for pair in pairs), default=0)
         if not pairs and not lessons:
             raise QuestionsError("there is nothing to train on: no pairs and no lessons")
@@ -124,8 +126,8 @@ class Plan:
     def _masked(self, pairs: list[Pair]) -> torch.Tensor:
         """(n, m): where a document of another row counts as no negative.
 
-        Its section is the positive's own, an ancestor, a descendant or a copy of it, as the documents say; or the
-        model that chose the hard negatives took it for an answer.
+        Its section is the positive's own, an ancestor, a descendant or a copy of it, as the documents say, or another
+        that the same anchor leads to; or the model that chose the hard negatives took it for an answer.
         """
         import torch
 
@@ -133,10 +135,11 @@ class Plan:
         for column in range(self._negatives):
             sections += [pair.negative_sections[column] for pair in pairs]
         related = self._material.related
+        answers = [self._answers[pair.anchor] | {*pair.likely_answers} for pair in pairs]
         return torch.tensor(
             [
                 [
-                    place != own and (section in pair.likely_answers or related(pair.section, section))
+                    place != own and (section in answers[own] or related(pair.section, section))
                     for place, section in enumerate(sections)
                 ]
                 for own, pair in enumerate(pairs)
@@ -149,3 +152,12 @@ class Plan:
         objective = listwise_loss(lessons, documents, self._recipe.teacher_temperature)
         anchors = tuple(lesson.anchor for lesson in lessons)
         return Batch(anchors, documents, at_dimensions(objective, self._recipe.matryoshka), of_lessons=True)
+
+
+def _answers(pairs: Sequence[Pair]) -> Mapping[str, set[int]]:
+    """For each anchor the sections that it leads to, in whatever letters it is asked."""
+    by_words: defaultdict[str, set[int]] = defaultdict(set)
+    words = [normalise(pair.anchor) for pair in pairs]
+    for said, pair in zip(words, pairs, strict=True):
+        by_words[said].add(pair.section)
+    return {pair.anchor: by_words[said] for said, pair in zip(words, pairs, strict=True)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from retrieval.console import Duration, Invocation, pass_invocation
-from retrieval.errors import GateRefused, ShoptalkError
+from retrieval.errors import GateRefused, SettingsError, ShoptalkError
 from trainer.models_cli import version_value
 from trainer.options import corpus_option, questions_option, recipe_option
 from trainer.ranks import is_alone
@@ -89,12 +89,14 @@ def run_tune(
 ) -> TuneReport:
     """Run a tuning with the settings of the invocation's workspace."""
     from trainer.ranks import Follower
-    from trainer.recipes import find_recipe
+    from trainer.recipes import AUTO, find_recipe
     from trainer.tune import tune as tune_model
 
     workspace = invocation.workspace()
     name = workspace.corpus_name(corpus)
     chosen = find_recipe(recipe or workspace.trainer.recipe, workspace.trainer.recipes)
+    if budget is not None and chosen.name != AUTO:
+        raise SettingsError(f"--budget bounds the recipe {AUTO} alone; leave it out, or add --recipe {AUTO}")
     try:
         with invocation.progress() as progress:
             return tune_model(

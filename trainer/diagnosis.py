@@ -6,7 +6,7 @@ Pure functions of what was measured; nothing here decides anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -34,6 +34,8 @@ MOVED_FAR = 0.6
 FIT_ADVICE = "fewer epochs or pairs, a smaller learning rate, or an average with the base's weights"
 STEPS_ADVICE = "lower the learning rate by ten, or average the weights with the base's"
 IMPLAUSIBLE = 0.6
+FEW_ALIKE = 10
+"""Questions, of either kind, too few to tell those worded like a training anchor from the others by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def diagnose(
     dev: Sequence[tuple[int, float]] = (),
     signs: PairSigns | None = None,
     moved: float = 0.0,
-    earlier: Sequence[str] = (),
+    earlier: Mapping[str, int] = {},
 ) -> list[Finding]:
     """The causes whose signs are there, the gravest first.
 
@@ -93,7 +95,7 @@ def diagnose(
         dev: (step, NDCG@10 on a sample of the dev questions).
         signs: of the pairs trained on.
         moved: 1 - the mean cosine of a passage's vector after tuning to the one before.
-        earlier: versions that the same test questions have judged before.
+        earlier: versions that test questions have judged before, and how many.
     """
     findings = [*_leakage(outcome), *_likeness(outcome)]
     if outcome.verdict != "WIN":
@@ -106,7 +108,7 @@ def diagnose(
             *_own_words(outcome),
         ]
         findings += _too_few(outcome)
-    return [*findings, *_seen_before(earlier)]
+    return [*findings, *_seen_before(earlier, outcome.test_questions)]
 
 
 def _leakage(outcome: Outcome) -> Iterator[Finding]:
@@ -121,19 +123,23 @@ def _leakage(outcome: Outcome) -> Iterator[Finding]:
         )
 
 
-def _seen_before(earlier: Sequence[str]) -> Iterator[Finding]:
+def _seen_before(earlier: Mapping[str, int], asked: int) -> Iterator[Finding]:
     if earlier:
+        most = max(earlier.values())
+        which = "the same" if most == asked else f"up to {most} of the {asked}"
         yield Finding(
             "a test that was seen before",
-            f"the same test questions have judged {len(earlier)} earlier version{'s' if len(earlier) > 1 else ''} "
-            f"({', '.join(earlier[-5:])})",
+            f"{which} test questions have judged {len(earlier)} earlier version{'s' if len(earlier) > 1 else ''} "
+            f"({', '.join([*earlier][-5:])})",
             "each try is a chance to suit these questions by luck: before a claim is made, ask fresh ones once",
         )
 
 
 def _likeness(outcome: Outcome) -> Iterator[Finding]:
     like, unlike = (outcome.likeness.get(name) for name in ("like a training anchor", "unlike any"))
-    if like and unlike and verdict(like) == "WIN" and verdict(unlike) != "WIN" and unlike.high < like.mean:
+    if not like or not unlike or min(like.questions, unlike.questions) < FEW_ALIKE:
+        return
+    if verdict(like) == "WIN" and verdict(unlike) != "WIN" and unlike.high < like.mean:
         yield Finding(
             "learned by heart?",
             f"the {like.questions} questions worded like a training anchor gained {like}, "

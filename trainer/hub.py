@@ -113,7 +113,7 @@ def push(
     if not version.training.get("model_files"):
         raise ModelError(f"{version.path / TRAINING_RECORD} does not say which files the model is; tune it anew")
     verify_version(workspace, version.name)
-    contents, withheld = _contents(version, repository, with_examples)
+    contents, withheld = _contents(workspace, version, repository, with_examples)
     with _told(repository), _bars(show_progress):
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
@@ -148,14 +148,16 @@ def push(
         )
 
 
-def _contents(version: ModelVersion, repository: str, with_examples: bool) -> tuple[dict[str, str | bytes], list[str]]:
+def _contents(
+    workspace: Workspace, version: ModelVersion, repository: str, with_examples: bool
+) -> tuple[dict[str, str | bytes], list[str]]:
     """What to push, path by path (a file's path, or bytes), and what is withheld."""
     everything = [
         path.relative_to(version.path).as_posix() for path in sorted(version.path.rglob("*")) if path.is_file()
     ]
     files = everything if with_examples else version.training["model_files"]
     contents: dict[str, str | bytes] = {path: str(version.path / path) for path in files if path != CHECKSUMS}
-    contents[CARD] = _card((version.path / CARD).read_text(encoding="utf-8"), version, repository).encode()
+    contents[CARD] = _card(workspace, version, repository).encode()
     if with_examples:
         return contents, []
     withheld = [path for path in everything if path not in (*files, CARD, CHECKSUMS)]
@@ -166,32 +168,36 @@ def _contents(version: ModelVersion, repository: str, with_examples: bool) -> tu
         withheld.remove(name)
         told = {key: record[key] for key in keys if key in record}
         if teacher := told.get("recipe", {}).get("teacher"):
-            told["recipe"] = {**told["recipe"], "teacher": _without_folders(teacher)}
+            told["recipe"] = {**told["recipe"], "teacher": _without_folders(workspace, teacher)}
         contents[name] = (json.dumps(told, indent=2) + "\n").encode()
         withheld += [f"{name}: {key}" for key in record if key not in keys]
     return contents, withheld
 
 
-def _card(text: str, version: ModelVersion, repository: str) -> str:
+def _card(workspace: Workspace, version: ModelVersion, repository: str) -> str:
     """The card for the Hub: its example loads the repository; of a base that is a folder here only the name is told."""
     from huggingface_hub import ModelCard
 
     base = str(version.training.get("base", ""))
+    text = (version.path / CARD).read_text(encoding="utf-8")
     text = text.replace(f'"{_FOLDER_IN_CARD}"', f'"{repository}"')
-    if not base or _is_hub_id(base):
+    if not base or _is_hub_id(workspace, base):
         return text
-    card = ModelCard(text.replace(base, _without_folders(base)))
+    card = ModelCard(text.replace(base, _without_folders(workspace, base)))
     card.data.pop("base_model")  # the Hub takes ids of its own only
     return str(card)
 
 
-def _without_folders(reference: str) -> str:
+def _without_folders(workspace: Workspace, reference: str) -> str:
     """A model's reference, where it is a folder here its name alone."""
-    return reference if _is_hub_id(reference) else PurePosixPath(reference.replace("\\", "/")).name
+    is_id = _is_hub_id(workspace, reference)
+    return reference if is_id else PurePosixPath(reference.replace("\\", "/")).name
 
 
-def _is_hub_id(reference: str) -> bool:
-    return bool(_REPOSITORY.fullmatch(reference)) and not reference.startswith(".")
+def _is_hub_id(workspace: Workspace, reference: str) -> bool:
+    """Whether ``reference`` is taken from the Hub: "models/minilm" may be a folder of the workspace as well."""
+    is_id = bool(_REPOSITORY.fullmatch(reference)) and not reference.startswith(".")
+    return is_id and not (workspace.root / reference).is_dir()
 
 
 def _is_record(path: str) -> bool:

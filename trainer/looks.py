@@ -117,15 +117,18 @@ def keep_look(workspace: Workspace, version: ModelVersion) -> None:
         _append(workspace, look)
 
 
-def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> list[str]:
-    """The versions, those thrown away included, that some of these questions have judged already; oldest first.
+def earlier_versions(workspace: Workspace, questions: Collection[Question]) -> dict[str, int]:
+    """How many of these questions have judged which versions already, those thrown away included; oldest first.
 
     Each is another chance to pick what happens to suit the questions, so a report tells how many there were.
     """
     asked = [mark(question) for question in questions]
     looks = [*_kept(workspace), *filter(None, map(_own_look, list_versions(workspace)))]
-    judged = {look.version for look in looks if look.seen(look.questions, asked)}
-    return sorted(judged, key=lambda name: (len(name), name))
+    judged: dict[str, int] = {}
+    for look in looks:
+        if seen := look.seen(look.questions, asked):
+            judged[look.version] = max(seen, judged.get(look.version, 0))
+    return {name: judged[name] for name in sorted(judged, key=lambda name: (len(name), name))}
 
 
 def judged_by(version: ModelVersion) -> dict[str, dict[str, Any]]:
@@ -148,10 +151,17 @@ def _content(version: ModelVersion) -> str:
 
 
 def _append(workspace: Workspace, look: Look) -> None:
-    with (workspace.models_dir / LOOKS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(look)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    line = json.dumps(asdict(look)) + "\n"
+    path = workspace.models_dir / LOOKS
+    with path.open("ab") as file:
+        before = file.tell()
+        try:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            os.truncate(path, before)
+            raise ModelError(f"{path} cannot be written ({error.strerror}), so nothing counts as looked at") from error
 
 
 def _kept(workspace: Workspace) -> list[Look]:

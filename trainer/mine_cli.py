@@ -129,7 +129,7 @@ def mined_text(
         for pair in generator.sample(some, min(EXAMPLES_A_RULE, len(some))):
             lines.append(f"  {_short(pair.anchor)}  ->  {_short(pair.positive)}  ({pair.document_id})")
     if material.skipped:
-        lines += ["", f"{len(material.skipped)} files skipped:"]
+        lines += ["", f"{len(material.skipped)} left out:"]
         lines += [f"  {item.path}: {item.reason}" for item in material.skipped[:SKIPPED_SHOWN]]
     return "\n".join([*lines, "", *hints])
 

@@ -185,7 +185,10 @@ def find_recipe(name: str, own: Mapping[str, RecipeSettings] = {}) -> Recipe:
     known = {**RECIPES, **{recipe.name: recipe for recipe in mine}}
     found = known.get(name) or next((arm for arm in ARMS if arm.name == name), None)
     if found is None:
-        raise SettingsError(f"unknown recipe {name!r}; known: {', '.join(known)}, and what {AUTO} tries, by its name")
+        raise SettingsError(
+            f"unknown recipe {name!r} (--recipe, or trainer.recipe in shoptalk.toml); known: {', '.join(known)}, and "
+            f"what {AUTO} tries, by its name"
+        )
     if name == AUTO:
         rules = dict.fromkeys([*found.rules, *(rule for recipe in mine for rule in recipe.every_rule)])
         found = replace(found, rules=tuple(rules))

@@ -20,7 +20,7 @@ from retrieval.console import Progress, silent
 from retrieval.embedding_cache import encode_cached, text_hash
 from retrieval.indexing import passage_limit
 from retrieval.models import resolve
-from retrieval.prices import AS_OF, synthesis_price
+from retrieval.prices import AS_OF, Price, synthesis_price
 from retrieval.words import count_words
 from retrieval.workspace import SynthesisSettings, Workspace
 from trainer.asking import Inbox, Tally, ask_by_batches, ask_one_by_one, fetch_batches
@@ -151,7 +151,7 @@ def synthesize(
                 asyncio.run(ask_by_batches(inbox, asks, settings, pace, progress, tell))
             else:
                 asyncio.run(ask_one_by_one(inbox, asks, settings, progress))
-        return _report(workspace, corpus, embedder, material, subjects, missing, store, tally, batch, progress)
+        return _report(workspace, corpus, embedder, material, subjects, missing, store, tally, progress)
 
 
 def synthetic_pairs(workspace: Workspace, corpus: str, material: Material) -> list[Pair]:
@@ -266,7 +266,6 @@ def _report(
     asked: Sequence[_Subject],
     store: QuestionStore,
     tally: Tally,
-    batch: bool,
     progress: Progress,
 ) -> Synthesis:
     """Filter the questions there are by now, those of earlier runs included, and say how they stand."""
@@ -287,7 +286,7 @@ def _report(
         passages=len(subjects),
         asked=len(asked),
         tally=tally,
-        dollars=price.of(tally.input_tokens, tally.output_tokens, batch) if price else None,
+        dollars=_dollars(price, tally) if price else None,
         answered=len(store.answered(subject.key for subject in subjects)),
         questions=len(standing),
         believed=len(believed),
@@ -296,6 +295,12 @@ def _report(
             for item in sorted(believed, key=_by_hash)[:EXAMPLES]
         ],
     )
+
+
+def _dollars(price: Price, tally: Tally) -> float:
+    tokens_in, tokens_out = tally.batched
+    at_once = price.of(tally.input_tokens - tokens_in, tally.output_tokens - tokens_out)
+    return at_once + price.of(tokens_in, tokens_out, batch=True)
 
 
 def _by_hash(item: Ranked) -> str:

@@ -7,7 +7,7 @@ the one candidate chosen.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ def _judgement(
     fit: Fit,
     outcome: Outcome,
     vectors: NDArray[np.float32],
-    earlier: list[str],
+    earlier: Mapping[str, int],
     forgetting: Forgetting | None,
 ) -> tuple[list[Finding], dict[str, Any]]:
     """Why the run ended as it did, and what ``evaluation.json`` says of it; ``vectors`` are the tuned model's."""
@@ -250,7 +250,7 @@ def _judgement(
         "pair_signs": asdict(signs),
         "moved": moved,
         "forgetting": asdict(forgetting) if forgetting else None,
-        "earlier_versions": earlier,
+        "earlier_versions": [*earlier],
     }
 
 

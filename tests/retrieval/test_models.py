@@ -15,6 +15,7 @@ from retrieval.models import (
     find_version,
     list_versions,
     remember_base_fusion,
+    remove_version,
     resolve,
     roll_back,
     set_current,
@@ -65,6 +66,18 @@ def test_promoting_an_earlier_version_again_keeps_one_entry_of_it(workspace: Wor
     set_current(workspace, "v1")
     assert (workspace.models_dir / "CURRENT").read_text().split() == ["v1", "v2", "acme/base-model"]
     assert roll_back(workspace) == "v2"
+
+
+def test_no_step_back_leads_to_where_one_is(workspace: Workspace) -> None:
+    first, second = add(workspace), add(workspace)
+    for reference in (first, "base", first, second, first):
+        set_current(workspace, reference)
+    remove_version(workspace, find_version(workspace, second))
+    used = [current_reference(workspace)]
+    with pytest.raises(ModelError, match="nothing to roll back to"):
+        while True:
+            used.append(roll_back(workspace))
+    assert used == ["v1", "acme/base-model"] == [*dict.fromkeys(used)]
 
 
 def test_an_unknown_version_is_refused_and_changes_nothing(workspace: Workspace) -> None:

@@ -119,11 +119,17 @@ def test_a_gain_only_on_questions_worded_like_anchors_is_told() -> None:
     likeness = {"like a training anchor": change(0.3, 0.1, 60), "unlike any": change(0.001, 0.1, 140)}
     found = diagnose(replace(outcome(change(0.1)), likeness=likeness), FALLING, signs=SOUND)
     assert causes(found) == ["learned by heart?"]
+    few = {**likeness, "unlike any": change(0.001, 0.1, 9)}
+    assert causes(diagnose(replace(outcome(change(0.1)), likeness=few), FALLING, signs=SOUND)) == []
 
 
 def test_a_test_that_judged_earlier_versions_is_told() -> None:
-    found = diagnose(outcome(change(0.1)), FALLING, signs=SOUND, earlier=["v1", "v2"])
-    assert causes(found) == ["a test that was seen before"] and "2 earlier versions (v1, v2)" in found[0].sign
+    asked = outcome(change(0.1)).test_questions
+    found = diagnose(outcome(change(0.1)), FALLING, signs=SOUND, earlier={"v1": 3, "v2": asked})
+    assert causes(found) == ["a test that was seen before"]
+    assert found[0].sign == "the same test questions have judged 2 earlier versions (v1, v2)"
+    found = diagnose(outcome(change(0.1)), FALLING, signs=SOUND, earlier={"v1": 3})
+    assert found[0].sign == f"up to 3 of the {asked} test questions have judged 1 earlier version (v1)"
 
 
 def pairs(count: int) -> list[Pair]:

@@ -131,6 +131,14 @@ def test_the_path_of_a_base_model_on_this_machine_is_not_told(hub: HubServer, wo
     assert "base_model" not in card and "# minilm" in card and "shoptalk" in card
 
 
+def test_a_folder_of_the_workspace_is_not_taken_for_somebodys_repository(hub: HubServer, workspace: Workspace) -> None:
+    (workspace.root / "models" / "minilm").mkdir(parents=True)
+    register(workspace, base="models/minilm")
+    push(workspace, "v1", "alice/manuals")
+    card = pushed_to(hub)[1]["README.md"].decode()
+    assert "base_model" not in card and "models/minilm" not in card and "# minilm" in card
+
+
 def test_a_public_repository_is_only_pushed_to_by_who_says_public(hub: HubServer, workspace: Workspace) -> None:
     register(workspace)
     hub.repositories["alice/manuals"] = Repository(private=False)

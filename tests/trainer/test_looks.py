@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -74,7 +76,7 @@ def test_a_version_by_its_folder_and_other_labels_are_a_second_look_as_well(
     write_questions(workspace.root / "relabelled", relabelled)
     with pytest.raises(GateRefused, match="12 of these 12 questions have judged v1"):
         compare_models(workspace, "docs", ["v1"], workspace.root / "relabelled", "dense")
-    assert earlier_versions(workspace, relabelled) == ["v1"]
+    assert [*earlier_versions(workspace, relabelled)] == ["v1"]
 
 
 @pytest.mark.usefixtures("hashed")
@@ -186,9 +188,9 @@ def test_a_number_that_comes_again_after_its_version_is_gone_has_a_clean_record(
 def test_versions_that_the_same_questions_judged_are_counted(workspace: Workspace) -> None:
     add(workspace, QUESTIONS[:4])
     add(workspace, QUESTIONS[8:])
-    assert earlier_versions(workspace, QUESTIONS[:6]) == ["v1"]
+    assert [*earlier_versions(workspace, QUESTIONS[:6])] == ["v1"]
     record_look(workspace, add(workspace, []), QUESTIONS[4:5], "evaluate", {})
-    assert earlier_versions(workspace, QUESTIONS[:6]) == ["v1", "v3"]
+    assert [*earlier_versions(workspace, QUESTIONS[:6])] == ["v1", "v3"]
 
 
 def test_versions_that_were_thrown_away_are_counted_all_the_same(workspace: Workspace) -> None:
@@ -197,7 +199,7 @@ def test_versions_that_were_thrown_away_are_counted_all_the_same(workspace: Work
     pruned = CliRunner().invoke(shoptalk.command_line, ["-w", str(workspace.root), "models", "prune", "--keep", "1"])
     assert pruned.exit_code == 0, pruned.output
     assert [version.name for version in list_versions(workspace)] == ["v3"]
-    assert earlier_versions(workspace, QUESTIONS[:10]) == ["v1", "v2", "v3"]
+    assert [*earlier_versions(workspace, QUESTIONS[:10])] == ["v1", "v2", "v3"]
 
 
 def test_a_look_that_was_kept_before_a_version_went_is_told_once_if_it_did_not_go(workspace: Workspace) -> None:
@@ -213,7 +215,20 @@ def test_the_dev_questions_that_chose_a_version_do_not_judge_it(workspace: Works
     with pytest.raises(GateRefused, match=r"6 of these 6 questions have judged v1 or made its choices before \(tune, "):
         compare_models(workspace, "docs", ["v1"], workspace.root / "dev", "dense")
     # They judged nothing that a later version's test could be worn out by.
-    assert earlier_versions(workspace, QUESTIONS[:6]) == []
+    assert [*earlier_versions(workspace, QUESTIONS[:6])] == []
+
+
+def test_a_disk_that_fills_up_leaves_the_record_as_it_was(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = add(workspace, [])
+    record_look(workspace, version, QUESTIONS[:2], "evaluate", {})
+    record = (workspace.models_dir / LOOKS).read_bytes()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("os.fsync", Mock(side_effect=full))
+    with pytest.raises(ModelError, match=r"looks\.jsonl cannot be written \(No space left on device\)"):
+        record_look(workspace, version, QUESTIONS, "evaluate", {})
+    assert (workspace.models_dir / LOOKS).read_bytes() == record
 
 
 def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:

@@ -111,6 +111,7 @@ def test_judgments_of_zero_and_questions_without_an_answer_are_left_out(tmp_path
         ([*many(1), *many(1)], "q0\ta\t1\n", "appears twice"),
         (many(1), "q0\ta\n", "qrels.tsv:2: wanted query-id, corpus-id and a whole score"),
         (many(1), "q9\ta\t1\n", "query-id 'q9' is not in queries.jsonl"),
+        (many(1), "q0\ta\t1\nq0\ta\t1\nq0\ta\t0\n", "qrels.tsv:4: query-id 'q0' and corpus-id 'a' have the score 1"),
         (many(1), "", "has no relevant document for any question"),
     ],
 )

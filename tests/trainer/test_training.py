@@ -159,6 +159,13 @@ def test_what_the_model_took_for_the_answer_is_no_negative_in_the_batch() -> Non
     assert noted[1:].equal(plain[1:])
 
 
+def test_another_answer_of_the_same_anchor_is_no_negative_in_the_batch() -> None:
+    twice = replace(PAIRS[2], anchor=PAIRS[0].anchor.upper())
+    plain = Plan(PAIRS, (), RECIPE, tiny_material(), 3)._masked([PAIRS[0], PAIRS[2]])
+    masked = Plan([*PAIRS, twice], (), RECIPE, tiny_material(), 3)._masked([PAIRS[0], PAIRS[2]])
+    assert not plain[0, 1] and masked[0, 1] and not masked[1, 0]
+
+
 def test_pairs_that_follow_each_other_share_a_batch_where_the_recipe_wants_alike_ones() -> None:
     recipe = replace(RECIPE, epochs=1, batch_size=8, alike=4)
     plan = Plan(PAIRS, (), recipe, tiny_material(), 3)
