@@ -10,10 +10,11 @@ import click
 import pytest
 
 import shoptalk
+from retrieval.workspace import Workspace
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPTALK_")}
+def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPTALK_")} | more
     command = [sys.executable, "-m", "shoptalk", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
@@ -99,3 +100,18 @@ def test_evaluate_without_questions_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "shoptalk.toml").write_text("", encoding="utf-8")
     result = run("evaluate", cwd=tmp_path)
     assert result.returncode == 2 and "--questions" in result.stderr
+
+
+def test_what_a_terminal_has_no_sign_for_is_shown_by_its_number_and_json_stays_json(tmp_path: Path) -> None:
+    folder = tmp_path / "\u30e9"
+    Workspace.create(folder, {"docs": "docs"}, "base")
+    shown = run("status", cwd=folder, PYTHONIOENCODING="latin-1")
+    assert (shown.returncode, shown.stderr) == (0, "") and "\\u30e9" in shown.stdout
+    value = json.loads(run("--json", "status", cwd=folder, PYTHONIOENCODING="latin-1").stdout)
+    assert "\u30e9" in json.dumps(value, ensure_ascii=False)
+
+
+def test_a_budget_that_nothing_would_keep_to_is_refused(tmp_path: Path) -> None:
+    Workspace.create(tmp_path, {"docs": "docs"}, "base")
+    result = run("tune", "--recipe", "structure", "--budget", "90s", cwd=tmp_path)
+    assert result.returncode == 1 and "--budget bounds the recipe auto alone" in result.stderr
