@@ -184,6 +184,15 @@ def test_a_batch_outlives_the_run_that_sent_it(root: Path, api: ClaudeServer) ->
     assert asked == [] and len(api.batches) == 1
 
 
+def test_what_came_in_a_batch_is_told_at_half_the_price_whatever_fetches_it(root: Path, api: ClaudeServer) -> None:
+    set_more(root, "input_price = 2.0\noutput_price = 10.0")
+    send_a_batch_and_be_killed(root, api)
+    found = run(root, batch=False)
+    tokens = found.tally.input_tokens, found.tally.output_tokens
+    assert found.tally.batched == tokens and min(tokens) > 0
+    assert found.dollars == pytest.approx((2 * tokens[0] + 10 * tokens[1]) / 2e6)
+
+
 def test_a_batch_that_asked_for_more_questions_than_this_run_does_is_kept_whole(root: Path, api: ClaudeServer) -> None:
     send_a_batch_and_be_killed(root, api)
     file = root / "shoptalk.toml"
