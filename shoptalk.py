@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every failure is one line on stderr and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal of Latin-1 shows what it has no sign for as \\u30ad, as stderr does.
+        # A terminal of Latin-1 shows what it has no sign for as \u30ad, as stderr does.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command_line.main(args=arguments, prog_name="shoptalk", standalone_mode=False)

@@ -118,7 +118,8 @@ def write_corpus(folder: Path, chapters: tuple[str, ...] = CHAPTERS) -> DemoCorp
 def _refuse_others(documents: Path, texts: Container[str]) -> None:
     """The demo's figures are of its own documents alone, and nobody else's are touched."""
     for path in sorted(documents.rglob("*")):
-        if not path.is_dir() and path.relative_to(documents).as_posix() not in texts:
+        hidden = path.name.startswith(".")  # a file manager's, and never indexed
+        if not (hidden or path.is_dir() or path.relative_to(documents).as_posix() in texts):
             raise ShoptalkError(
                 f"{path} is not of the demo's corpus; move it elsewhere, or give the demo a folder of its own with -w"
             )

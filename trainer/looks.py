@@ -7,6 +7,7 @@ version that is thrown away.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -151,13 +152,14 @@ def _content(version: ModelVersion) -> str:
 
 
 def _append(workspace: Workspace, look: Look) -> None:
-    line = json.dumps(asdict(look)) + "\n"
+    line = (json.dumps(asdict(look)) + "\n").encode()
     path = workspace.models_dir / LOOKS
-    with path.open("ab") as file:
+    # Without a buffer, which would be written once more when the file is closed.
+    with path.open("ab", buffering=0) as file:
         before = file.tell()
         try:
-            file.write(line.encode())
-            file.flush()
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
         except OSError as error:
             os.truncate(path, before)

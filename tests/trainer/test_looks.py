@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import errno
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -218,17 +219,24 @@ def test_the_dev_questions_that_chose_a_version_do_not_judge_it(workspace: Works
     assert [*earlier_versions(workspace, QUESTIONS[:6])] == []
 
 
-def test_a_disk_that_fills_up_leaves_the_record_as_it_was(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fills_up_leaves_the_record_as_it_was(workspace: Workspace) -> None:
     version = add(workspace, [])
     record_look(workspace, version, QUESTIONS[:2], "evaluate", {})
-    record = (workspace.models_dir / LOOKS).read_bytes()
-    full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr("os.fsync", Mock(side_effect=full))
-    with pytest.raises(ModelError, match=r"looks\.jsonl cannot be written \(No space left on device\)"):
-        record_look(workspace, version, QUESTIONS, "evaluate", {})
-    assert (workspace.models_dir / LOOKS).read_bytes() == record
+    file = workspace.models_dir / LOOKS
+    before = file.read_bytes()
+    script = (
+        "import resource, signal, sys; import test_looks as t; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); "
+        "w = t.Workspace.open(sys.argv[1]); t.record_look(w, t.find_version(w, 'v1'), t.QUESTIONS, 'evaluate', {})"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, workspace.root, str(len(before) + 100)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "ModelError" in run.stderr and "looks.jsonl cannot be written" in run.stderr
+    assert file.read_bytes() == before and len(looks_at(workspace, version)) == 1
 
 
 def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:
