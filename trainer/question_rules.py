@@ -16,7 +16,8 @@ __all__ = ["question", "ticket"]
 TROUBLE_CHARS = 300
 _TROUBLE = r"problems?|symptoms?|issues?|error(?:\s+messages?)?|complaint|observation|fault|incident|request"
 _REMEDY = (
-    r"resolutions?|solutions?|fix(?:es)?|work-?arounds?|remed(?:y|ies)|answers?|corrective\s+actions?|root\s+causes?|causes?"
+    r"resolutions?|solutions?|fix(?:es)?|work-?arounds?|remed(?:y|ies)|answers?|corrective\s+actions?"
+    r"|(?:(?:root|possible|probable|likely)\s+)?causes?"
     r"|response|recommended\s+actions?|action"
 )
 # No two optional runs of white space side by side: on a line of thousands of blanks they would be tried in all ways.

@@ -326,6 +326,12 @@ def test_a_trouble_that_nothing_helped_has_no_share_in_the_next_ones_remedy(tmp_
     assert [asked.split("\n")[0] for asked in found] == ["It squeaks. Error message: E12"]
 
 
+def test_what_may_have_caused_a_trouble_is_an_answer_to_it(tmp_path: Path) -> None:
+    text = "# Log\n\nSymptom: The coupling rattles.\n\nPossible causes:\n\n- misaligned shafts\n- overload\n"
+    found = mined(tmp_path, "ticket", log_md=text)
+    assert "misaligned shafts" in found["The coupling rattles."]
+
+
 def test_a_heading_that_asks_in_bold_asks_without_its_stars(tmp_path: Path) -> None:
     found = mined(tmp_path, "question", help_md="# Help\n\n## **Q: Is it loud?**\n\nNot very loud, they say.\n")
     assert set(found) == {"Is it loud?"}
