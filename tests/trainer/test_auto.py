@@ -91,7 +91,7 @@ def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing
     assert bench.view.probe is before and chosen.averages == FEW[0].averages
     assert set(bench.looking_deeper().view.probe.passages) > set(before.passages)
     # The first arm again, by itself, all of its tuned weights over the deeper pool.
-    again = bench.looking_deeper().fit(replace(FEW[0], max_pairs=96, averages=(1.0,)))
+    again = bench.looking_deeper().fit(replace(FEW[0], max_pairs=96, averages=(1.0,), looks=0))
     assert trials[0].dev == pytest.approx(again.looked.mean(), abs=1e-6)
 
 

@@ -76,7 +76,7 @@ def test_rules_and_rates_that_are_set_are_all_there_are(tmp_path: Path) -> None:
             "[trainer.recipes.mine]\nlooks = 0\npatience = 3",
             r"trainer.recipes.mine: patience counts looks at dev, and",
         ),
-        ("[trainer.recipes.other]\nepochs = 1", r"unknown recipe 'mine'; known: seed, structure, auto, other"),
+        ("[trainer.recipes.other]\nepochs = 1", r"unknown recipe 'mine' .* known: seed, structure, auto, other"),
     ],
 )
 def test_a_wrong_recipe_is_told_in_a_line_with_its_place(tmp_path: Path, toml: str, said: str) -> None:
@@ -112,7 +112,7 @@ def test_one_command_tunes_by_it_and_the_record_says_so(tuned: Tuned, tmp_path: 
     assert sum(item["kept"] for item in record["pairs"]) <= 200
     wrong = subprocess.run([*command, "--recipe", "yours"], capture_output=True, text=True, check=False)
     assert wrong.returncode not in (0, 3) and len(wrong.stderr.splitlines()) == 1
-    assert "unknown recipe 'yours'; known: seed, structure, auto, mine" in wrong.stderr
+    assert "unknown recipe 'yours'" in wrong.stderr and "known: seed, structure, auto, mine" in wrong.stderr
 
 
 def test_auto_tries_recipes_of_ones_own_beside_its_arms(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
