@@ -247,10 +247,6 @@ def _damage_told(folder: Path) -> Iterator[None]:
         # A panic is no Exception, and its class (pyo3's) cannot be imported.
         if not isinstance(error, (ValueError, TypeError, OSError)) and type(error).__name__ != "PanicException":
             raise
-        if isinstance(error, UnicodeEncodeError):
-            raise IndexingError(
-                f"{folder} cannot be named in this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
-            ) from None
         reason = " ".join(str(error).split())[:200]
         raise IndexingError(f"{folder} is damaged ({reason}); rebuild it with `shoptalk index --full`") from None
 

@@ -408,9 +408,14 @@ class Workspace:
 
         Raises:
             SettingsError: no ``shoptalk.toml``, or a key or value in it (or in the environment)
-                is wrong; the message names the file, the line and the key.
+                is wrong; the message names the file, the line and the key. Or the folder's name is no UTF-8.
         """
         folder = home_expanded(root).resolve()
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            # The files of an index are opened by name outside of Python.
+            raise SettingsError(f"{ascii(str(folder))} cannot be named in this locale; set PYTHONUTF8=1") from None
         file = folder / FILE_NAME
         text = _read_settings_file(file)
         table = _parse_toml(file, text)

@@ -111,6 +111,14 @@ def test_what_a_terminal_has_no_sign_for_is_shown_by_its_number_and_json_stays_j
     assert "\u30e9" in json.dumps(value, ensure_ascii=False)
 
 
+def test_a_folder_that_the_locale_cannot_name_is_told_with_the_fix(tmp_path: Path) -> None:
+    folder = tmp_path / "W\u00f6rk"
+    Workspace.create(folder, {"docs": "docs"}, "base")
+    result = run("status", cwd=folder, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert result.returncode == 1 and result.stderr.endswith("cannot be named in this locale; set PYTHONUTF8=1\n")
+    assert run("status", cwd=folder, LC_ALL="C", PYTHONUTF8="1").returncode == 0
+
+
 def test_a_budget_that_nothing_would_keep_to_is_refused(tmp_path: Path) -> None:
     Workspace.create(tmp_path, {"docs": "docs"}, "base")
     result = run("tune", "--recipe", "structure", "--budget", "90s", cwd=tmp_path)
