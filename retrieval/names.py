@@ -59,15 +59,21 @@ _ALIAS_LIST = re.compile(
     r"\W{0,8}?:[ \t*_]*(?P<list>.*?)(?=\.\s+[A-Z][\w /-]{1,40}:\s|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+_OPENED, _ONE, _CLOSED = r"[\"“*_`]*", r"[^.,;:()\n\"”*_`]{3,80}", r"[\"”*_`]*"
 # "We also called the customer" names nobody. What may be known is looked ahead to where a word begins: from each of its
 # letters, a long one would be read in the square of its length.
 _INLINE_ALIAS = re.compile(
     r"(?:[,(]\s*|\b(?:is|are|was|were)\s+|\b(?=\w+\s+(?:known|referred)\s))"
     r"\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
-    r"(?:called|known as|named|referred to as|termed)\s+(?:(?:the|an?)\s+)?[\"“*_`]*"
-    r"(?P<name>[^.,;:()\n\"”*_`]{3,80})[\"”*_`]*\)?",
+    rf"(?:called|known as|named|referred to as|termed)\s+(?:(?:the|an?)\s+)?{_OPENED}"
+    rf"(?P<name>{_ONE}){_CLOSED}\)?",
     re.IGNORECASE,
 )
+_AND_MORE = re.compile(
+    rf"(?P<names>(?:,\s*{_OPENED}{_ONE}{_CLOSED}){{0,6}},?\s+or\s+{_OPENED}{_ONE}{_CLOSED})\)?", re.IGNORECASE
+)
+"""What follows the first of several names: ", B or C"."""
+_PARTED = re.compile(r"\s*,\s*(?:or\s+)?|\s+or\s+", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 INLINE_WORDS = 10
 _NO_NAME = re.compile(r"(?:none|nothing|n/?a|not applicable|unknown)\W*\Z|(?:not|see)\s", re.IGNORECASE)
@@ -78,6 +84,8 @@ _NOT_AT_ENDS = frozenset(
     "during after before among despite while although because since until over under between through within without "
     "also however thus therefore note nb see let a an the".split()
 )
+_COMPOUND = re.compile(r"\W*\w+-\w")
+"""A name whatever word it begins with: "one-way valve", "in-app purchase"."""
 _PRONOUNS = frozenset("this that these those it he she they we you there here".split())
 _CLAUSE_VERB = re.compile(
     r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b", re.I
@@ -94,7 +102,7 @@ def is_name(term: str, longest: int) -> bool:
     words = words_of(term)
     if not words or len(words) > longest or _NO_NAME.match(term):
         return False
-    if words[0] in _NOT_AT_ENDS or _PRONOUNS.intersection(words):
+    if (words[0] in _NOT_AT_ENDS and not _COMPOUND.match(term)) or _PRONOUNS.intersection(words):
         return False
     # "hepatitis A", "factor I"
     ends = words[-1] not in _NOT_AT_ENDS or (len(words) > 1 and words[-1] in ("a", "i"))
@@ -115,12 +123,19 @@ def listed_aliases(text: str) -> Iterator[str]:
 
 
 def inline_aliases(text: str) -> Iterator[tuple[str, str]]:
-    """Each name that ", also known as …" in ``text`` gives, after the whole phrase; "X or Y" are two."""
+    """Each name that ", also known as …" in ``text`` gives, after the whole phrase; "X, Y or Z" are three."""
     for match in _INLINE_ALIAS.finditer(text):
-        names = [_ARTICLE.sub("", name.strip()) for name in match["name"].split(" or ")]
-        if not all(is_name(name, INLINE_WORDS) for name in names):
-            names = [match["name"].strip()]
-        yield from ((match[0], name) for name in names if is_name(name, INLINE_WORDS))
+        more = None if match[0].endswith(")") else _AND_MORE.match(text, match.end())
+        several = [text[match.start("name") : more.end("names")]] if more else []
+        for said in (*several, match["name"]):
+            names = [_ARTICLE.sub("", bare_name(name)) for name in _PARTED.split(said)]
+            if all(is_name(name, INLINE_WORDS) for name in names):
+                phrase = text[match.start() : more.end()] if more and said in several else match[0]
+                yield from ((phrase, name) for name in names)
+                break
+        else:
+            if is_name(match["name"].strip(), INLINE_WORDS):
+                yield match[0], match["name"].strip()
 
 
 def names_of(passage: Passage) -> list[str]:

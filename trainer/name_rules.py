@@ -87,9 +87,9 @@ def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         for name in listed_aliases(text):
             yield pair_of(material, name, passage, "alias", remove=name)
         # Where several entries say so, as in a glossary, the positive is the one entry.
-        saying = [entry for entry in _ENTRY.split(text) if any(inline_aliases(entry))]
-        for entry in saying:
-            for phrase, name in inline_aliases(entry):
+        saying = [(entry, found) for entry in _ENTRY.split(text) if (found := [*inline_aliases(entry)])]
+        for entry, found in saying:
+            for phrase, name in found:
                 excerpt = entry.strip() if len(saying) > 1 else None
                 yield pair_of(material, name, passage, "alias", remove=phrase, excerpt=excerpt)
 

@@ -50,6 +50,12 @@ def passage(text: str, called: tuple[str, ...] = ()) -> Passage:
         ("Also called: hose ring, collar, and seat", ["hose ring", "collar", "seat"]),
         ("Also known as: check valve, clack or foot valve.", ["check valve", "clack", "foot valve"]),
         ("The packing, also known as stuffing or a braided rope, seals it.", ["stuffing", "braided rope"]),
+        (
+            "It (also called a clack, one-way valve, or “non-return valve”) lets water pass.",
+            ["clack", "one-way valve", "non-return valve"],
+        ),
+        ("The Moselle, also known as the Mosel, which is short or long, flows on.", ["Mosel"]),
+        ("The pump (also called lifter), a tap or a valve stands open.", ["lifter"]),
         ("Also called: hand, foot and mouth disease", ["hand", "foot and mouth disease"]),
         ("Auch bekannt.\n\nSynonyms: Ring; Kragen oder", ["Ring", "Kragen oder"]),
         ("Also called: not known by any other name", []),
