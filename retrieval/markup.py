@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from retrieval.documents import Format
 from retrieval.structure_manual import is_manual_page
 
-__all__ = ["markup_of"]
+__all__ = ["FENCED", "markup_of"]
 
 NUMBER_SIGNS = re.compile(r" {0,3}(?P<mark>#{1,6})(?: +(?P<text>[^\s#].*))?")
 FENCE = ("```", "~~~")
+FENCED = re.compile("|".join(f"^{fence}.*?^{fence}" for fence in FENCE), re.MULTILINE | re.DOTALL)
+"""Code in Markdown, from fence to fence."""
 ASCIIDOC = re.compile(r"={2,6} \S.*(?<!=)")
 """Closed by the same mark, it is a banner of a log or a settings file as often."""
 STYLE = re.compile(r"\[.*\]")

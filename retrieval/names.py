@@ -21,6 +21,7 @@ from retrieval.dehyphenation import dehyphenated
 from retrieval.documents import CODE
 from retrieval.late_interaction import Codes, pack_signs
 from retrieval.listings import LISTED_WORDS, bare_name, listings, names_in
+from retrieval.markup import FENCED
 from retrieval.passages import Passage
 from retrieval.structure import Block
 from retrieval.words import words_of
@@ -48,7 +49,6 @@ SHRUNK = math.sqrt(2 / math.pi)
 """By so much the inner product with the signs of a vector is smaller than with itself, where it is about normal."""
 MOST_NAMES = 32
 """Of a passage, the first of them."""
-_CODE = re.compile(r"^(?P<fence>```|~~~).*?^(?P=fence)", re.MULTILINE | re.DOTALL)
 # "list[str]", but "Streptococcus [group A]"
 _NOT_SAID = re.compile(r"[{}<>=\\]|->|\w\[")
 
@@ -140,7 +140,7 @@ def inline_aliases(text: str) -> Iterator[tuple[str, str]]:
 
 def names_of(passage: Passage) -> list[str]:
     """The names that a passage lists, and those that others call it, each once; code lists none."""
-    text = _CODE.sub("", dehyphenated(passage.text))
+    text = FENCED.sub("", dehyphenated(passage.text))
     if PurePosixPath(passage.document_id).suffix.lower() in CODE:
         text = ""
     blocks = [Block("paragraph", part, 1, 1) for part in _paragraphs(text)]

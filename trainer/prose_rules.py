@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.markup import FENCED
 from retrieval.words import SENTENCE_END, count_words
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
@@ -26,7 +27,8 @@ CLOSING_SENTENCES = 2
 def cloze(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """A sentence → the rest of its passage (the inverse cloze task; Lee, Chang and Toutanova, ACL 2019)."""
     for passage in material.passages_of[place]:
-        sentences = SENTENCE_END.split(" ".join(material.passages[passage].text.split()))
+        prose = FENCED.split(material.passages[passage].text)
+        sentences = [sentence for part in prose for sentence in SENTENCE_END.split(" ".join(part.split()))]
         fitting = [part for part in sentences if CLOZE_WORDS[0] <= count_words(part) <= CLOZE_WORDS[1]]
         if len(sentences) < 2 or not fitting:
             continue

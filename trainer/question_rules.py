@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.markup import FENCED
 from retrieval.words import SENTENCE_END
 from trainer.heading_rules import PASSAGES_A_HEADING, is_question
 from trainer.material import Material, informative_heading
@@ -80,7 +81,9 @@ def _labelled(text: str, asks: re.Pattern[str], answers: re.Pattern[str]) -> Ite
 
     Labels of several kinds ("Problem", "Error message") ask together; one that comes again asks anew.
     """
-    labels = [*asks.finditer(text)]
+    # What code says is no label; what is left keeps its place.
+    prose = FENCED.sub(lambda code: " " * len(code[0]), text)
+    labels = [*asks.finditer(prose)]
     before: list[str] = []
     start = 0
     for number, label in enumerate(labels, 1):
@@ -92,7 +95,7 @@ def _labelled(text: str, asks: re.Pattern[str], answers: re.Pattern[str]) -> Ite
         if not before:
             start = label.end()
         before.append(kind)
-        if found := answers.search(text, label.end(), end):
+        if found := answers.search(prose, label.end(), end):
             yield text[start : found.start()], text[found.end() : end].strip()
             before = []
     if before:

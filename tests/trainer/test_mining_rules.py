@@ -339,8 +339,19 @@ def test_a_heading_that_asks_in_bold_asks_without_its_stars(tmp_path: Path) -> N
 
 def test_a_thousand_blank_lines_after_a_label_are_passed_over(tmp_path: Path) -> None:
     gap = "\n" * 3000
-    text = f"# Log\n\n```\nProblem: The door jams.{gap}Fix: Oil the hinge well.\n```\n"
-    assert set(mined(tmp_path, "ticket", log_md=text)) == {"The door jams."}
+    text = f"<h1>Log</h1><pre>Problem: The door jams.{gap}Fix: Oil the hinge well.</pre>"
+    assert set(mined(tmp_path, "ticket", log_html=text)) == {"The door jams."}
+
+
+def test_code_asks_nothing_and_is_no_part_of_a_sentence(tmp_path: Path) -> None:
+    before = "To see what the pump does you run the following command in a terminal of yours:"
+    after = "Then open the page in a browser and check that the green light is on and stays on."
+    code = "```yaml\nrequest: GET /pump/1 of the server that listens at home and that answers all who ask it\n"
+    text = f"# Pump\n\n{before}\n\n{code}response: 200 it runs\n```\n\n{after}\n"
+    assert mined(tmp_path / "ticket", "ticket", log_md=text) == {}
+    found = mined(tmp_path / "cloze", "cloze", log_md=text)
+    assert set(found) <= {before, after} and all("GET /pump/1" in positive for positive in found.values())
+    assert found
 
 
 def test_headings_ask_and_name_in_scripts_without_blanks(tmp_path: Path) -> None:
