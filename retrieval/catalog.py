@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import weakref
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -77,30 +78,40 @@ class PassageRow:
 
 
 class CatalogReader:
-    """The catalogue of a sealed generation; thread-safe, with a connection a thread."""
+    """The catalogue of a sealed generation; thread-safe, with as many connections as ever read at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        self.close = weakref.finalize(self, _close_all, self._opened)
+        # Threads come and go: a connection of each thread's own would stay open when it is gone.
+        self._idle: deque[sqlite3.Connection] = deque()
+        self.close = weakref.finalize(self, _close_all, self._idle)
         self._rows("SELECT count(*) FROM files")
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-            if connection is None:
-                # Sealed files never change: no locks are needed, and no journal beside them.
-                uri = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
-                connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-                connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-                self._local.connection = connection
-                self._opened.append(connection)
-            return connection.execute(query, values).fetchall()
+            connection = self._connection()
+            try:
+                return connection.execute(query, values).fetchall()
+            finally:
+                self._idle.append(connection)
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN and self._path.is_file():
+                raise IndexingError(
+                    f"{self._path} cannot be opened: this process has too many files open, or may not read it"
+                ) from None
             raise IndexingError(
                 f"{self._path} is missing or damaged ({error}); rebuild it with `shoptalk index --full`"
             ) from None
+
+    def _connection(self) -> sqlite3.Connection:
+        """A connection that no other thread uses: one that is idle, or a new one."""
+        with suppress(IndexError):
+            return self._idle.pop()
+        # Sealed files never change: no locks are needed, and no journal beside them.
+        uri = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+        return connection
 
     def files(self) -> dict[str, FileRow]:
         """Return every file, by path."""
@@ -218,6 +229,6 @@ def passage_row(row: tuple[Any, ...]) -> PassageRow:
     return PassageRow(number, passage, path, position, first_page, last_page)
 
 
-def _close_all(connections: list[sqlite3.Connection]) -> None:
-    for connection in connections:
-        connection.close()
+def _close_all(connections: deque[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()

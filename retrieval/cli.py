@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import click
 
 from retrieval.console import Invocation, pass_invocation, printable
 from retrieval.decoding import storable
-from retrieval.errors import DocumentError, IndexingError, SettingsError
+from retrieval.errors import DocumentError, IndexingError, SettingsError, ShoptalkError
 from retrieval.workspace import DEFAULT_BASE_MODEL, Workspace, home_expanded
 
 if TYPE_CHECKING:
@@ -114,16 +115,13 @@ def index(
     if watch:
         _watch(invocation, workspace, names, full)
     if engine == "ray":
-        reports = _index_on_ray(invocation, workspace, names, full, ray_address)
-    else:
-        embedder = open_embedder(current_reference(workspace), workspace) if len(names) > 1 else None
-        reports = []
-        for name in names:
-            with invocation.progress() as progress:
-                reports.append(build_index(workspace, name, embedder=embedder, full=full, progress=progress))
-    value = {"corpora": [asdict(report) for report in reports]}
-    invocation.emit(value, "\n".join(line for report in reports for line in _report_lines(report)))
-    return 0
+        from retrieval.ray_cluster import connected
+        from retrieval.ray_embedding import index_on_ray
+
+        with connected(ray_address):
+            return _index(invocation, names, partial(index_on_ray, workspace, full=full))
+    embedder = open_embedder(current_reference(workspace), workspace) if len(names) > 1 else None
+    return _index(invocation, names, partial(build_index, workspace, embedder=embedder, full=full))
 
 
 @click.command()
@@ -202,18 +200,23 @@ def doctor(invocation: Invocation, deep: bool) -> int:
     return int(wrong)
 
 
-def _index_on_ray(
-    invocation: Invocation, workspace: Workspace, names: Sequence[str], full: bool, address: str
-) -> list[IndexReport]:
-    from retrieval.ray_cluster import connected
-    from retrieval.ray_embedding import index_on_ray
-
-    reports = []
-    with connected(address):
-        for name in names:
+def _index(invocation: Invocation, names: Sequence[str], build: Callable[..., IndexReport]) -> int:
+    """Index the corpora ``names``, tell of each, and go on where one cannot be; the exit code is 1 then."""
+    reports, failed = [], []
+    for name in names:
+        try:
             with invocation.progress() as progress:
-                reports.append(index_on_ray(workspace, name, full=full, progress=progress))
-    return reports
+                reports.append(build(name, progress=progress))
+        except ShoptalkError as error:
+            if len(names) == 1:
+                raise
+            failed.append(f"{name}: {error}")
+    if reports:
+        value = {"corpora": [asdict(report) for report in reports]}
+        invocation.emit(value, "\n".join(line for report in reports for line in _report_lines(report)))
+    if failed:
+        raise IndexingError(f"{len(failed)} of {len(names)} corpora could not be indexed. {'; '.join(failed)}")
+    return 0
 
 
 def _watch(invocation: Invocation, workspace: Workspace, names: Sequence[str], full: bool) -> None:

@@ -38,6 +38,8 @@ _T = TypeVar("_T")
 ENCODE_BATCH = 256
 OTHER_CACHES = 4
 """How many caches of models that made no generation on disk are kept, by when they were last of use."""
+UNEVEN = 1e-3
+"""So far from 1 is the length of no vector that was kept."""
 _NAMED_BY = 16  # digits of the fingerprint
 _VARIABLES = 900  # fewer than any SQLite allows in one statement
 
@@ -95,11 +97,18 @@ class EmbeddingCache:
         self._connection.close()
 
     def find(self, hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the vectors there are for ``hashes``."""
+        """Return the vectors there are for ``hashes``; one that the disk has changed since does not count."""
         import numpy as np
 
         rows = self._rows("SELECT hash, vector FROM vectors", hashes)
-        return {digest: np.frombuffer(vector, dtype="<f4") for digest, vector in rows if len(vector) == self._bytes}
+        found = {digest: np.frombuffer(vector, dtype="<f4") for digest, vector in rows if len(vector) == self._bytes}
+        if not found:
+            return found
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.linalg.norm(np.stack([*found.values()]), axis=1)
+        # Of a text without a known word the length is 0. NaN is near to nothing.
+        whole = np.isclose(lengths, 1, atol=UNEVEN) | (lengths == 0)
+        return {digest: vector for (digest, vector), kept in zip(found.items(), whole, strict=True) if kept}
 
     def find_tokens(self, hashes: Collection[str]) -> dict[str, NDArray[np.uint8]]:
         """Return the codes of tokens there are for ``hashes``, each an array (tokens, bytes)."""
@@ -130,7 +139,7 @@ class EmbeddingCache:
     def keep(
         self, vectors: Mapping[str, NDArray[np.float32]], tokens: Mapping[str, NDArray[np.uint8]] | None = None
     ) -> None:
-        """Store vectors by hash, and the codes of tokens; they are on disk when this returns."""
+        """Store vectors by hash, and the codes of tokens; they outlive a kill when this returns."""
         rows = [(bytes.fromhex(digest), vector.astype("<f4").tobytes()) for digest, vector in vectors.items()]
         codes = [(bytes.fromhex(digest), some.tobytes()) for digest, some in (tokens or {}).items()]
         self._connection.execute("BEGIN")
@@ -192,7 +201,7 @@ def encode_missing(
 ) -> tuple[NDArray[np.float32], int]:
     """Return the vectors of ``texts``, and how many were not in ``cache`` and had to be encoded.
 
-    ``report`` hears how many texts are done after each batch, which is then on disk; it may raise to stop. With
+    ``report`` hears how many texts are done after each batch, which is then kept; it may raise to stop. With
     ``tokens`` the codes of all texts' tokens are in the cache afterwards too.
     """
     import numpy as np

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 from retrieval.catalog import PassageRow
 from retrieval.duplicates import distinct
@@ -153,7 +155,9 @@ def _distinct(
     while True:
         some = numbers[:look_at]
         found = catalog.passages(some)
-        rows = [found[number] for number in some]
+        # A passage's number says when it came, so equal ones would stand as the index came about.
+        equal = groupby(zip(some, scores, strict=False), key=itemgetter(1))
+        rows = [row for _, run in equal for row in sorted((found[number] for number, _ in run), key=_place)]
         groups = distinct([row.passage for row in rows]) if settings.collapse_duplicates else None
         choices = [
             Choice(rows[first], scores[first], tuple(rows[place] for place in others))
@@ -163,6 +167,10 @@ def _distinct(
         if len(choices) >= wanted or look_at >= len(numbers):
             return choices[:wanted]
         look_at *= 2
+
+
+def _place(row: PassageRow) -> tuple[str, int]:
+    return row.passage.document_id, row.position
 
 
 def _spread(choices: list[Choice], per_document: int) -> list[Choice]:

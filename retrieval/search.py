@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from retrieval.catalog import PassageRow
 from retrieval.embedders import Embedder, gives_tokens, load_embedder
 from retrieval.errors import EndpointError, GenerationGone, IndexingError, ModelError, ShoptalkError
 from retrieval.fallback import stand_in
@@ -17,7 +18,6 @@ from retrieval.hits import Hit, Source, choose, make_hits
 from retrieval.late_interaction import DEPTH, SHARE, similarity
 from retrieval.models import current_reference
 from retrieval.names import by_names, compares_names
-from retrieval.passages import Passage
 from retrieval.reranking import Reranker
 from retrieval.stages import stage
 from retrieval.stores import OpenGeneration, Ranking, open_store
@@ -167,13 +167,13 @@ class SearchEngine:
             self._snapshot = None
             return asked(self._follow(), vector)
 
-    def document(self, document_id: str, limit: int) -> list[Passage]:
+    def document(self, document_id: str, limit: int) -> list[PassageRow]:
         """Return the first ``limit`` passages of a document, in their order; none where it is not indexed.
 
         Raises:
             IndexingError: there is no index yet, or it is damaged.
         """
-        return [row.passage for row in self._follow().generation.document(_whole(document_id), limit)]
+        return self._follow().generation.document(_whole(document_id), limit)
 
     def document_ids(self, prefix: str, limit: int) -> list[str]:
         """Return the first ``limit`` ids of documents that start with ``prefix``, sorted.
@@ -248,7 +248,7 @@ class SearchEngine:
             except ShoptalkError as error:
                 if mode == "dense":
                     raise
-                degraded = f"words only, the model is not available: {error}"
+                mode, degraded = "lexical", f"words only, the model is not available: {error}"
         candidates = max(top_k, self._workspace.search.candidates)
         for limit in (candidates * factor for factor in WIDER):
             dense, lexical = snapshot.generation.rank(
@@ -380,5 +380,5 @@ def _ranks(ranking: Ranking) -> dict[int, int]:
 
 
 def _whole(text: str) -> str:
-    """``text`` without halves of surrogate pairs, which JSON can bring in and UTF-8 has no place for."""
+    """``text`` without halves of surrogate pairs, which a program can hold and UTF-8 has no place for."""
     return text.encode("utf-8", "replace").decode()

@@ -32,6 +32,7 @@ class IndexedDocument(BaseModel):
     id: str
     title: str
     text: str
+    first_line: int
     last_line: int
     truncated: bool
 
@@ -42,14 +43,17 @@ async def read_document(engines: Engines, corpus: str, document_id: str) -> Inde
     Raises:
         IndexingError: there is no index yet, or it is damaged.
     """
-    passages = await anyio.to_thread.run_sync(engines.document, corpus, document_id, _MOST_PASSAGES + 1)
-    if not passages:
+    rows = await anyio.to_thread.run_sync(engines.document, corpus, document_id, _MOST_PASSAGES + 1)
+    if not rows:
         return None
+    passages = [row.passage for row in rows]
     text, last = _text(passages[:_MOST_PASSAGES])
     return IndexedDocument(
         id=document_id,
         title=passages[0].title,
         text=text,
+        # A heading stands above the first passage; a record is a line or some of its file.
+        first_line=1 if rows[0].path == document_id else passages[0].first_line,
         last_line=last.last_line,
         truncated=last is not passages[-1],
     )

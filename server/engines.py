@@ -25,8 +25,8 @@ from server.batching import SharedEmbedder
 from server.contract import LoadState
 
 if TYPE_CHECKING:
+    from retrieval.catalog import PassageRow
     from retrieval.embedders import Embedder
-    from retrieval.passages import Passage
     from retrieval.search import EngineInfo, Mode, SearchEngine, SearchResult
 
 __all__ = ["Engines"]
@@ -123,7 +123,7 @@ class Engines:
         """
         return self._engine(corpus).info()
 
-    def document(self, corpus: str, document_id: str, limit: int) -> list[Passage]:
+    def document(self, corpus: str, document_id: str, limit: int) -> list[PassageRow]:
         """The first ``limit`` passages of a document, in their order; none where it is not indexed.
 
         Raises:

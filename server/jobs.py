@@ -79,8 +79,12 @@ class Jobs:
         """Start a job for ``corpus``, or join the one that runs.
 
         Raises:
-            IndexingError: a process that ended its job does not let go of the lock.
+            IndexingError: a process that ended its job does not let go of the lock, or the job cannot be written down.
         """
+        with _refusal_told(self._folder(corpus)):
+            return self._start(corpus, mode)
+
+    def _start(self, corpus: str, mode: Literal["incremental", "full"]) -> Job:
         folder = self._folder(corpus)
         folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + _HANDOVER_SECONDS
@@ -105,10 +109,16 @@ class Jobs:
         return next((self._read(corpus, job_id) for corpus in self._corpora() if job_id in self._ids(corpus)), None)
 
     def cancel(self, job: Job) -> None:
-        """Ask ``job`` to stop; it does so at its next step and leaves the live index as it is."""
+        """Ask ``job`` to stop; it does so at its next step and leaves the live index as it is.
+
+        Raises:
+            IndexingError: that cannot be written down.
+        """
         if self._running(job.corpus, job.job_id) is None:
             return
-        _mark(self._folder(job.corpus), job.job_id).touch()
+        folder = self._folder(job.corpus)
+        with _refusal_told(folder):
+            _mark(folder, job.job_id).touch()
         # Whoever has not written its number by now looks for the mark after it has.
         latest = self._running(job.corpus, job.job_id)
         if latest is not None and latest.pid and latest.host == _here():
@@ -165,6 +175,8 @@ class Jobs:
         for job_id in self._ids(corpus)[: -(_KEPT_JOBS - 1)]:
             for suffix in (".json", ".log", ".cancel"):
                 folder.joinpath(job_id + suffix).unlink(missing_ok=True)
+        for unfinished in folder.glob("*.new"):
+            unfinished.unlink(missing_ok=True)
 
 
 def _launch(root: Path, job: Job, lock: int, log: IO[bytes]) -> None:
@@ -181,6 +193,17 @@ def _launch(root: Path, job: Job, lock: int, log: IO[bytes]) -> None:
         pass_fds=(lock,),
     )
     threading.Thread(target=process.wait, name=f"reap-{job.job_id}", daemon=True).start()
+
+
+@contextmanager
+def _refusal_told(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise IndexingError(
+            f"{folder} cannot be written ({error.strerror or error}); the index that is live still answers"
+        ) from error
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 
 import anyio
 from mcp_types import INVALID_REQUEST
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -210,8 +212,13 @@ def punctual_protocol(seconds: float) -> type[asyncio.Protocol]:
 
 
 def _stays_open(scope: Scope) -> bool:
-    """Whether a request is for a stream of news: GET in the handshake era, a listening POST in the modern one."""
-    return scope["method"] == "GET" or (b"mcp-method", b"subscriptions/listen") in scope["headers"]
+    """Whether a request is for a stream of news: GET in the handshake era, a listening POST in the modern one.
+
+    In the modern era alone a request whose body has another method than its header says is refused.
+    """
+    headers = Headers(scope=scope)
+    modern = headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS
+    return scope["method"] == "GET" or (modern and headers.get("mcp-method") == "subscriptions/listen")
 
 
 def _too_many(what: str, seconds: float) -> Response:

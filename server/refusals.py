@@ -35,6 +35,6 @@ def named_corpus(workspace: Workspace, name: str) -> str:
 def refusal(workspace: Workspace, error: ShoptalkError, *, can_reindex: bool) -> ToolError:
     """``error`` for a client: it names files as the workspace sees them, not where the workspace is."""
     message = str(error).replace(f"{workspace.root}{os.sep}", "")
-    if isinstance(error, IndexingError) and can_reindex:
+    if isinstance(error, IndexingError) and can_reindex and "`shoptalk index" in message:
         message += " (or call reindex)"
     return ToolError(message)

@@ -104,7 +104,8 @@ def _summary(output: SearchOutput) -> str:
 def document_text(corpus: str, document: IndexedDocument) -> str:
     """A whole document for a model to read, delimited and marked as a passage is."""
     uri = document_uri(corpus, document.id)
-    names = {"document": document.id, "title": document.title, "lines": f"1-{document.last_line}", "uri": uri}
+    lines = f"{document.first_line}-{document.last_line}"
+    names = {"document": document.id, "title": document.title, "lines": lines, "uri": uri}
     cut = ""
     if document.truncated:
         names["truncated"] = "true"

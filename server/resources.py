@@ -33,6 +33,7 @@ DOCUMENT_URI = "corpus://{corpus}/{+document_id}"
 PAGE_URI = DOCUMENT_URI + "#page={page}"
 
 _MOST_COMPLETIONS = 100
+_QUESTION_CHARS = 2000
 
 # An id is looked up in the catalogue and opens no file, so that one may be like a path: "/blog/1", "../x".
 _ANY_ID = ResourceSecurity(exempt_params={"document_id"})
@@ -108,10 +109,14 @@ class _Resources:
 
     async def answer_from_corpus(
         self,
-        question: Annotated[str, Field(min_length=1, max_length=2000, description="What you want to know.")],
-        corpus: Annotated[str, Field(max_length=64, description='The corpus to answer from; "" is the only one.')] = "",
+        question: Annotated[str, Field(description="What you want to know.")],
+        corpus: Annotated[str, Field(description='The corpus to answer from; "" is the only one.')] = "",
     ) -> str:
         """The prompt."""
+        # Of an argument that does not fit its type the SDK says no more than that rendering failed.
+        if not question.strip() or len(question) > _QUESTION_CHARS:
+            message = f"question must have 1 to {_QUESTION_CHARS} characters that are not all spaces."
+            raise MCPError(code=INVALID_PARAMS, message=message)
         try:
             name = named_corpus(self._workspace, corpus)
         except ToolError as error:

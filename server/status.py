@@ -30,6 +30,7 @@ def model_status_output(workspace: Workspace, engines: Engines, jobs: Jobs) -> M
     states = {corpus: engines.load_state(corpus) for corpus in infos}
     load_errors = [*model_problems(workspace), *(error for _, error in states.values() if error)]
     fitting = next((info for info, _ in infos.values() if info is not None and not info.stale), None)
+    indexed = [state for corpus, (state, _) in states.items() if infos[corpus][0] is not None]
     loaded = any(state == "ready" for state, _ in states.values())
     return ModelStatusOutput(
         model=reference,
@@ -37,7 +38,7 @@ def model_status_output(workspace: Workspace, engines: Engines, jobs: Jobs) -> M
         fingerprint=fitting.fingerprint if fitting else "",
         dimension=fitting.dimension if fitting else 0,
         device=_device(workspace) if loaded else "",
-        load_state=min((state for state, _ in states.values()), key=_WORST_FIRST.index, default="not loaded"),
+        load_state=min(indexed, key=_WORST_FIRST.index, default="not loaded"),
         load_error="; ".join(dict.fromkeys(load_errors)),
         verdict=version.verdict if version else "",
         ndcg_before=version.ndcg_before if version else None,

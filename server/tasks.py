@@ -19,8 +19,9 @@ from mcp.server.mcpserver.server import require_client_extension
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolRequestParams, CallToolResult, RequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import TypeAdapter, ValidationError
 
-from server.contract import JobState
+from server.contract import JobState, WaitSeconds
 from server.jobs import Job, Jobs
 from server.rendering import doing, job_text
 from server.tools import answer
@@ -28,6 +29,7 @@ from server.tools import answer
 __all__ = ["ReindexTasks"]
 
 _POLL_MS = 1000
+_WAIT_SECONDS: TypeAdapter[int] = TypeAdapter(WaitSeconds)
 
 _Status = Literal["working", "completed", "cancelled"]
 # A job that failed is told in the tool's own words. "failed" is for calls that never came to an answer.
@@ -64,7 +66,8 @@ class ReindexTasks(Extension):
         arguments = params.arguments or {}
         if params.name != "reindex" or arguments.get("job_id") or arguments.get("cancel") or not self._declared(ctx):
             return await call_next(ctx)
-        params.arguments = {**arguments, "wait_seconds": 0}
+        if _fits(arguments.get("wait_seconds", 0)):  # else the tool says what is wrong
+            params.arguments = {**arguments, "wait_seconds": 0}
         result = await call_next(ctx)
         started = result.structured_content if isinstance(result, CallToolResult) else None
         job = None if started is None else await self._job(started["job_id"])
@@ -104,6 +107,14 @@ class ReindexTasks(Extension):
 
     async def _job(self, job_id: str) -> Job | None:
         return await anyio.to_thread.run_sync(self._jobs.get, job_id)
+
+
+def _fits(wait_seconds: Any) -> bool:
+    try:
+        _WAIT_SECONDS.validate_python(wait_seconds)
+    except ValidationError:
+        return False
+    return True
 
 
 def _task(job: Job) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import resource
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +117,36 @@ def test_threads_read_at_once(catalog: Catalog, tmp_path: Path) -> None:
     assert found == [4] * 160
 
 
+def test_threads_that_end_leave_no_file_open(catalog: Catalog, tmp_path: Path) -> None:
+    wanted = numbers(catalog)
+    catalog.close()
+    reader = CatalogReader(tmp_path / "catalog.sqlite")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        thread = threading.Thread(target=reader.passages, args=(wanted,))
+        thread.start()
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+def test_a_catalogue_that_cannot_be_opened_now_is_not_called_damaged(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        with pytest.raises(IndexingError, match="too many files open") as refused:
+            CatalogReader(tmp_path / "catalog.sqlite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+    assert "damaged" not in str(refused.value) and "--full" not in str(refused.value)
+
+
 def test_a_file_that_is_no_catalogue_is_named(tmp_path: Path) -> None:
     (tmp_path / "catalog.sqlite").write_bytes(b"no database at all, but long enough to be looked at" * 100)
     with pytest.raises(IndexingError, match=r"catalog\.sqlite is missing or damaged"):
@@ -122,6 +155,7 @@ def test_a_file_that_is_no_catalogue_is_named(tmp_path: Path) -> None:
 
 def test_the_cache_returns_the_very_vectors_it_was_given(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     hashes = [text_hash(str(number)) for number in range(1000)]
     with EmbeddingCache(tmp_path / "embeddings" / "f.sqlite", 8) as cache:
         cache.keep(dict(zip(hashes, vectors, strict=True)))
@@ -134,15 +168,13 @@ def test_the_cache_returns_the_very_vectors_it_was_given(tmp_path: Path) -> None
 def test_a_damaged_cache_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "f.sqlite").write_bytes(b"this is not a database, whatever it was once" * 100)
     with EmbeddingCache(tmp_path / "f.sqlite", 2) as cache:
-        cache.keep({text_hash("x"): np.ones(2, dtype=np.float32)})
+        cache.keep({text_hash("x"): np.array([0.6, 0.8], dtype=np.float32)})
         assert list(cache.find([text_hash("x")])) == [text_hash("x")]
 
 
 def test_a_cache_that_is_damaged_inside_is_begun_anew(tmp_path: Path) -> None:
-    import numpy as np
-
     path = tmp_path / "cache.sqlite"
-    vectors = {text_hash(str(number)): np.full(8, number, dtype=np.float32) for number in range(5000)}
+    vectors = {text_hash(str(number)): np.eye(8, dtype=np.float32)[number % 8] for number in range(5000)}
     with EmbeddingCache(path, 8) as cache:
         cache.keep(vectors)
     whole = path.read_bytes()
@@ -151,6 +183,16 @@ def test_a_cache_that_is_damaged_inside_is_begun_anew(tmp_path: Path) -> None:
         assert cache.find(vectors) == {}
         cache.keep(vectors)
         assert len(cache.find(vectors)) == len(vectors)
+
+
+def test_a_vector_that_the_disk_has_changed_is_encoded_again(tmp_path: Path) -> None:
+    kept = {text_hash(name): np.array([0.6, 0.8], dtype=np.float32) for name in ("longer", "whole")}
+    kept[text_hash("nan")] = np.array([np.nan, 0], dtype=np.float32)
+    kept[text_hash("wordless")] = np.zeros(2, dtype=np.float32)
+    kept[text_hash("longer")] = np.array([2.6, 0.8], dtype=np.float32)
+    with EmbeddingCache(tmp_path / "f.sqlite", 2) as cache:
+        cache.keep(kept)
+        assert cache.find(kept).keys() == {text_hash("whole"), text_hash("wordless")}
 
 
 def test_a_prefix_finds_ids_and_paths_by_code_points(tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def test_duplicates_collapse_and_the_next_candidates_fill_the_places(indexed: As
     assert not hits[1].also and not hits[2].also
 
 
+def test_of_copies_the_first_by_name_is_shown_whichever_came_first(indexed: Ask) -> None:
+    note = f"# Fees\n\n{LONG} fee\n"
+    indexed({"sub/a.md": note})
+    (hit,) = words(indexed({"sub/a.md": note, "a.md": note}), f"fee {WORDS[0]}", top_k=1)
+    assert (hit.document_id, [source.document_id for source in hit.also]) == ("a.md", ["sub/a.md"])
+
+
 def test_a_source_says_where_the_other_copy_stands(indexed: Ask) -> None:
     engine = indexed({**COPIES, "a.md": f"# Fees\n\n{LONG} fee {LONG} fee\n"}, collapse_duplicates=True)
     (hit,) = words(engine, f"fee {WORDS[0]}", top_k=1)

@@ -205,6 +205,21 @@ def test_every_corpus_is_indexed_where_none_is_named(run: Run, docs: Path, tmp_p
     assert "A note about emus." in run("search", "emus", "--corpus", "notes").out
 
 
+def test_a_corpus_that_cannot_be_indexed_keeps_no_other_from_it(
+    run: Run, docs: Path, tmp_path: Path, static_model: Path
+) -> None:
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "a.txt").write_text("A note.", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("A note about emus.", encoding="utf-8")
+    corpora = ["--corpus", "lost", "--corpus", "notes.txt", "--corpus", str(docs)]
+    run("init", *corpora, "--base-model", str(static_model))
+    (tmp_path / "lost" / "a.txt").unlink()
+    outcome = run("index", "--json")
+    assert [report["corpus"] for report in json.loads(outcome.out)["corpora"]] == ["notes", "my-docs"]
+    assert outcome.code == 1 and "1 of 3 corpora could not be indexed. lost: " in outcome.err
+    assert "A note about emus." in run("search", "emus", "--corpus", "notes").out
+
+
 def test_a_search_before_indexing_says_what_to_run(ready: Run) -> None:
     outcome = ready("search", "wombat")
     assert (outcome.code, outcome.out) == (1, "")

@@ -13,6 +13,7 @@ from hash_embedder import HashEmbedder
 
 import retrieval.indexing
 import server.jobs
+from retrieval.errors import IndexingError
 from retrieval.workspace import Workspace
 from server.jobs import Job, Jobs
 
@@ -85,6 +86,21 @@ def test_a_job_that_cannot_work_says_why(fresh: Workspace) -> None:
     jobs = Jobs(fresh)
     job = ended(jobs, jobs.start("handbook", "incremental"))
     assert job.state == "failed" and "docs" in job.reason
+
+
+def test_a_job_that_cannot_be_written_down_is_refused_in_one_line(indexed: Workspace) -> None:
+    folder = indexed.index_dir("handbook") / "jobs"
+    folder.write_text("in the way")
+    with pytest.raises(IndexingError, match=r"jobs cannot be written \(.+\); the index that is live still answers"):
+        Jobs(indexed).start("handbook", "full")
+    folder.unlink()
+    folder.mkdir()
+    (folder / "j0.new").touch()  # as a full disk leaves it
+    jobs = Jobs(indexed)
+    job = jobs.start("handbook", "full")
+    jobs.cancel(job)
+    ended(jobs, job)
+    assert not [*folder.glob("*.new")]
 
 
 def test_unknown_ids_are_no_jobs_and_reach_no_files(indexed: Workspace) -> None:

@@ -86,6 +86,11 @@ def test_requests_at_once_are_bounded_and_streams_do_not_count(
             assert here.acquire(timeout=20) and here.acquire(timeout=20)
             refused = httpx2.post(server.url, **search())
             assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+            # A header that the handshake era does not know makes no stream of a request.
+            posing = {**session, "Mcp-Method": "subscriptions/listen", "MCP-Protocol-Version": "2025-11-25"}
+            call = message("tools/call", {"name": "search_corpus", "arguments": {"query": "x"}})["content"]
+            refused = httpx2.post(server.url, headers={**HEADERS, **posing}, content=call)
+            assert refused.status_code == 429
             server.should_exit = True
         assert [request.result().status_code for request in waiting] == [503, 503]
 

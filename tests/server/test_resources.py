@@ -138,6 +138,10 @@ async def test_the_prompt_puts_the_question_and_names_the_corpus(hashed: Workspa
         assert text.endswith("Question: How many days?") and "documents of handbook alone" in text
         with pytest.raises(MCPError, match="name one of: handbook"):
             await client.get_prompt("answer_from_corpus", {"question": "x", "corpus": "../etc"})
+        for question in (" ", "x" * 2001):
+            with pytest.raises(MCPError, match="question must have 1 to 2000 characters") as refused:
+                await client.get_prompt("answer_from_corpus", {"question": question})
+            assert refused.value.code == INVALID_PARAMS
 
 
 async def test_corpora_and_document_ids_are_completed(hashed: Workspace, mode: str) -> None:
@@ -180,3 +184,27 @@ async def test_connector_tools_are_there_only_where_they_are_asked_for(hashed: W
             refused = await client.call_tool("fetch", {"id": wrong})
             assert refused.is_error and "search gives the ids" in refused.content[0].text
         assert (await client.call_tool("search", {"query": "x", "limit": 3})).is_error
+
+
+async def test_a_corpus_without_an_index_keeps_the_connector_from_no_other(hashed: Workspace, mode: str) -> None:
+    settings = hashed.root / "shoptalk.toml"
+    settings.write_text(f'{settings.read_text()}\n[corpus.annex]\npaths = ["docs"]\n')
+    workspace = with_settings(hashed, "connector_tools = true\n")
+    async with Client(build_server(workspace), mode=mode) as client:
+        found = await client.call_tool("search", {"query": "error E4711 means sold out"})
+        assert found.structured_content["results"][0]["id"] == "handbook:guides/travel.md"
+        status = (await client.call_tool("model_status", {})).structured_content
+        assert status["load_state"] == "ready"
+        (hashed.index_dir("handbook") / "CURRENT").unlink()
+    async with Client(build_server(workspace), mode=mode) as client:
+        refused = await client.call_tool("search", {"query": "error E4711 means sold out"})
+        assert refused.is_error and "no index yet" in refused.content[0].text
+
+
+async def test_a_document_that_is_one_line_of_a_file_says_which(hashed: Workspace, mode: str) -> None:
+    records = "".join(json.dumps({"id": f"r{n}", "text": f"Rule {n} is about parking."}) + "\n" for n in range(1, 9))
+    (hashed.root / "docs" / "rules.jsonl").write_text(records)
+    build_index(hashed, "handbook", embedder=HashEmbedder())
+    async with Client(build_server(hashed), mode=mode) as client:
+        (read,) = (await client.read_resource("corpus://handbook/r7")).contents
+        assert 'lines="7-7"' in read.text

@@ -117,6 +117,8 @@ def test_polling_by_job_id_and_refusals_stay_what_they_are(hashed: Workspace) ->
     with serving(hashed) as server, running(hashed):
         assert reindex(server, job_id="j1", wait_seconds=0)["result"]["resultType"] == "complete"
         assert reindex(server, mode="nonsense")["result"]["isError"]
+        for wrong in ("abc", 1000, -1):
+            assert reindex(server, wait_seconds=wrong)["result"]["isError"]
         for unknown in ("", "j2", "../j1", "/etc/passwd"):
             assert ask(server, "tasks/get", taskId=unknown or "none")["error"]["code"] == INVALID_PARAMS
         for gone in ("tasks/list", "tasks/result"):
