@@ -10,6 +10,7 @@ from functools import lru_cache
 from html.parser import HTMLParser
 
 from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
+from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.structure import Block, BlockKind, Heading
 
 __all__ = ["outline", "page_title", "reading"]
@@ -23,6 +24,7 @@ BLOCKS = frozenset(
     "header hr html legend li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
 )
 CELLS = ("td", "th")
+TABLE_PARTS = ("table", "thead", "tbody", "tfoot")
 LISTS = ("ul", "ol", "menu")
 SECTIONING = ("article", "main", "section")
 UNCLOSED = frozenset("p li dt dd tr td th option".split())
@@ -67,7 +69,7 @@ def reading(text: str) -> str:
 
 @lru_cache(maxsize=1)  # a page is parsed for its title, and right after that for its outline
 def _parse(text: str) -> _Page:
-    page = _Page()
+    page = _Page(len(text))
     # No tag ends after the last ">": the parser would look for an end from every "<" anew.
     end = text.rfind(">") + 1
     page.feed(text[:end])
@@ -76,15 +78,6 @@ def _parse(text: str) -> _Page:
     page.end_block()
     page.end_group()
     return page
-
-
-@dataclass
-class _Line:
-    """A line of a block to be: its words and the lines of the file they are on."""
-
-    text: str
-    first: int
-    last: int
 
 
 @dataclass
@@ -105,7 +98,7 @@ class _Page(HTMLParser):
         except AssertionError:
             return self.parse_bogus_comment(i, report)
 
-    def __init__(self) -> None:
+    def __init__(self, length: int) -> None:
         # References are decoded here: decoded by the parser, a run's lines could not be counted.
         super().__init__(convert_charrefs=False)
         self.items: list[Heading | Block] = []
@@ -122,16 +115,17 @@ class _Page(HTMLParser):
         self.link_characters = 0
         self.title: list[str] = []
         self.in_title = False
-        self.lines: list[_Line] = []
+        self.lines: list[Line] = []
         self.open_line = False
         self.heading = 0
         self.permalink = False
         self.pre = 0
         self.lists = 0
         self.bullet = False
-        self.row: list[_Line] | None = None
-        self.group_kind: BlockKind = "list"
-        self.group: list[_Line] = []
+        self.row: list[Cell] | None = None
+        self.cell: tuple[int, int] | None = None
+        self.table = Table(length)
+        self.list_lines: list[Line] = []
         self.unread: _Within | None = None
         self.mains = 0
         self.sectioning = 0
@@ -156,7 +150,7 @@ class _Page(HTMLParser):
             self.target = dict(attrs).get("href")
             self.permalink = (self.target or "").startswith("#")
         elif tag in HEADINGS or tag in BLOCKS:
-            self._begin(tag)
+            self._begin(tag, dict(attrs))
         self.sectioning += tag in SECTIONING
 
     def handle_endtag(self, tag: str) -> None:
@@ -226,7 +220,7 @@ class _Page(HTMLParser):
         if not words or (self.heading and self.permalink and words.strip() in PERMALINKS):
             return
         if not self.open_line:
-            self.lines.append(_Line("", line, line))
+            self.lines.append(Line("", line, line))
             self.open_line = True
         current = self.lines[-1]
         if not current.text:
@@ -240,7 +234,7 @@ class _Page(HTMLParser):
             self.link_text.append(words)
 
     def _new_line(self, line: int) -> None:
-        self.lines.append(_Line("", line, line))
+        self.lines.append(Line("", line, line))
         self.open_line = True
 
     def _break_line(self) -> None:
@@ -312,9 +306,13 @@ class _Page(HTMLParser):
             or not MACHINERY.isdisjoint((attributes.get("class") or "").split())
         )
 
-    def _begin(self, tag: str) -> None:
-        if self.row is not None and tag not in HEADINGS and tag not in ("tr", "table"):
-            return self._end_cell() if tag in CELLS else self._space()
+    def _begin(self, tag: str, attributes: dict[str, str | None]) -> None:
+        if self.row is not None and tag in CELLS:
+            self._end_cell()
+            self.cell = spans(attributes)
+            return
+        if self.row is not None and tag not in HEADINGS and tag not in ("tr", *TABLE_PARTS):
+            return self._space()
         self.end_block()
         if tag in HEADINGS:
             self.row = None
@@ -322,7 +320,9 @@ class _Page(HTMLParser):
         elif tag == "pre":
             self.pre += 1
         elif tag == "tr":
-            self.row = []
+            self.row, self.cell = [], None
+        elif tag in TABLE_PARTS:
+            self.table.end_part()
         elif tag in LISTS:
             self.lists += 1
         elif tag == "li":
@@ -332,12 +332,14 @@ class _Page(HTMLParser):
         self.in_meaning = tag == "dd" or (self.in_meaning and wraps)
 
     def _end(self, tag: str) -> None:
-        if self.row is not None and tag not in ("tr", "table", "tbody", "thead", "tfoot"):
+        if self.row is not None and tag not in ("tr", *TABLE_PARTS):
             return self._end_cell() if tag in CELLS else self._space()
         self.end_block()
         if tag == "table" or (tag in LISTS and self.lists == 1):
             self.end_group()
-        if tag in HEADINGS:
+        if tag in TABLE_PARTS:
+            self.table.end_part()
+        elif tag in HEADINGS:
             self.heading = 0
         elif tag == "pre":
             self.pre = max(0, self.pre - 1)
@@ -354,11 +356,13 @@ class _Page(HTMLParser):
 
     def _end_cell(self) -> None:
         lines = self._take_lines()
-        if lines and self.row is not None:
+        if self.row is not None and (lines or self.cell):
             words = " ".join(line.text for line in lines)
-            self.row.append(_Line(words, lines[0].first, lines[-1].last))
+            line = Line(words, lines[0].first, lines[-1].last) if lines else EMPTY
+            self.row.append(Cell(line, *(self.cell or (1, 1))))
+        self.cell = None
 
-    def _take_lines(self) -> list[_Line]:
+    def _take_lines(self) -> list[Line]:
         """The lines gathered so far, white space as a browser shows it."""
         lines = self.lines
         self.lines, self.open_line = [], False
@@ -376,10 +380,10 @@ class _Page(HTMLParser):
         """Make a heading or a block of the words gathered so far."""
         if self.row is not None:
             self._end_cell()
-            cells, self.row = self.row, None
-            if cells:
-                text = " | ".join(cell.text for cell in cells)
-                self._append("table", [_Line(text, cells[0].first, cells[-1].last)])
+            row, self.row = self.row, None
+            if self.list_lines:
+                self.end_group()
+            self.table.add(row)
             return
         lines = self._take_lines()
         if not lines:
@@ -394,7 +398,9 @@ class _Page(HTMLParser):
             for line in lines:
                 line.text = indent + ("- " if self.bullet else "  ") + line.text
                 self.bullet = False
-            self._append("list", lines)
+            if self.table.rows:
+                self.end_group()
+            self.list_lines += lines
         elif not skips(lines[0].text):
             if self.in_term:
                 self.terms.append(len(self.items))
@@ -403,25 +409,19 @@ class _Page(HTMLParser):
             self.in_meaning = False
             self._keep(_block("paragraph", lines))
 
-    def _append(self, kind: BlockKind, lines: Sequence[_Line]) -> None:
-        """Add ``lines`` to the list or table they belong to, or begin one."""
-        if self.group_kind != kind:
-            self.end_group()
-        self.group_kind = kind
-        self.group.extend(lines)
-
     def end_group(self) -> None:
         """Make a block of the list or table gathered so far."""
-        lines, self.group = self.group, []
+        kind: BlockKind = "list" if self.list_lines else "table"
+        lines, self.list_lines = self.list_lines or self.table.take(), []
         if lines:
-            self._keep(_block(self.group_kind, lines))
+            self.items.append(_block(kind, lines))
 
     def _keep(self, item: Heading | Block) -> None:
         self.end_group()
         self.items.append(item)
 
 
-def _block(kind: BlockKind, lines: Sequence[_Line]) -> Block:
+def _block(kind: BlockKind, lines: Sequence[Line]) -> Block:
     spans = tuple((line.first, line.last) for line in lines)
     text = "\n".join(line.text.rstrip() for line in lines)
     return Block(kind, text, spans[0][0], max(last for _, last in spans), spans)

@@ -236,3 +236,43 @@ def test_what_follows_a_meaning_without_text_is_not_what_the_term_means() -> Non
 def test_a_term_may_be_wrapped_in_a_paragraph() -> None:
     page = "<dl><dt><p>Collar</p></dt><dd>A ring.</dd></dl>"
     assert [item.text for item in outline(page)] == ["Collar\n    A ring."]
+
+
+def test_each_cell_of_a_table_stands_in_its_column() -> None:
+    head = "<tr><th><th>Name<th>Min<th>Max</tr>"
+    assert shown(f"<table>{head}<tr><td>1<td>K</td><td></td><td>5.0</td></tr></table>") == [
+        "| Name | Min | Max\n1 | K |  | 5.0"
+    ]
+
+
+def test_a_cell_that_spans_rows_is_each_of_theirs_and_one_that_spans_columns_has_empty_ones_after_it() -> None:
+    page = (
+        "<table>\n<thead><tr><th rowspan=2>Part<th colspan=2>Range</tr>\n<tr><th>Min<th>Max</tr></thead>\n"
+        "<tr><td colspan=3>Pumps\n<tr><td rowspan='2'>P-7<td>1<td>2\n<tr><td>3<td>4\n"
+        "<tbody><tr><td>P-8<td>5<td rowspan=0>6\n<tr><td>P-9<td>7\n</table>"
+    )
+    [table] = outline(page)
+    assert isinstance(table, Block)
+    assert table.text.split("\n") == [
+        "Part | Range |",
+        "Part | Min | Max",
+        "Pumps",
+        "P-7 | 1 | 2",
+        "P-7 | 3 | 4",
+        "P-8 | 5 | 6",
+        "P-9 | 7 | 6",
+    ]
+    assert [table.lines_of(row, row) for row in (0, 1, 3, 4, 6)] == [(2, 2), (2, 3), (5, 5), (5, 6), (7, 8)]
+
+
+def test_a_table_that_only_lays_a_page_out_has_no_bars() -> None:
+    assert shown("<table><tr><td><img src=x><td>One<td></tr><tr><td></tr><tr><td><td colspan=2>Two</table>") == [
+        "One\nTwo"
+    ]
+    assert shown("<table><tr><td><td><img src=x></table>") == []
+
+
+@pytest.mark.parametrize("cell", ["<td rowspan=100000000 colspan=100000000>x", "<td rowspan=0>" + "x" * 100])
+def test_what_spans_columns_and_rows_does_not_make_a_text_grow_without_measure(cell: str) -> None:
+    page = f"<table><tr>{cell * 1000}{'<tr><td>y' * 10_000}</table>"
+    assert sum(len(item.text) for item in outline(page)) < 2 * len(page)
