@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from html.parser import HTMLParser
 
@@ -17,7 +18,7 @@ __all__ = ["outline", "page_title", "reading"]
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 UNREAD = frozenset(
-    "script style nav footer template noscript svg button select iframe object dialog canvas audio video".split()
+    "script style nav footer template noscript svg select iframe object dialog canvas audio video".split()
 )
 BLOCKS = frozenset(
     "address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form "
@@ -28,7 +29,17 @@ TABLE_PARTS = ("table", "thead", "tbody", "tfoot")
 LISTS = ("ul", "ol", "menu")
 SECTIONING = ("article", "main", "section")
 UNCLOSED = frozenset("p li dt dd tr td th option".split())
-"""Elements whose end tag is often left out, so that it cannot be waited for."""
+"""Elements whose end tag is often left out."""
+ENDED_BY = {
+    "p": BLOCKS.union(HEADINGS),
+    "li": {"li"},
+    "tr": {"tr", "thead", "tbody", "tfoot"},
+    **dict.fromkeys(CELLS, {"td", "th", "tr", "thead", "tbody", "tfoot"}),
+    "button": {"button", "p", *HEADINGS},
+}
+"""Tags by which an element ends that has no end tag, as do those of blocks around it."""
+INNER = {"li": LISTS, **dict.fromkeys(("tr", *CELLS), ("table",))}
+"""What may hold such tags within the element."""
 VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 
 PERMALINKS = ("#", "¶", "§", "🔗", "\uf0c1")
@@ -36,6 +47,8 @@ PERMALINKS = ("#", "¶", "§", "🔗", "\uf0c1")
 
 MACHINERY = frozenset(("headerlink", "viewcode-link", "linenos"))
 """Classes of what belongs to no text: a heading's link to itself, a link to the source, line numbers."""
+SHOWN = ("html", "body", "main", "dt", "dd", "option")
+"""Never taken for hidden: pages, and answers that unfold."""
 NO_DISPLAY = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 
 Attributes = list[tuple[str, str | None]]
@@ -82,10 +95,29 @@ def _parse(text: str) -> _Page:
 
 @dataclass
 class _Within:
-    """An element that is being waited out: its tag, and how many of that tag are open."""
+    """An element that is being waited out: its tag, and the elements open in it."""
 
     tag: str
-    depth: int = 1
+    open: Counter[str] = field(default_factory=Counter)
+
+    def ends_before(self, tag: str) -> bool:
+        """Whether the element is over where this start tag stands."""
+        if self._ended_by(tag):
+            return True
+        self.open[tag] += tag not in UNCLOSED
+        return False
+
+    def ends_at(self, tag: str) -> bool:
+        """Whether the element is over where this end tag stands."""
+        if tag in UNCLOSED:
+            return self._ended_by(tag)
+        if self.open[tag]:
+            self.open[tag] -= 1
+            return False
+        return tag == self.tag or (self.tag in ENDED_BY and tag in BLOCKS)
+
+    def _ended_by(self, tag: str) -> bool:
+        return tag in ENDED_BY.get(self.tag, ()) and not any(self.open[inner] for inner in INNER.get(self.tag, ()))
 
 
 class _Page(HTMLParser):
@@ -127,6 +159,8 @@ class _Page(HTMLParser):
         self.table = Table(length)
         self.list_lines: list[Line] = []
         self.unread: _Within | None = None
+        self.button: _Within | None = None
+        self.in_buttons: set[bool] = set()
         self.mains = 0
         self.sectioning = 0
 
@@ -134,9 +168,11 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Attributes) -> None:
         """See ``HTMLParser``."""
-        if self.unread:
-            self.unread.depth += tag == self.unread.tag
+        if self.unread and not self.unread.ends_before(tag):
             return
+        self.unread = None
+        if self.button and self.button.ends_before(tag):
+            self.button = None
         if self._is_unread(tag, dict(attrs)):
             self.unread = _Within(tag)
             return
@@ -149,6 +185,8 @@ class _Page(HTMLParser):
             self._end_link()
             self.target = dict(attrs).get("href")
             self.permalink = (self.target or "").startswith("#")
+        elif tag == "button":
+            self.button = _Within(tag)
         elif tag in HEADINGS or tag in BLOCKS:
             self._begin(tag, dict(attrs))
         self.sectioning += tag in SECTIONING
@@ -156,10 +194,13 @@ class _Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         """See ``HTMLParser``."""
         if self.unread:
-            self.unread.depth -= tag == self.unread.tag
-            if not self.unread.depth:
-                self.unread = None
-            return
+            if not self.unread.ends_at(tag):
+                return
+            own, self.unread = tag == self.unread.tag, None
+            if own:
+                return
+        if self.button and self.button.ends_at(tag):
+            self.button = None
         if tag == "title":
             self.in_title = False
         elif tag == "a":
@@ -227,7 +268,9 @@ class _Page(HTMLParser):
             current.first = line
         current.text += words
         current.last = line
-        count = 0 if self.heading else len(words.strip())
+        if any(map(str.isalnum, words)):
+            self.in_buttons.add(self.button is not None)
+        count = 0 if self.heading or self.button else len(words.strip())
         self.characters += count
         if self.target is not None:
             self.link_characters += count
@@ -292,9 +335,9 @@ class _Page(HTMLParser):
     # Blocks
 
     def _is_unread(self, tag: str, attributes: dict[str, str | None]) -> bool:
-        if tag in UNREAD:
+        if tag in UNREAD or (tag == "button" and self.pre):
             return True
-        if tag in VOID or tag in UNCLOSED or tag in ("html", "body", "main"):
+        if tag in VOID or tag in SHOWN:
             return False
         role = attributes.get("role")
         hidden = "hidden" in attributes and attributes["hidden"] != "until-found"
@@ -363,9 +406,13 @@ class _Page(HTMLParser):
         self.cell = None
 
     def _take_lines(self) -> list[Line]:
-        """The lines gathered so far, white space as a browser shows it."""
-        lines = self.lines
-        self.lines, self.open_line = [], False
+        """The lines gathered so far, white space as a browser shows it.
+
+        Words of nothing but buttons are a page's controls, unless they are a heading or ask what unfolds below.
+        """
+        controls = self.in_buttons == {True} and not self.heading and not self.in_term
+        lines = [] if controls else self.lines
+        self.lines, self.open_line, self.in_buttons = [], False, set()
         if self.pre:
             while lines and not lines[0].text.strip():
                 lines.pop(0)

@@ -115,7 +115,16 @@ def test_a_page_of_nothing_but_furniture_is_kept(page: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ['<div style="display: none">x</div>', "<p hidden>", "<div hidden>x</div>", '<div role="contentinfo">x</div>'],
+    [
+        '<div style="display: none">x</div>',
+        "<p hidden>",
+        "<div hidden>x</div>",
+        '<div role="contentinfo">x</div>',
+        "<p hidden>x</p>",
+        '<ul><li style="display:none">x<ul><li>y</li><li>z</ul> x</li></ul>',
+        "<table><tr hidden><td>x<table><tr><td>y</table>x</tr></table>",
+        "<div><button><span>Menu</span></button> <button>Log in</button></div><ul><li><button>Tab</button></ul>",
+    ],
 )
 def test_what_nobody_sees_is_not_read(page: str) -> None:
     assert outline(page) == []
@@ -276,3 +285,39 @@ def test_a_table_that_only_lays_a_page_out_has_no_bars() -> None:
 def test_what_spans_columns_and_rows_does_not_make_a_text_grow_without_measure(cell: str) -> None:
     page = f"<table><tr>{cell * 1000}{'<tr><td>y' * 10_000}</table>"
     assert sum(len(item.text) for item in outline(page)) < 2 * len(page)
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("<p hidden>x<p>One</p>Two", ["One", "Two"]),
+        ("<div><p hidden>x</div>One", ["One"]),
+        ("<p hidden>x<h2>One</h2>", ["## One"]),
+        ("<ul><li>One<li hidden>x<li>Two</ul>", ["- One\n- Two"]),
+        ("<div><ul><li hidden>x</ul></div><p>One</p>", ["One"]),
+        ("<ul><li hidden>x</div><p>One</p>", ["  One"]),
+        ("<table><tr hidden><td>x<tr><td>One<td hidden>x<td>Two<tr hidden><td>x</table>Three", ["One | Two", "Three"]),
+        ("<dl><dt>When?</dt><dd hidden>Now.</dd></dl>", ["When?\n    Now."]),
+        ("<table><tr><td class=linenos>1<td>code</table>", ["code"]),
+    ],
+)
+def test_what_is_hidden_ends_where_its_element_does_with_or_without_an_end_tag(page: str, seen: list[str]) -> None:
+    assert shown(page) == seen
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("<h2><button>How do I pay?</button></h2><div>By card.</div>", ["## How do I pay?", "By card."]),
+        ("<button><h2>How?</h2></button><div>By card.</div>", ["## How?", "By card."]),
+        ("<details><summary><button>How?</button></summary>By card.</details>", ["####### How?", "By card."]),
+        ("<dl><dt><button>Cards</button><dd>Visa</dl>", ["Cards\n    Visa"]),
+        ("<p>Click <button>Save</button> then close.</p>", ["Click Save then close."]),
+        ("<ul><li><button>Save</button> saves it.</ul>", ["- Save saves it."]),
+        ("<pre>ls<button>Copy</button></pre><p>One</p>", ["ls", "One"]),
+        ("<div><button>Menu</div><p>One</p>", ["One"]),
+        ("<button>Menu<p>One</p><p>Two</p>", ["One", "Two"]),
+    ],
+)
+def test_a_button_is_read_in_a_heading_a_term_and_a_sentence_and_not_by_itself(page: str, seen: list[str]) -> None:
+    assert shown(page) == seen
