@@ -11,6 +11,7 @@ from functools import lru_cache
 from html.parser import HTMLParser
 
 from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
+from retrieval.html_formulas import Formulas
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.structure import Block, BlockKind, Heading
 
@@ -18,7 +19,7 @@ __all__ = ["outline", "page_title", "reading"]
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 UNREAD = frozenset(
-    "script style nav footer template noscript svg select iframe object dialog canvas audio video".split()
+    "script style nav footer template noscript svg select iframe object dialog canvas audio video rt rp".split()
 )
 BLOCKS = frozenset(
     "address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form "
@@ -36,6 +37,7 @@ ENDED_BY = {
     "tr": {"tr", "thead", "tbody", "tfoot"},
     **dict.fromkeys(CELLS, {"td", "th", "tr", "thead", "tbody", "tfoot"}),
     "button": {"button", "p", *HEADINGS},
+    **dict.fromkeys(("rt", "rp"), BLOCKS.union(HEADINGS, ("rt", "rp", "ruby"))),
 }
 """Tags by which an element ends that has no end tag, as do those of blocks around it."""
 INNER = {"li": LISTS, **dict.fromkeys(("tr", *CELLS), ("table",))}
@@ -114,7 +116,7 @@ class _Within:
         if self.open[tag]:
             self.open[tag] -= 1
             return False
-        return tag == self.tag or (self.tag in ENDED_BY and tag in BLOCKS)
+        return tag == self.tag or (self.tag in ENDED_BY and tag in BLOCKS) or self._ended_by(tag)
 
     def _ended_by(self, tag: str) -> bool:
         return tag in ENDED_BY.get(self.tag, ()) and not any(self.open[inner] for inner in INNER.get(self.tag, ()))
@@ -149,6 +151,7 @@ class _Page(HTMLParser):
         self.in_title = False
         self.lines: list[Line] = []
         self.open_line = False
+        self.formulas = Formulas()
         self.heading = 0
         self.permalink = False
         self.pre = 0
@@ -177,6 +180,7 @@ class _Page(HTMLParser):
             self.unread = _Within(tag)
             return
         self._begin_region(tag, dict(attrs))
+        self._begin_formula(tag)
         if tag == "title":
             self.in_title = not self.title
         elif tag == "br":
@@ -201,6 +205,7 @@ class _Page(HTMLParser):
                 return
         if self.button and self.button.ends_at(tag):
             self.button = None
+        self.formulas.end(tag, self.lines)
         if tag == "title":
             self.in_title = False
         elif tag == "a":
@@ -215,12 +220,12 @@ class _Page(HTMLParser):
     def handle_startendtag(self, tag: str, attrs: Attributes) -> None:
         """See ``HTMLParser``: ``<p/>`` starts a p, as in every browser, but XHTML's ``<br/>`` has no end."""
         self.handle_starttag(tag, attrs)
-        if self.unread and self.unread.tag == tag:
+        if (self.unread and self.unread.tag == tag) or self.formulas.open:
             self.handle_endtag(tag)
 
     def handle_data(self, data: str) -> None:
         """See ``HTMLParser``."""
-        if self.unread:
+        if self.unread or (self.formulas.open and not data.strip()):
             return
         if self.in_title:
             self.title.append(data)
@@ -282,6 +287,12 @@ class _Page(HTMLParser):
 
     def _break_line(self) -> None:
         self.open_line = False
+
+    def _begin_formula(self, tag: str) -> None:
+        line = self.lines[-1].text if self.open_line else ""
+        before = "" if self.pre or self.target is not None else line[-1:]
+        if mark := self.formulas.begin(tag, (len(self.lines) - self.open_line, len(line)), before):
+            self._add(mark, self.getpos()[0])
 
     def _end_link(self) -> None:
         if self.target is not None:
@@ -413,6 +424,7 @@ class _Page(HTMLParser):
         controls = self.in_buttons == {True} and not self.heading and not self.in_term
         lines = [] if controls else self.lines
         self.lines, self.open_line, self.in_buttons = [], False, set()
+        self.formulas.clear()
         if self.pre:
             while lines and not lines[0].text.strip():
                 lines.pop(0)

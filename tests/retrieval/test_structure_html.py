@@ -198,13 +198,16 @@ def test_elements_that_are_never_closed_lose_nothing() -> None:
         "<aside>",
         "<dl><dt>x?",
         "<a href=#>x",
+        "<mfrac><msup><mi>x</mi>",
+        "9<sup>6</sup>",
+        "<button>x",
         "<div class=nav><h1>x</h1><a href=#>next</a>",
         "<div class=header><h2>x</h2><a href=#>next</a>",
     ],
 )
 def test_pages_of_nothing_but_furniture_take_no_more_than_their_time(junk: str) -> None:
     outline(junk * 10_000)
-    outline(junk * 3_000 + "</div></article></details></main></aside></dl>" * 3_000)
+    outline(junk * 3_000 + "</div></article></details></main></aside></dl></msup></mfrac>" * 3_000)
 
 
 def test_a_piece_of_html_reads_as_its_blocks() -> None:
@@ -321,3 +324,28 @@ def test_what_is_hidden_ends_where_its_element_does_with_or_without_an_end_tag(p
 )
 def test_a_button_is_read_in_a_heading_a_term_and_a_sentence_and_not_by_itself(page: str, seen: list[str]) -> None:
     assert shown(page) == seen
+
+
+HALF = "<mfrac><mn>1</mn><mn>2</mn></mfrac>"
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("10<sup>6</sup>/ml at m<sup>2</sup>, (a+b)<sup>&minus;2</sup>", "10^6/ml at m^2, (a+b)^−2"),
+        ("H<sub>2</sub>O, <sup>14</sup>C, Ca<sup>2+</sup>, the 1<sup>st</sup>", "H2O, 14C, Ca2+, the 1st"),
+        ('Low<sup><a href="#fn1">1</a></sup>, so<sup class=reference><a href=#r>[2]</a></sup>', "Low1, so[2]"),
+        ("Low<a href='#fn1'><sup>1</sup></a>", "Low1"),
+        (f"<math>{HALF}<mo>+</mo><msup><mi>x</mi><mn>2</mn></msup></math>", "1/2+x^2"),
+        (
+            f"<math>\n<msup>\n {HALF}\n <mrow><mi>n</mi><mspace/><mo>+</mo><mn>1</mn></mrow>\n</msup></math>",
+            "(1/2)^(n+1)",
+        ),
+        ("<math><msup><mi>f</mi><mo>′</mo></msup></math>, <mfrac>a <p>b", "f′, a"),
+        ("<ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp>字<rt>ji</ruby> is <ruby>read<rt>x", "漢字 is read"),
+    ],
+)
+def test_powers_and_fractions_are_written_as_they_are_typed_and_words_without_how_they_sound(
+    page: str, seen: str
+) -> None:
+    assert shown(f"<p>{page}</p>")[0].strip() == seen
