@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from retrieval.numerals import roman
 from retrieval.office_package import Event
 
 __all__ = ["Numbering", "Style", "heading_level", "read_numbering", "read_styles"]
@@ -172,16 +173,7 @@ def _formatted(count: int, format: str) -> str:
         letters = chr(ord("a") + (count - 1) % 26) * min((count - 1) // 26 + 1, 9)
         return letters if format == "lowerLetter" else letters.upper()
     if format in ("lowerRoman", "upperRoman") and 0 < count < 4000:
-        return _roman(count) if format == "lowerRoman" else _roman(count).upper()
+        return roman(count) if format == "lowerRoman" else roman(count).upper()
     if format == "none":
         return ""
     return f"{count:02}" if format == "decimalZero" else str(count)
-
-
-def _roman(count: int) -> str:
-    numerals = ""
-    values = (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1)
-    for value, numeral in zip(values, "m cm d cd c xc l xl x ix v iv i".split(), strict=True):
-        numerals += numeral * (count // value)
-        count %= value
-    return numerals

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
 from retrieval.html_formulas import Formulas
+from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.structure import Block, BlockKind, Heading
 
@@ -28,6 +29,8 @@ BLOCKS = frozenset(
 CELLS = ("td", "th")
 TABLE_PARTS = ("table", "thead", "tbody", "tfoot")
 LISTS = ("ul", "ol", "menu")
+DEEPEST_LIST = 20
+"""Lists further within others are not indented further: lines would grow with each."""
 SECTIONING = ("article", "main", "section")
 UNCLOSED = frozenset("p li dt dd tr td th option".split())
 """Elements whose end tag is often left out."""
@@ -155,8 +158,8 @@ class _Page(HTMLParser):
         self.heading = 0
         self.permalink = False
         self.pre = 0
-        self.lists = 0
-        self.bullet = False
+        self.lists: list[List] = []
+        self.mark = ""
         self.row: list[Cell] | None = None
         self.cell: tuple[int, int] | None = None
         self.table = Table(length)
@@ -378,9 +381,9 @@ class _Page(HTMLParser):
         elif tag in TABLE_PARTS:
             self.table.end_part()
         elif tag in LISTS:
-            self.lists += 1
-        elif tag == "li":
-            self.bullet = True
+            self.lists.append(List(tag, attributes))
+        elif tag == "li" and self.lists:
+            self.mark = self.lists[-1].mark(attributes)
         wraps = tag in ("p", "div")
         self.in_term = tag in ("dt", "summary") or (self.in_term and wraps)
         self.in_meaning = tag == "dd" or (self.in_meaning and wraps)
@@ -389,7 +392,7 @@ class _Page(HTMLParser):
         if self.row is not None and tag not in ("tr", *TABLE_PARTS):
             return self._end_cell() if tag in CELLS else self._space()
         self.end_block()
-        if tag == "table" or (tag in LISTS and self.lists == 1):
+        if tag == "table" or (tag in LISTS and len(self.lists) == 1):
             self.end_group()
         if tag in TABLE_PARTS:
             self.table.end_part()
@@ -398,9 +401,9 @@ class _Page(HTMLParser):
         elif tag == "pre":
             self.pre = max(0, self.pre - 1)
         elif tag in LISTS:
-            self.lists = max(0, self.lists - 1)
+            del self.lists[-1:]
         elif tag == "li":
-            self.bullet = False
+            self.mark = ""
         elif tag in ("dt", "dd", "dl"):
             self.in_term = self.in_meaning = False
 
@@ -453,10 +456,10 @@ class _Page(HTMLParser):
         elif self.pre:
             self._keep(_block("code", lines))
         elif self.lists:
-            indent = "  " * (self.lists - 1)
+            indent = "  " * min(len(self.lists) - 1, DEEPEST_LIST)
             for line in lines:
-                line.text = indent + ("- " if self.bullet else "  ") + line.text
-                self.bullet = False
+                line.text = indent + (self.mark or "  ") + line.text
+                self.mark = ""
             if self.table.rows:
                 self.end_group()
             self.list_lines += lines

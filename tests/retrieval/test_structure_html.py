@@ -201,6 +201,7 @@ def test_elements_that_are_never_closed_lose_nothing() -> None:
         "<mfrac><msup><mi>x</mi>",
         "9<sup>6</sup>",
         "<button>x",
+        "<ol><li>x",
         "<div class=nav><h1>x</h1><a href=#>next</a>",
         "<div class=header><h2>x</h2><a href=#>next</a>",
     ],
@@ -349,3 +350,24 @@ def test_powers_and_fractions_are_written_as_they_are_typed_and_words_without_ho
     page: str, seen: str
 ) -> None:
     assert shown(f"<p>{page}</p>")[0].strip() == seen
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        (
+            "<ol><li>One<ul><li>x</ul><li value=4>Four</li><li><p>Five</p><p>more</p></ol>",
+            "1. One\n  - x\n4. Four\n5. Five\n  more",
+        ),
+        ('<ol type="a" start="26"><li>x<li>y</ol>', "z. x\naa. y"),
+        ("<ol type=A><li>x</ol>", "A. x"),
+        (
+            "<ol type=I start=4><li>x<ol style='list-style-type: lower-roman'><li>y<li>z</ol></ol>",
+            "IV. x\n  i. y\n  ii. z",
+        ),
+        ("<ol start=two><li value=99999999999>x<li hidden>y<li>z</ol>", "1. x\n2. z"),
+        ("<ol style='list-style: none'><li>(a) x</ol>", "- (a) x"),
+    ],
+)
+def test_the_items_of_a_numbered_list_have_the_numbers_that_the_page_shows(page: str, seen: str) -> None:
+    assert shown(page) == [seen]
