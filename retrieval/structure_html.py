@@ -16,7 +16,7 @@ from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.structure import Block, BlockKind, Heading
 
-__all__ = ["outline", "page_title", "reading"]
+__all__ = ["outline", "page_title", "pieces", "reading"]
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 UNREAD = frozenset(
@@ -82,12 +82,18 @@ def page_title(text: str) -> str:
 
 def reading(text: str) -> str:
     """Return what a person reads of a piece of HTML, blocks one blank line apart."""
-    return "\n\n".join(item.text for item in _parse(text).items)
+    return "\n\n".join(item.text for item in pieces(text))
+
+
+def pieces(text: str, line: int = 1) -> list[Heading | Block]:
+    """Return the headings and blocks of HTML that is no page, and has no furniture; it begins on ``line``."""
+    return _parse(text, line).items
 
 
 @lru_cache(maxsize=1)  # a page is parsed for its title, and right after that for its outline
-def _parse(text: str) -> _Page:
+def _parse(text: str, line: int = 1) -> _Page:
     page = _Page(len(text))
+    page.lineno = line
     # No tag ends after the last ">": the parser would look for an end from every "<" anew.
     end = text.rfind(">") + 1
     page.feed(text[:end])

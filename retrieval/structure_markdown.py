@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrieval.front_matter import fenced, front_matter
 from retrieval.structure import Block, BlockKind, Heading, source_block
+from retrieval.structure_html import pieces
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -18,7 +20,6 @@ __all__ = ["outline"]
 KINDS: dict[str, BlockKind] = {
     "paragraph_open": "paragraph",
     "blockquote_open": "paragraph",
-    "html_block": "paragraph",
     "fence": "code",
     "code_block": "code",
     "table_open": "table",
@@ -26,8 +27,12 @@ KINDS: dict[str, BlockKind] = {
     "ordered_list_open": "list",
 }
 KEY = re.compile(r"(?:---|\+\+\+)[ \t]*\n[\w-]+ *[:=]")
-ANCHOR = re.compile(r"\s*\{#[^\s{}]+\}$")
-"""``{#name}`` after a heading: an anchor of Docusaurus, Pandoc and others that no reader sees."""
+ANCHOR = re.compile(r"(?<=\S)\s*\{:? ?[#.][^\s{}]+(?: (?:[#.]|[\w-]+=)[^\s{}]+)* ?\}$")
+"""``{#name .class}`` after a heading: an anchor of Docusaurus, Pandoc and others that no reader sees."""
+COMPONENT = re.compile(r"</?[A-Z][A-Z\d]*[a-z.]")
+"""A component of MDX, which may have words in its attributes."""
+UNSHOWN = {"<!--": "-->", "<script": "</script", "<style": "</style"}
+"""What begins and ends HTML that is not shown; where it does not end, it would be all that follows."""
 
 
 def outline(text: str) -> list[Heading | Block]:
@@ -55,11 +60,24 @@ def outline(text: str) -> list[Heading | Block]:
         if token.type == "heading_open":
             title = _plain(parser, tokens[position + 1].content, environment)
             items.append(Heading(int(token.tag[1]), title, start + 1, end))
+        elif token.type == "html_block":
+            items += _html(lines, start, end)
         elif token.type in KINDS:
             block = source_block(KINDS[token.type], lines, start, end)
             if block:
                 items.append(block)
     return items
+
+
+def _html(lines: Sequence[str], start: int, end: int) -> list[Heading | Block]:
+    """The headings and blocks that are shown of the HTML in ``lines[start:end]``; MDX stays as it is."""
+    markup = "\n".join(lines[start:end])
+    lowered = markup.lstrip().lower()
+    begun = next((mark for mark in UNSHOWN if lowered.startswith(mark)), "")
+    if UNSHOWN[begun] not in lowered if begun else COMPONENT.search(markup):
+        block = source_block("paragraph", lines, start, end)
+        return [block] if block else []
+    return pieces(markup, start + 1)
 
 
 @cache

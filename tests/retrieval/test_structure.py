@@ -79,6 +79,10 @@ def test_a_record_may_have_no_title_or_no_text() -> None:
         ("# The `code` and *emphasis* of [a link](http://x) ##", "The code and emphasis of a link"),
         ("# ![A picture](x.png) &amp; 5 \\* 3", "A picture & 5 * 3"),
         ("# Install {#install}", "Install"),
+        ("# Guide {#guide .class key=1}", "Guide"),
+        ("# Setup {: #setup }", "Setup"),
+        ("# The {#each list as item} block", "The {#each list as item} block"),
+        ("# {#if}", "{#if}"),
         ("# With [reference][r]\n\n[r]: http://x", "With reference"),
         ("Two\nlines\n===", "Two lines"),
         ("# a <b>tag</b>", "a tag"),
@@ -101,9 +105,39 @@ def test_markdown_blocks_are_slices_of_the_source() -> None:
         ("code", "    indented", 15, 15),
         ("table", "| a | b |\n|---|---|\n| 1 | 2 |", 17, 19),
         ("paragraph", "> # quoted\n> text", 21, 22),
-        ("paragraph", "<div>\n# raw\n</div>", 26, 28),
+        ("paragraph", "# raw", 27, 27),
         ("list", "1. one", 32, 32),
     ]
+
+
+def test_html_in_markdown_is_read_as_it_is_shown_with_the_lines_of_the_source() -> None:
+    text = (
+        '<!-- for\n\neditors -->\n<h1 align="center">\n  <img src="x">Acme Pump\n</h1>\n\nIt hums.\n\n'
+        "<h2>Parts</h2>\n\n<table>\n<tr><th>Part<th>Use\n<tr><td>P-7<td>seals\n</table>\n\n<br>\n\nEnd <!-- x --> here.\n"
+    )
+    assert [(s.heading, s.first_line, s.last_line) for s in parse(text, "markdown")] == [
+        (("Acme Pump",), 5, 8),
+        (("Acme Pump", "Parts"), 10, 19),
+    ]
+    assert blocks(text, "markdown") == [
+        ("paragraph", "It hums.", 8, 8),
+        ("table", "Part | Use\nP-7 | seals", 13, 14),
+        ("paragraph", "End <!-- x --> here.", 19, 19),
+    ]
+    assert first_heading(text, "markdown") == "Acme Pump"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<Card title="Start here">\nGo\n</Card>',
+        "<div>\n<Tab.Item label='Linux' />\n</div>",
+        "<!-- never closed\n\nText",
+        "<script>\n\nText",
+    ],
+)
+def test_html_in_markdown_that_would_lose_words_stays_as_it_is(text: str) -> None:
+    assert blocks(text, "markdown") == [("paragraph", text, 1, text.count("\n") + 1)]
 
 
 def test_markdown_front_matter_is_left_out_and_lines_stay_right() -> None:
