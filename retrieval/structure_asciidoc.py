@@ -38,6 +38,7 @@ STYLE = re.compile(r"\[(?P<style>|[\w.#%{,\"'].*|\[[^\W\d][\w:.-]*(?:, *.+)?\])\
 CODE_STYLE = re.compile(r"(?:source|listing|literal|stem|latexmath|asciimath)\b|,")
 CITED = re.compile(r"(?:quote|verse), *(?P<text>.+)")
 """Whose words a block has: the page says so below them."""
+ADMONITION = re.compile(r"(?P<label>NOTE|TIP|IMPORTANT|WARNING|CAUTION)\b.*")
 CAPTION = re.compile(r"\.(?P<text>[^\s.].*)")
 CONDITION = re.compile(r"ifn?def::[^\[]*\[(?P<text>.+)\]")
 """A line that only some pages have; nobody knows which."""
@@ -83,6 +84,7 @@ class _Reader:
         place, titled = 0, False
         code = hidden = False
         caption: list[int] = []
+        label: tuple[int, str] | None = None
         within: list[str] = []
         while place < len(self.lines):
             line = self.lines[place]
@@ -94,7 +96,9 @@ class _Reader:
             elif match := STYLE.fullmatch(line):
                 code = code or CODE_STYLE.match(match["style"]) is not None
                 hidden = hidden or match["style"] == "comment"
-                if cited := CITED.fullmatch(match["style"]):
+                if admonition := ADMONITION.fullmatch(match["style"]):
+                    label = (place + 1, admonition["label"])
+                elif cited := CITED.fullmatch(match["style"]):
                     yield Block("paragraph", cited["text"], place + 1, place + 1)
             elif match := CAPTION.fullmatch(line):
                 caption = [place]
@@ -102,6 +106,7 @@ class _Reader:
                 closing = self._closing(place, line)
                 if within and within[-1] == line:
                     within.pop()
+                    label = None
                 elif hidden:
                     end = closing or end
                 elif closing:
@@ -110,6 +115,7 @@ class _Reader:
             elif line and (CONDITION.fullmatch(line) or not UNREAD.fullmatch(line)):
                 if title := self._title(place, ruled=not within):
                     within.clear()
+                    label = None
                     level, text, last = title
                     end = last
                     if level == 1 and not titled:
@@ -119,7 +125,8 @@ class _Reader:
                 else:
                     end, kind, inner = self._block(place, code)
                     if not hidden and (block := self._made(kind, [*caption, *inner])):
-                        yield block
+                        yield from _labelled(block, *label) if label else (block,)
+                        label = None
                 code = hidden = False
                 caption = []
             place = end
@@ -227,6 +234,16 @@ class _Reader:
         text = MACRO.sub(_shown, text)
         text = MARKS.sub(lambda match: match["text"], text)
         return " ".join(text.split())
+
+
+def _labelled(block: Block, line: int, label: str) -> Iterator[Block]:
+    """A block of which the line above says what it is, as if it said so itself: "IMPORTANT: Never open it."."""
+    if block.kind == "paragraph":
+        spans = ((line, block.spans[0][1]), *block.spans[1:])
+        yield Block(block.kind, f"{label}: {block.text}", line, block.last_line, spans)
+    else:
+        yield Block("paragraph", f"{label}:", line, line)
+        yield block
 
 
 def _shown(macro: re.Match[str]) -> str:

@@ -76,7 +76,7 @@ def test_headings_and_blocks_are_those_that_a_reader_of_the_page_sees() -> None:
         ("heading 2", "Priming the pump", 16, 16),
         ("list", "What you need\n* a bucket\n* a funnel", 20, 22),
         ("code", "= no heading\nprime {product}", 26, 27),
-        ("paragraph", "Fill it first.", 32, 32),
+        ("paragraph", "NOTE: Fill it first.", 30, 32),
         ("heading 3", "Part P-7, see the parts", 36, 36),
         ("table", "| Part | Use\n\n| P-7\n| seals the inlet", 40, 43),
         ("heading 2", "Faults", 46, 46),
@@ -111,7 +111,7 @@ def test_nothing_is_lost_below_a_block_that_is_never_closed() -> None:
 def test_what_stands_in_an_example_or_a_note_has_no_heading_by_a_rule() -> None:
     text = "== Pumps\n\n[NOTE]\n====\nFill it.\n\nDone.\n====\n\nIt hums.\n\n=====\nouter\n\n====\ninner\n====\n=====\n"
     assert [text for what, text, *_ in seen(text) if what.startswith("heading")] == ["Pumps"]
-    assert [text for _, text, *_ in seen(text)][1:] == ["Fill it.", "Done.", "It hums.", "outer", "inner"]
+    assert [text for _, text, *_ in seen(text)][1:] == ["NOTE: Fill it.", "Done.", "It hums.", "outer", "inner"]
 
 
 def test_a_listing_keeps_its_lines_whatever_they_look_like() -> None:
@@ -145,6 +145,25 @@ def test_who_is_quoted_and_what_only_some_pages_show_are_read_and_comments_are_n
     hidden = "[comment]\nHidden.\n\n[comment]\n--\nHidden too.\n--\n"
     text = f"[quote, Ada Lovelace]\nIt weaves.\n\nifdef::linux[Use apt.]\n\n{hidden}"
     assert [text for _, text, *_ in seen(text)] == ["Ada Lovelace", "It weaves.", "Use apt."]
+
+
+def test_a_paragraph_or_block_under_the_name_of_an_admonition_says_it() -> None:
+    text = (
+        "IMPORTANT: Read this.\n\n[IMPORTANT]\nNever open it.\nNever.\n\n"
+        "[WARNING#w]\n.Heat\n====\nIt burns.\n\nWait.\n====\n\n[TIP]\n* a\n* b\n\n[NOTE]\n====\n====\n\n[NOTES]\nEnd.\n"
+    )
+    assert seen(text) == [
+        ("paragraph", "IMPORTANT: Read this.", 1, 1),
+        ("paragraph", "IMPORTANT: Never open it.\nNever.", 3, 5),
+        ("paragraph", "WARNING: Heat\nIt burns.", 7, 10),
+        ("paragraph", "Wait.", 12, 12),
+        ("paragraph", "TIP:", 15, 15),
+        ("list", "* a\n* b", 16, 17),
+        ("paragraph", "End.", 24, 24),
+    ]
+    [block] = outline("[TIP]\n\nPrime it.\nTwice.")
+    assert isinstance(block, Block)
+    assert [block.lines_of(place, place) for place in range(2)] == [(1, 3), (4, 4)]
 
 
 def test_attributes_that_feed_on_each_other_do_not_make_a_text_grow() -> None:
