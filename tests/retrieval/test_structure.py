@@ -113,7 +113,8 @@ def test_markdown_blocks_are_slices_of_the_source() -> None:
 def test_html_in_markdown_is_read_as_it_is_shown_with_the_lines_of_the_source() -> None:
     text = (
         '<!-- for\n\neditors -->\n<h1 align="center">\n  <img src="x">Acme Pump\n</h1>\n\nIt hums.\n\n'
-        "<h2>Parts</h2>\n\n<table>\n<tr><th>Part<th>Use\n<tr><td>P-7<td>seals\n</table>\n\n<br>\n\nEnd <!-- x --> here.\n"
+        "<h2>Parts</h2>\n\n<table>\n<tr><th>Part<th>Use\n<tr><td>P-7<td>seals\n</table>\n\n"
+        "<br>\n\nEnd <!-- x --> here.\n"
     )
     assert [(s.heading, s.first_line, s.last_line) for s in parse(text, "markdown")] == [
         (("Acme Pump",), 5, 8),
