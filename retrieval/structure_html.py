@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from html.parser import HTMLParser
 
 from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
+from retrieval.html_elements import (
+    BLOCKS,
+    CELLS,
+    HEADINGS,
+    LISTS,
+    SECTIONING,
+    TABLE_PARTS,
+    UNCLOSED,
+    UNREAD,
+    VOID,
+    Within,
+)
 from retrieval.html_formulas import Formulas
 from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
@@ -18,35 +28,8 @@ from retrieval.structure import Block, BlockKind, Heading
 
 __all__ = ["outline", "page_title", "pieces", "reading"]
 
-HEADINGS = {f"h{level}": level for level in range(1, 7)}
-UNREAD = frozenset(
-    "script style nav footer template noscript svg select iframe object dialog canvas audio video rt rp".split()
-)
-BLOCKS = frozenset(
-    "address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form "
-    "header hr html legend li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
-)
-CELLS = ("td", "th")
-TABLE_PARTS = ("table", "thead", "tbody", "tfoot")
-LISTS = ("ul", "ol", "menu")
 DEEPEST_LIST = 20
 """Lists further within others are not indented further: lines would grow with each."""
-SECTIONING = ("article", "main", "section")
-UNCLOSED = frozenset("p li dt dd tr td th option".split())
-"""Elements whose end tag is often left out."""
-ENDED_BY = {
-    "p": BLOCKS.union(HEADINGS),
-    "li": {"li"},
-    "tr": {"tr", "thead", "tbody", "tfoot"},
-    **dict.fromkeys(CELLS, {"td", "th", "tr", "thead", "tbody", "tfoot"}),
-    "button": {"button", "p", *HEADINGS},
-    **dict.fromkeys(("rt", "rp"), BLOCKS.union(HEADINGS, ("rt", "rp", "ruby"))),
-}
-"""Tags by which an element ends that has no end tag, as do those of blocks around it."""
-INNER = {"li": LISTS, **dict.fromkeys(("tr", *CELLS), ("table",))}
-"""What may hold such tags within the element."""
-VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
-
 PERMALINKS = ("#", "¶", "§", "🔗", "\uf0c1")
 """What a heading's link to itself shows."""
 
@@ -104,33 +87,6 @@ def _parse(text: str, line: int = 1) -> _Page:
     return page
 
 
-@dataclass
-class _Within:
-    """An element that is being waited out: its tag, and the elements open in it."""
-
-    tag: str
-    open: Counter[str] = field(default_factory=Counter)
-
-    def ends_before(self, tag: str) -> bool:
-        """Whether the element is over where this start tag stands."""
-        if self._ended_by(tag):
-            return True
-        self.open[tag] += tag not in UNCLOSED
-        return False
-
-    def ends_at(self, tag: str) -> bool:
-        """Whether the element is over where this end tag stands."""
-        if tag in UNCLOSED:
-            return self._ended_by(tag)
-        if self.open[tag]:
-            self.open[tag] -= 1
-            return False
-        return tag == self.tag or (self.tag in ENDED_BY and tag in BLOCKS) or self._ended_by(tag)
-
-    def _ended_by(self, tag: str) -> bool:
-        return tag in ENDED_BY.get(self.tag, ()) and not any(self.open[inner] for inner in INNER.get(self.tag, ()))
-
-
 class _Page(HTMLParser):
     """Headings and blocks as they go by; where blocks begin and end, tags need not be balanced."""
 
@@ -170,8 +126,8 @@ class _Page(HTMLParser):
         self.cell: tuple[int, int] | None = None
         self.table = Table(length)
         self.list_lines: list[Line] = []
-        self.unread: _Within | None = None
-        self.button: _Within | None = None
+        self.unread: Within | None = None
+        self.button: Within | None = None
         self.in_buttons: set[bool] = set()
         self.mains = 0
         self.sectioning = 0
@@ -186,7 +142,7 @@ class _Page(HTMLParser):
         if self.button and self.button.ends_before(tag):
             self.button = None
         if self._is_unread(tag, dict(attrs)):
-            self.unread = _Within(tag)
+            self.unread = Within(tag)
             return
         self._begin_region(tag, dict(attrs))
         self._begin_formula(tag)
@@ -199,7 +155,7 @@ class _Page(HTMLParser):
             self.target = dict(attrs).get("href")
             self.permalink = (self.target or "").startswith("#")
         elif tag == "button":
-            self.button = _Within(tag)
+            self.button = Within(tag)
         elif tag in HEADINGS or tag in BLOCKS:
             self._begin(tag, dict(attrs))
         self.sectioning += tag in SECTIONING
