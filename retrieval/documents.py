@@ -339,12 +339,10 @@ def _read_sheets(file: SourceFile, data: bytes) -> Found:
         called = f"sheet {sheet.name!r}"
         skipped += (Skipped(file.relative, f"{called} {reason}") for reason in sheet.left_out)
         try:
-            records, above = sheet_records(sheet.rows, file.columns)
+            records = sheet_records(sheet.rows, file.columns)
         except RecordError as error:
             skipped.append(Skipped(file.relative, f"{called}: {error.reason}"))
             continue
-        if above:
-            skipped.append(Skipped(file.relative, f"{called}: rows above the header of its table: {above}"))
         found = _add_records(file, records, documents, {"sheet": sheet.name}, sheet.name)
         skipped += (replace(item, reason=f"{called}: {item.reason}") for item in found)
     if not documents and not skipped:

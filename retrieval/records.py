@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from retrieval.columns import (
     Columns,
@@ -22,22 +20,16 @@ from retrieval.columns import (
     name_columns,
     normal_name,
 )
-from retrieval.decoding import storable
+from retrieval.tables import Line, RawRecord, RecordError, clean, csv_lines, table_of, tsv_lines
 
 if TYPE_CHECKING:
     from retrieval.sheets import Row
 
 __all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "sheet_records", "tsv_records"]
 
-FIELD_LIMIT = 2**31 - 1
-"""The csv module refuses fields over 128 KiB unless told; this is the most a C long holds everywhere."""
 JSON_DEPTH = 3
 """Objects that may stand around the array of records in a JSON file."""
 SPACE = re.compile(r"[ \t\n\r]*")
-HEADER_AMONG = 30
-"""The header of a sheet's table stands among so many rows that hold anything."""
-HEADER_SHARE = 2 / 3
-"""So many of the columns that a row usually fills have a name."""
 TAGGED = re.compile(r"(?:<[^<>\s/]+>)+")
 MARKED_UP = re.compile(r"\s*<(\w+)[^>]*>.*</\w+>\s*", re.DOTALL)
 
@@ -60,26 +52,6 @@ class Record:
     own_id: bool = False
 
 
-class RecordError(Exception):
-    """A record that cannot be used, or (raised) a file none of whose records can."""
-
-    def __init__(self, reason: str, line: int = 0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.line = line
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A record before anybody knows what its fields are: their text by normal name, and its place."""
-
-    fields: Mapping[str, str]
-    row: int
-    first_line: int
-    last_line: int
-
-
-Rows = list[_Row | RecordError]
 Records = list[Record | RecordError]
 
 
@@ -89,7 +61,7 @@ def jsonl_records(text: str, columns: Columns) -> Records:
     Raises:
         RecordError: a column of the settings is not there. Here and below.
     """
-    rows: Rows = []
+    rows: list[RawRecord | RecordError] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             rows.append(_json_row(line, number))
@@ -127,59 +99,49 @@ def json_records(text: str, columns: Columns) -> Records:
 
     known = [bool(some) and by_name(list(_flat(some[0][0])), columns) is not None for some in objects]
     best = max(range(len(arrays)), key=lambda place: (known[place], counts[place]))
-    rows: Rows = list(_placed(text, arrays[best]))
+    rows: list[RawRecord | RecordError] = list(_placed(text, arrays[best]))
     if others := sum(counts[place] for place in range(len(arrays)) if known[place] and place != best):
         rows.append(RecordError(f"{others} records in other arrays are not read; give each array a file of its own"))
     return _records(rows, columns)
 
 
 def csv_records(text: str, columns: Columns) -> Records:
-    """Return the records of a CSV file with a header row; the header tells ``,`` from ``;``, tab and ``|``.
+    """Return the records of a CSV file; its header, or a line ``sep=`` above, tells ``,`` from ``;``, tab and ``|``.
 
     Raises:
         RecordError: no column holds text.
     """
-    header = text.lstrip("\n").partition("\n")[0]
-    delimiter = max(",;\t|", key=header.count)
-    return _records(_table(_lines(text, delimiter, csv.QUOTE_MINIMAL)), columns, table=True)
+    return _of_table(csv_lines(text), columns)
 
 
 def tsv_records(text: str, columns: Columns) -> Records:
-    """Return the records of a tab-separated file with a header row; by IANA's definition it has no quoting.
+    """Return the records of a tab-separated file.
 
     Raises:
         RecordError: no column holds text.
     """
-    return _records(_table(_lines(text, "\t", csv.QUOTE_NONE)), columns, table=True)
+    return _of_table(tsv_lines(text), columns)
 
 
-def sheet_records(rows: Sequence[Row], columns: Columns) -> tuple[Records, int]:
-    """Return the records of a sheet, and how many rows above the table's header are none of them.
-
-    ``row`` and the lines of a record are the number of its row in the sheet.
+def sheet_records(rows: Sequence[Row], columns: Columns) -> Records:
+    """Return the records of a sheet; ``row`` and the lines of each are the number of its row in the sheet.
 
     Raises:
         RecordError: no column holds text.
     """
-    above = _header_place([cells for _, cells in rows], columns)
-    found = _records(_table((number, number, cells) for number, cells in rows[above:]), columns, table=True)
-    return [replace(item, row=item.first_line) if isinstance(item, Record) else item for item in found], above
+    found = _of_table([(number, number, cells) for number, cells in rows], columns)
+    return [replace(item, row=item.first_line) if isinstance(item, Record) else item for item in found]
 
 
-def _header_place(rows: Sequence[Sequence[str]], columns: Columns) -> int:
-    """Where the header stands, below titles and remarks: what fills most columns, or a row of known names above."""
-    filled = [sum(map(bool, cells)) for cells in rows]
-    usual = sorted(filled)[len(filled) // 2] if filled else 0
-    least = max(HEADER_SHARE * usual, min(2, usual))
-    place = next((place for place, count in enumerate(filled[:HEADER_AMONG]) if count >= least), 0)
-    named = (above for above in range(place) if by_name(list(map(normal_name, rows[above])), columns))
-    return next(named, place)
+def _of_table(lines: Iterable[Line], columns: Columns) -> Records:
+    table = table_of(lines, columns)
+    return _records(table.rows, columns, table.header)
 
 
 # JSON
 
 
-def _json_row(line: str, number: int) -> _Row | RecordError:
+def _json_row(line: str, number: int) -> RawRecord | RecordError:
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
@@ -188,7 +150,7 @@ def _json_row(line: str, number: int) -> _Row | RecordError:
         return RecordError(f"not valid JSON ({error})", number)
     if not isinstance(values, dict):
         return RecordError("not a JSON object", number)
-    return _Row(_flat(values), number, number, number)
+    return RawRecord(_flat(values), number, number, number)
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:
@@ -202,7 +164,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, str]:
             if isinstance(item, str | int | float)
         ]
         if texts and not fields.get(normal_name(name)):
-            fields[normal_name(name)] = _clean("\n\n".join(texts))
+            fields[normal_name(name)] = clean("\n\n".join(texts))
     return fields
 
 
@@ -244,7 +206,7 @@ def _find_arrays(text: str, position: int, depth: int, found: list[list[tuple[An
     return position + 1
 
 
-def _placed(text: str, items: Sequence[tuple[Any, int, int]]) -> list[_Row]:
+def _placed(text: str, items: Sequence[tuple[Any, int, int]]) -> list[RawRecord]:
     """The objects among ``items`` as rows, positions as lines."""
     rows = []
     line, counted = 1, 0
@@ -252,83 +214,46 @@ def _placed(text: str, items: Sequence[tuple[Any, int, int]]) -> list[_Row]:
         line += text.count("\n", counted, start)
         counted = start
         if isinstance(value, dict):
-            rows.append(_Row(_flat(value), number, line, line + text.count("\n", start, end)))
+            rows.append(RawRecord(_flat(value), number, line, line + text.count("\n", start, end)))
     return rows
-
-
-# Tables
-
-
-def _table(lines: Iterator[tuple[int, int, list[str] | RecordError]]) -> Rows:
-    rows: Rows = []
-    header: list[str] = []
-    for first, last, values in lines:
-        if isinstance(values, RecordError):
-            rows.append(values)
-        elif not header:
-            header = [normal_name(name) or f"column_{place}" for place, name in enumerate(values, 1)]
-        else:
-            fields: dict[str, str] = {}
-            for name, value in zip(header, map(_clean, values), strict=False):
-                # Of columns that are called the same, the first that holds anything counts; what others say is kept.
-                if value and fields.get(name, value) not in ("", value):
-                    name = next(other for n in count(2) if not fields.get(other := f"{name}_{n}"))
-                fields[name] = fields.get(name) or value
-            rows.append(_Row(fields, len(rows) + 1, first, last))
-    return rows or ([_Row(dict.fromkeys(header, ""), 0, 1, 1)] if header else [])
-
-
-def _lines(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[tuple[int, int, list[str] | RecordError]]:
-    """Yield (first line, last line, fields or what is wrong) for each row that is not blank."""
-    csv.field_size_limit(FIELD_LIMIT)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    while True:
-        first = reader.line_num + 1
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield first, reader.line_num, RecordError(f"not valid CSV ({error})", first)
-            continue
-        if any(value.strip() for value in values):
-            yield first, reader.line_num, values
 
 
 # Records
 
 
-def _records(rows: Rows, columns: Columns, *, table: bool = False) -> Records:
+@lru_cache(maxsize=64)
+def _by_name(names: tuple[str, ...], columns: Columns) -> Roles | None:
+    """As `by_name`; most records have the names of the one before."""
+    return by_name(names, columns)
+
+
+def _records(rows: Sequence[RawRecord | RecordError], columns: Columns, header: tuple[str, ...] = ()) -> Records:
     """Make records of rows: by the settings, by the names of the columns, or by what they hold.
 
-    A table has one header, so one without text is an error; a row of JSON has its own names.
+    A table has one ``header``, so one without text is an error; a row of JSON has its own names.
     """
-    good = [row for row in rows if isinstance(row, _Row)]
-    names = dict.fromkeys(name for row in good for name in row.fields)
+    good = [row for row in rows if isinstance(row, RawRecord)]
+    names = header or dict.fromkeys(name for row in good for name in row.fields)
     if good and (missing := columns.missing(names)):
         raise RecordError(f"{missing} is no column of it; it has {_listed(names)}; correct it under [corpus.NAME]")
-    roles: dict[tuple[str, ...], Roles | None] = {}
-    for row in good:
-        key = tuple(row.fields)
-        if key not in roles:
-            roles[key] = by_name(key, columns)
+    by_names = [_by_name(header or tuple(row.fields), columns) for row in good]
     extras = _Extras.of([row.fields for row in good], columns)
-    unknown = [row for row in good if roles[tuple(row.fields)] is None]
+    unknown = [row.fields for row, known in zip(good, by_names, strict=True) if known is None]
     guessed = None
     if len(unknown) > len(good) / 2:
-        fields = [row.fields for row in unknown]
-        others = [{name: value for name, value in row.items() if name not in extras.names} for row in fields]
-        guessed = by_content(others, columns) or by_code(others, extras.code, columns) or by_content(fields, columns)
-    if table and unknown and not guessed:
+        others = [{name: value for name, value in row.items() if name not in extras.names} for row in unknown]
+        guessed = by_content(others, columns) or by_code(others, extras.code, columns) or by_content(unknown, columns)
+    if header and not guessed and not _by_name(header, columns):
         wanted = "name one text or body, a pair question and answer, or set text_columns under [corpus.NAME]"
         raise RecordError(f"no text column among {_listed(names)}; {wanted}")
     found: Records = []
+    known = iter(by_names)
     for item in rows:
         if isinstance(item, RecordError):
             found.append(item)
-        elif item.row:
-            by_names = roles[tuple(item.fields)]
-            found.append(_record(item, by_names or guessed, extras, sure=by_names is not None))
+        else:
+            sure = next(known)
+            found.append(_record(item, sure or guessed, extras, sure=sure is not None))
     return _unique_own_ids(found)
 
 
@@ -345,14 +270,15 @@ class _Extras:
         return cls("", ()) if columns.text or columns.title else cls(code_column(rows), name_columns(rows))
 
 
-def _record(row: _Row, roles: Roles | None, extras: _Extras, *, sure: bool) -> Record | RecordError:
+def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool) -> Record | RecordError:
     if roles is None:
         return RecordError("no text", row.first_line)
     fields = row.fields
     question = fields.get(roles.title, "")
     title = " ".join(_plain(question).split())
     texts = [_plain(fields[name]).strip("\n") for name in roles.texts if fields.get(name, "").strip()]
-    if not texts and not title:
+    cut_short = bool(roles.texts) and not any(name in fields for name in roles.texts)
+    if not texts and (not title or cut_short):
         return RecordError("no text", row.first_line)
     said = {roles.title, *roles.texts}
     labelled = [name for name in extras.names if name not in said]
@@ -410,8 +336,3 @@ def _plain(value: str) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)[:200]
-
-
-def _clean(value: str) -> str:
-    """``value`` with line feeds as line ends, and of characters that can be stored."""
-    return storable(value.replace("\r\n", "\n").replace("\r", "\n"))

@@ -256,6 +256,78 @@ def test_a_field_that_is_html_is_read_and_one_that_speaks_of_it_is_kept() -> Non
     ]
 
 
+# Tables
+
+
+def found_in(text: str) -> tuple[list[tuple[str, str]], list[tuple[int, str]]]:
+    """Titles and texts of a CSV file, and the lines and reasons of what was left out."""
+    found = csv_records(text, NONE)
+    records = [(item.title, item.text) for item in found if isinstance(item, Record)]
+    return records, [(item.line, item.reason) for item in found if isinstance(item, RecordError)]
+
+
+def test_a_row_that_ends_before_its_text_is_left_out_and_the_others_are_read() -> None:
+    rows = "question,answer\nHow?,Hold it.\nWhy?,So.\nExported by Zendesk 2024-05-01\n"
+    assert found_in(rows) == ([("How?", "Hold it."), ("Why?", "So.")], [(4, "no text")])
+    first, second = tsv_records("id\ttitle\ttext\n1\tA\tText one\n3\tC\n", NONE)
+    assert isinstance(first, Record) and first.text == "Text one"
+    assert isinstance(second, RecordError) and (second.line, second.reason) == (3, "no text")
+
+
+def test_cells_beyond_the_header_are_kept() -> None:
+    assert only("title,text\nA,B c,d\n").metadata == {"column_3": "d"}
+
+
+def test_excel_s_line_that_names_the_delimiter_is_no_header() -> None:
+    for separator in ("sep=;", '"SEP=;"'):
+        found = good(csv_records(f"{separator}\nCode;Meaning\nE01;Tripped, twice\n", NONE))
+        assert [(item.title, item.text, item.first_line) for item in found] == [("E01", "Tripped, twice", 3)]
+
+
+@pytest.mark.parametrize("title", ["Error codes of the pump;;\n\n", "Error codes of the pump\n"])
+def test_titles_above_the_header_of_a_file_are_none(title: str) -> None:
+    records, left_out = found_in(f"{title}Code;Meaning;Remedy\nE01;Tripped;Reset it\nE02;Dry run;Fill it\n")
+    assert [text for _, text in records] == ["Tripped", "Dry run"]
+    assert left_out == [(1, "rows above the header of its table: 1")]
+
+
+def test_a_header_that_does_not_name_the_rows_numbers_is_one() -> None:
+    rows = "".join(f"{number},{LONG} {number}\n" for number in range(3))
+    assert len(found_in(f",bemerkung\n{rows}")[0]) == 3
+    assert found_in("Bemerkung\nGut\n" + f'"{LONG}"\n' * 2)[1] == []
+
+
+def test_a_first_row_that_is_like_those_below_is_a_record() -> None:
+    rows = "".join(f"E010{place},The pump does not start for reason {place}.\n" for place in range(3))
+    records, left_out = found_in(rows)
+    assert records[0] == ("E0100", "The pump does not start for reason 0.") and len(records) == 3
+    assert left_out == []
+    many = f"How?,{'Hold it a while. ' * 20}\n" + f"Why?,{LONG}\n"
+    assert [text for _, text in found_in(many)[0]][1] == LONG and len(found_in(many)[0]) == 2
+
+
+@pytest.mark.parametrize("header", ["ICD10,Bezeichnung", "Nr1,Bezeichnung"])
+def test_a_first_row_of_another_scheme_is_the_header(header: str) -> None:
+    rows = "".join(f"J{place},The disease of the lungs by number {place}.\n" for place in range(40, 43))
+    assert len(found_in(f"{header}\n{rows}")[0]) == 3
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_row() -> None:
+    rows = "".join(f"{number},text of row {number}\n" for number in range(3, 40))
+    records, left_out = found_in(f'id,text\n2,"open quote\n{rows}')
+    assert len(records) == 37
+    assert left_out == [(2, "not valid CSV (unexpected end of data)")]
+    records, left_out = found_in('id,text\n1,"open\n2,two\n3,"three, really"\n4,four\n')
+    assert [text for _, text in records] == ["two", "three, really", "four"]
+    assert [line for line, _ in left_out] == [2]
+
+
+def test_quotes_that_never_close_cost_no_more_than_reading_twice() -> None:
+    hostile = 'x",""",\n' * 20_000
+    _, left_out = found_in(f"id,text\n1,one\n{hostile}")
+    assert left_out[-1][1].startswith("not valid CSV (unexpected end of data); none of 19999 lines is read")
+
+
 # JSON
 
 FAQ = """\

@@ -82,7 +82,7 @@ def test_what_stands_above_the_header_is_not_taken_for_it(tmp_path: Path) -> Non
 
     found, left_out = documents(tmp_path, saved(write))
     assert [(item.first_line, item.title) for item in found] == [(6, "A-100"), (7, "A-200")]
-    assert left_out == ["sheet 'Sheet': rows above the header of its table: 2"]
+    assert left_out == ["sheet 'Sheet': row 1: rows above the header of its table: 2"]
 
 
 def test_sheets_are_told_apart_and_a_hidden_one_is_left_out_with_a_reason(tmp_path: Path) -> None:
