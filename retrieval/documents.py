@@ -46,6 +46,7 @@ __all__ = [
     "read_or_skip",
     "reading",
     "require_documents",
+    "under_free_id",
     "walk",
 ]
 
@@ -194,7 +195,8 @@ def reading(workspace: Workspace, corpus: str) -> str:
 def read_all(workspace: Workspace, corpus: str, progress: Progress | None = None) -> Found:
     """Return all documents of ``corpus`` in reading order, and every file and record left out.
 
-    Of two documents with one id the later is left out. ``progress`` is told ``("read", done, total)`` in files.
+    Of two documents with one id the later has another, or is left out; see `under_free_id`. ``progress`` is told
+    ``("read", done, total)`` in files.
 
     Raises:
         DocumentError: a path of the corpus does not exist, or no document could be read.
@@ -205,13 +207,23 @@ def read_all(workspace: Workspace, corpus: str, progress: Progress | None = None
         found, left_out = read_or_skip(file)
         skipped += left_out
         for document in found:
-            first = documents.setdefault(document.id, document)
-            if first is not document:
-                skipped.append(Skipped(file.relative, f"document id {document.id!r} is taken by {_place(first)}"))
+            if free := under_free_id(document, documents.__contains__):
+                documents[free.id] = free
+            else:
+                first = _place(documents[document.id])
+                skipped.append(Skipped(file.relative, f"document id {document.id!r} is taken by {first}"))
         if progress:
             progress("read", done, len(files))
     require_documents(workspace, corpus, len(documents), skipped)
     return list(documents.values()), skipped
+
+
+def under_free_id(document: Document, taken: Callable[[str], bool]) -> Document | None:
+    """Return ``document``, by its file and id if it is a record whose id alone is ``taken``; None if that is, too."""
+    if not taken(document.id):
+        return document
+    own = f"{document.path}#{document.id}"
+    return None if document.first_line is None or len(own) > ID_LIMIT or taken(own) else replace(document, id=own)
 
 
 def require_documents(workspace: Workspace, corpus: str, count: int, skipped: Sequence[Skipped]) -> None:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from retrieval.catalog import FileRow
 from retrieval.catalog_writing import Catalog
-from retrieval.documents import Skipped, SourceFile, file_hash, name_title, read_or_skip
+from retrieval.documents import Skipped, SourceFile, file_hash, name_title, read_or_skip, under_free_id
 from retrieval.errors import DocumentError
 from retrieval.passages import Passage
 from retrieval.structure import Section, sections_or_skip
@@ -55,7 +55,7 @@ def sync(
 ) -> bool:
     """Make ``catalog`` that of ``files``; return whether a document moved from one file to another.
 
-    Of two documents with one id that of the earlier file counts. A file that lost one that way is
+    Of two documents with one id that of the earlier file has it. A file that had to give one up is
     not remembered, so that the next run reads it again and finds out should the id become free.
 
     Args:
@@ -165,13 +165,17 @@ class _Sync:
         found, skipped = read_or_skip(file)
         gone = set(self.catalog.document_ids(file.relative))
         whole = bool(digest)
-        for document in found:
+        used: set[str] = set()
+        for wanted in found:
+            document = under_free_id(wanted, lambda id: id in used or self._earlier_owner(id, file) != "")
+            whole = whole and document is wanted
+            if document is None:
+                owner_path = self._earlier_owner(wanted.id, file) or file.relative
+                skipped.append(Skipped(file.relative, f"document id {wanted.id!r} is taken by {owner_path}"))
+                continue
+            used.add(document.id)
             owner = self.catalog.document(document.id)
             if owner is not None and owner.path != file.relative and owner.path in self.places:
-                if self.places[owner.path] < self.places[file.relative]:
-                    skipped.append(Skipped(file.relative, f"document id {document.id!r} is taken by {owner.path}"))
-                    whole = False
-                    continue
                 self.displaced.add(owner.path)
             if owner is None or owner.hash != document.content_hash:
                 found_sections = sections_or_skip(document)
@@ -190,6 +194,13 @@ class _Sync:
         self.catalog.put_skipped(file.relative, skipped)
         if whole:
             self.catalog.put_file(file, digest)
+
+    def _earlier_owner(self, document_id: str, file: SourceFile) -> str:
+        """The file before ``file`` that has a document of that id, "" for none."""
+        owner = self.catalog.document(document_id)
+        if owner is None or self.places.get(owner.path, len(self.places)) >= self.places[file.relative]:
+            return ""
+        return owner.path
 
     def _wait(self, document_id: str, title: str, found: list[Section], characters: int) -> None:
         self.waiting.append((document_id, title, found))

@@ -352,18 +352,21 @@ def test_a_table_without_text_says_what_it_has(tmp_path: Path) -> None:
 # A whole corpus
 
 
-def test_the_later_of_two_documents_with_one_id_is_left_out(tmp_path: Path) -> None:
+def test_a_record_whose_id_an_earlier_file_has_is_known_by_its_file_too(tmp_path: Path) -> None:
     put(tmp_path / "docs/a.jsonl", '{"_id": "x", "text": "first"}\n')
     put(tmp_path / "docs/b.jsonl", '{"_id": "y", "text": "other"}\n{"_id": "x", "text": "second"}\n')
     put(tmp_path / "docs/c.txt", b"\xff\xff")
+    put(tmp_path / "docs/d.jsonl", '{"_id": "e.txt", "text": "third"}\n')
+    put(tmp_path / "docs/e.txt", "fourth")
     told: list[tuple[str, int, int]] = []
     documents, skipped = read_all(workspace(tmp_path, ["docs"]), "notes", lambda *call: told.append(call))
-    assert [(d.id, d.text) for d in documents] == [("x", "first"), ("y", "other")]
+    found = [(d.id, d.text) for d in documents]
+    assert found == [("x", "first"), ("y", "other"), ("b.jsonl#x", "second"), ("e.txt", "third")]
     assert [(item.path, item.reason) for item in skipped] == [
-        ("b.jsonl", "document id 'x' is taken by a.jsonl line 1"),
         ("c.txt", "not UTF-8 (byte 0), and no other encoding fits; save it as UTF-8"),
+        ("e.txt", "document id 'e.txt' is taken by d.jsonl line 1"),
     ]
-    assert told == [("read", 1, 3), ("read", 2, 3), ("read", 3, 3)]
+    assert told == [("read", done, 5) for done in range(1, 6)]
 
 
 def test_hashes_follow_the_content(tmp_path: Path) -> None:

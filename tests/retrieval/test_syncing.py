@@ -91,13 +91,37 @@ def contents(workspace: Workspace) -> object:
     return {row.passage.id: replace(row, number=0) for row in rows.values()}, scores
 
 
-def test_a_file_that_lost_a_record_to_another_is_forgotten_with_it(workspace: Workspace, tmp_path: Path) -> None:
+def test_records_of_two_files_with_one_id_are_told_apart_and_forgotten_with_their_file(workspace: Workspace) -> None:
     put(workspace, "a.jsonl", '{"_id": "x", "text": "wombat digs"}\n')
     put(workspace, "b.jsonl", '{"_id": "x", "text": "koala eats"}\n{"_id": "y", "text": "emu runs"}\n')
-    index(workspace)
+    assert not index(workspace).skipped
+    assert set(numbers(workspace)) == {"x", "b.jsonl#x", "y"}
     (workspace.root / "docs" / "b.jsonl").unlink()
-    assert index(workspace).removed == 1 and set(numbers(workspace)) == {"x"}
+    assert index(workspace).removed == 2 and set(numbers(workspace)) == {"x"}
     assert index(workspace).generation == live(workspace).name == "g000002"
+
+
+def test_which_of_two_records_has_their_id_depends_on_the_files_alone(workspace: Workspace) -> None:
+    def records(*ids: int) -> str:
+        return "id,text\n" + "".join(f"{id},emu number {id} of {len(ids)}\n" for id in ids)
+
+    steps = (
+        {"faq.csv": records(1, 2, 3)},
+        {"articles.csv": records(1, 2)},
+        {"articles.csv": records(2)},
+        {"faq.csv": "text,id\nemu runs,\nkoala,1\n", "b.csv": records(1)},
+        {"articles.csv": records(1), "b.csv": None},
+        {"articles.csv": None},
+    )
+    for round, step in enumerate(steps):
+        for name, text in step.items():
+            put(workspace, name, text) if text else (workspace.root / "docs" / name).unlink()
+        report = index(workspace)
+        assert (contents(workspace), skipped(report)) == anew(workspace, workspace.root / f"anew{round}")
+        assert not index(workspace).changed
+        if round == 1:
+            assert set(numbers(workspace)) == {"1", "2", "faq.csv#1", "faq.csv#2", "3"}
+    assert set(numbers(workspace)) == {"faq.csv#1", "1"}
 
 
 def test_a_moved_file_of_source_code_is_called_by_its_new_path(workspace: Workspace, tmp_path: Path) -> None:
