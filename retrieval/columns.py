@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = [
     "Columns",
@@ -17,7 +18,9 @@ __all__ = [
     "by_content",
     "by_name",
     "code_column",
+    "is_apart",
     "is_code",
+    "is_part",
     "name_columns",
     "normal_name",
 ]
@@ -42,6 +45,8 @@ ANSWERS = tuple(
     "answer accepted_answer answer_text best_answer a resolution solution fix workaround response reply completion "
     "output".split()
 )
+PARTS = (*REMARKS, *ANSWERS, "replies", "message", "step", "thread")
+"""What a record may hold many objects of that are no records themselves."""
 WHOLE_NAME_ONLY = ("name", *TERMS, *MEANINGS, "a", "q", "issue", "problem", "context", "case", "key", "number")
 """Words that say nothing at the end of a longer name, as in ``user_name``."""
 KNOWN = frozenset((*BODIES, *QUESTIONS, *TITLES, *TERMS, *PROSE, *REMARKS, *ANSWERS))
@@ -134,7 +139,8 @@ def normal_name(name: str) -> str:
     return f"_{words}" if name.startswith("_") else re.sub("_+", "_", words)
 
 
-def by_name(names: Sequence[str], columns: Columns) -> Roles | None:
+@lru_cache(maxsize=16)  # most records have the columns of one before
+def by_name(names: tuple[str, ...], columns: Columns) -> Roles | None:
     """The roles of the columns ``names`` (normal ones), by the settings and by name; None where no text is found."""
     known = _known(names)
     title, texts, question = _texts(known)
@@ -203,7 +209,7 @@ def by_content(rows: Sequence[Mapping[str, str]], columns: Columns) -> Roles | N
         "",
     )
     guessed = Columns(text=(text,), title=columns.title or title, id=columns.id)
-    return by_name(names, guessed)
+    return by_name(tuple(names), guessed)
 
 
 def by_code(rows: Sequence[Mapping[str, str]], code: str, columns: Columns) -> Roles | None:
@@ -227,7 +233,7 @@ def by_code(rows: Sequence[Mapping[str, str]], code: str, columns: Columns) -> R
         return None
     known, _, _ = _texts(_known(names))
     title = known if known in told else max(told, key=lambda name: sum(map(len, values[name])))
-    guessed = by_name(names, Columns(text=(title,), id=columns.id))
+    guessed = by_name(tuple(names), Columns(text=(title,), id=columns.id))
     return guessed and Roles((), title, guessed.id, own_id=guessed.own_id)
 
 
@@ -262,6 +268,16 @@ def _tell(codes: Sequence[str]) -> bool:
 def is_code(value: str) -> bool:
     """Whether ``value`` may be what people call a record by."""
     return A_CODE.fullmatch(value.strip()) is not None and value.strip().casefold() not in NO_CODE
+
+
+def is_part(name: str) -> bool:
+    """Whether what is called ``name`` is part of the record that has it, be it an object or many."""
+    return name in PARTS or name.removesuffix("s") in PARTS
+
+
+def is_apart(name: str) -> bool:
+    """Whether what is called ``name`` is of people, places or files, and no part of what a record says."""
+    return OF_PEOPLE.fullmatch(name) is not None and not is_part(name)
 
 
 def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

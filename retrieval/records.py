@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retrieval.columns import (
     Columns,
@@ -18,20 +16,16 @@ from retrieval.columns import (
     code_column,
     is_code,
     name_columns,
-    normal_name,
 )
-from retrieval.tables import Line, RawRecord, RecordError, clean, csv_lines, table_of, tsv_lines
+from retrieval.json_tables import json_rows, jsonl_rows
+from retrieval.tables import Line, RawRecord, RecordError, csv_lines, plain, table_of, tsv_lines
 
 if TYPE_CHECKING:
     from retrieval.sheets import Row
 
 __all__ = ["Record", "RecordError", "csv_records", "json_records", "jsonl_records", "sheet_records", "tsv_records"]
 
-JSON_DEPTH = 3
-"""Objects that may stand around the array of records in a JSON file."""
-SPACE = re.compile(r"[ \t\n\r]*")
 TAGGED = re.compile(r"(?:<[^<>\s/]+>)+")
-MARKED_UP = re.compile(r"\s*<(\w+)[^>]*>.*</\w+>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,53 +50,21 @@ Records = list[Record | RecordError]
 
 
 def jsonl_records(text: str, columns: Columns) -> Records:
-    """Return the records of a JSONL file, one a line; blank lines are passed over.
+    """Return the records of a JSONL file, one a line.
 
     Raises:
         RecordError: a column of the settings is not there. Here and below.
     """
-    rows: list[RawRecord | RecordError] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            rows.append(_json_row(line, number))
-    return _records(rows, columns)
+    return _records(jsonl_rows(text, columns), columns)
 
 
 def json_records(text: str, columns: Columns) -> Records:
-    """Return the records of a JSON file: an array of objects, an object that holds one, or one object.
-
-    Of several arrays it is the one whose columns have known names, or else the longest. A file of several
-    JSON values, one a line, is read as JSONL.
+    """Return the records of a JSON file; see `json_rows`.
 
     Raises:
-        RecordError: it is not valid JSON, or has no array of objects with text.
+        RecordError: it is not valid JSON, or has no objects.
     """
-    arrays: list[list[tuple[Any, int, int]]] = []
-    try:
-        start = _space(text, 0)
-        end = _find_arrays(text, start, 0, arrays)
-        if _space(text, end) < len(text):
-            if "\n" in text[start:end]:
-                raise json.JSONDecodeError("Extra data", text, end)
-            return jsonl_records(text, columns)
-        whole = None if arrays else json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecordError(f"not valid JSON ({error.msg}, line {error.lineno})") from None
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"not valid JSON ({error})") from None
-    if isinstance(whole, dict):
-        arrays = [[(whole, start, end)]]
-    objects = [[item for item in array if isinstance(item[0], dict)] for array in arrays]
-    counts = [len(some) for some in objects]
-    if not any(counts):
-        raise RecordError("no array of objects")
-
-    known = [bool(some) and by_name(list(_flat(some[0][0])), columns) is not None for some in objects]
-    best = max(range(len(arrays)), key=lambda place: (known[place], counts[place]))
-    rows: list[RawRecord | RecordError] = list(_placed(text, arrays[best]))
-    if others := sum(counts[place] for place in range(len(arrays)) if known[place] and place != best):
-        rows.append(RecordError(f"{others} records in other arrays are not read; give each array a file of its own"))
-    return _records(rows, columns)
+    return _records(json_rows(text, columns), columns)
 
 
 def csv_records(text: str, columns: Columns) -> Records:
@@ -138,95 +100,6 @@ def _of_table(lines: Iterable[Line], columns: Columns) -> Records:
     return _records(table.rows, columns, table.header)
 
 
-# JSON
-
-
-def _json_row(line: str, number: int) -> RawRecord | RecordError:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        return RecordError(f"not valid JSON ({error.msg}, column {error.colno})", number)
-    except (ValueError, RecursionError) as error:
-        return RecordError(f"not valid JSON ({error})", number)
-    if not isinstance(values, dict):
-        return RecordError("not a JSON object", number)
-    return RawRecord(_flat(values), number, number, number)
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, str]:
-    """What is text, number or a list of these; of names that are one, the first that holds anything counts."""
-    fields: dict[str, str] = {}
-    for name, value in values.items():
-        several = value if isinstance(value, list) else [value]
-        texts = [
-            item if isinstance(item, str) else json.dumps(item)
-            for item in several
-            if isinstance(item, str | int | float)
-        ]
-        if texts and not fields.get(normal_name(name)):
-            fields[normal_name(name)] = clean("\n\n".join(texts))
-    return fields
-
-
-def _space(text: str, position: int) -> int:
-    match = SPACE.match(text, position)
-    assert match
-    return match.end()
-
-
-def _find_arrays(text: str, position: int, depth: int, found: list[list[tuple[Any, int, int]]]) -> int:
-    """Add the arrays in the value at ``position`` to ``found``, each item with its place; return where the value ends.
-
-    The values around the records are walked by hand, for the decoder does not say where it found anything.
-    """
-    decoder = json.JSONDecoder()
-    opening = text[position : position + 1]
-    if opening not in ("[", "{") or depth > JSON_DEPTH:
-        return decoder.raw_decode(text, position)[1]
-    closing = "]" if opening == "[" else "}"
-    items: list[tuple[Any, int, int]] = []
-    position = _space(text, position + 1)
-    while text[position : position + 1] != closing:
-        if opening == "[":
-            value, end = decoder.raw_decode(text, position)
-            items.append((value, position, end))
-        else:
-            name, end = decoder.raw_decode(text, position)
-            position = _space(text, end)
-            if not isinstance(name, str) or text[position : position + 1] != ":":
-                raise json.JSONDecodeError("Expecting ':' delimiter", text, position)
-            end = _find_arrays(text, _space(text, position + 1), depth + 1, found)
-        position = _space(text, end)
-        if text[position : position + 1] == ",":
-            position = _space(text, position + 1)
-        elif text[position : position + 1] != closing:
-            raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
-    if items:
-        found.append(items)
-    return position + 1
-
-
-def _placed(text: str, items: Sequence[tuple[Any, int, int]]) -> list[RawRecord]:
-    """The objects among ``items`` as rows, positions as lines."""
-    rows = []
-    line, counted = 1, 0
-    for number, (value, start, end) in enumerate(items, 1):
-        line += text.count("\n", counted, start)
-        counted = start
-        if isinstance(value, dict):
-            rows.append(RawRecord(_flat(value), number, line, line + text.count("\n", start, end)))
-    return rows
-
-
-# Records
-
-
-@lru_cache(maxsize=64)
-def _by_name(names: tuple[str, ...], columns: Columns) -> Roles | None:
-    """As `by_name`; most records have the names of the one before."""
-    return by_name(names, columns)
-
-
 def _records(rows: Sequence[RawRecord | RecordError], columns: Columns, header: tuple[str, ...] = ()) -> Records:
     """Make records of rows: by the settings, by the names of the columns, or by what they hold.
 
@@ -236,14 +109,14 @@ def _records(rows: Sequence[RawRecord | RecordError], columns: Columns, header: 
     names = header or dict.fromkeys(name for row in good for name in row.fields)
     if good and (missing := columns.missing(names)):
         raise RecordError(f"{missing} is no column of it; it has {_listed(names)}; correct it under [corpus.NAME]")
-    by_names = [_by_name(header or tuple(row.fields), columns) for row in good]
+    by_names = [by_name(header or tuple(row.fields), columns) for row in good]
     extras = _Extras.of([row.fields for row in good], columns)
     unknown = [row.fields for row, known in zip(good, by_names, strict=True) if known is None]
     guessed = None
     if len(unknown) > len(good) / 2:
         others = [{name: value for name, value in row.items() if name not in extras.names} for row in unknown]
         guessed = by_content(others, columns) or by_code(others, extras.code, columns) or by_content(unknown, columns)
-    if header and not guessed and not _by_name(header, columns):
+    if header and not guessed and not by_name(header, columns):
         wanted = "name one text or body, a pair question and answer, or set text_columns under [corpus.NAME]"
         raise RecordError(f"no text column among {_listed(names)}; {wanted}")
     found: Records = []
@@ -275,15 +148,16 @@ def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool)
         return RecordError("no text", row.first_line)
     fields = row.fields
     question = fields.get(roles.title, "")
-    title = " ".join(_plain(question).split())
-    texts = [_plain(fields[name]).strip("\n") for name in roles.texts if fields.get(name, "").strip()]
+    title = " ".join(plain(question).split())
+    texts = [plain(fields[name]).strip("\n") for name in roles.texts if fields.get(name, "").strip()]
     cut_short = bool(roles.texts) and not any(name in fields for name in roles.texts)
     if not texts and (not title or cut_short):
         return RecordError("no text", row.first_line)
     said = {roles.title, *roles.texts}
     labelled = [name for name in extras.names if name not in said]
     code = fields.get(extras.code, "").strip() if extras.code and extras.code not in said else ""
-    if is_code(code) and not re.search(rf"(?<!\w){re.escape(code)}(?!\w)", title):
+    said_before = code in title and re.search(rf"(?<!\w){re.escape(code)}(?!\w)", title)
+    if is_code(code) and not said_before:
         if roles.question or title.endswith(("?", "？")):
             labelled.append(extras.code)  # before a question it would be no question
         else:
@@ -320,18 +194,9 @@ def _label(name: str) -> str:
 
 def _on_a_line(value: str) -> str:
     """A cell of names on one line, "" for one that says yes or no; Stack Exchange's "<a><b>" is a list."""
-    lines = value.strip()[1:-1].split("><") if TAGGED.fullmatch(value.strip()) else _plain(value).split("\n")
+    lines = value.strip()[1:-1].split("><") if TAGGED.fullmatch(value.strip()) else plain(value).split("\n")
     said = "; ".join(" ".join(line.split()) for line in lines if line.strip())
     return "" if said.casefold() in ("true", "false", "yes", "no", "n/a", "none", "null", "0", "1") else said
-
-
-def _plain(value: str) -> str:
-    """``value`` as it reads: of a field that is HTML from its first to its last character, the text."""
-    if not MARKED_UP.fullmatch(value):
-        return value
-    from retrieval.structure_html import reading
-
-    return reading(value)
 
 
 def _listed(names: Iterable[str]) -> str:

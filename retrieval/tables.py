@@ -13,7 +13,7 @@ from typing import Literal
 from retrieval.columns import OF_A_SCHEME, Columns, by_name, normal_name
 from retrieval.decoding import storable
 
-__all__ = ["Line", "RawRecord", "RecordError", "Table", "clean", "csv_lines", "table_of", "tsv_lines"]
+__all__ = ["Line", "RawRecord", "RecordError", "Table", "clean", "csv_lines", "plain", "table_of", "tsv_lines"]
 
 FIELD_LIMIT = 2**31 - 1
 """The csv module refuses fields over 128 KiB unless told; this is the most a C long holds everywhere."""
@@ -29,6 +29,7 @@ HEADER_CHARACTERS = 200
 FEW_ROWS = 2
 """Codes in fewer rows below do not tell that the first row is one like them."""
 LETTERS = re.compile(r"[A-Z]+")
+MARKED_UP = re.compile(r"\s*<(\w+)[^>]*>.*</\w+>\s*", re.DOTALL)
 
 
 class RecordError(Exception):
@@ -101,10 +102,19 @@ def clean(value: str) -> str:
     return storable(value.replace("\r\n", "\n").replace("\r", "\n"))
 
 
+def plain(value: str) -> str:
+    """``value`` as it reads: of a field that is HTML from its first to its last character, the text."""
+    if not MARKED_UP.fullmatch(value):
+        return value
+    from retrieval.structure_html import reading
+
+    return reading(value)
+
+
 def _delimiter(text: str) -> str:
     """What most often parts the header's names; a title above has nothing to part."""
     lines = [line for line in text[: 2**16].split("\n") if line.strip()][:HEADER_AMONG]
-    parted = (line for line in lines if by_name([normal_name(line)], Columns()) or any(d in line for d in DELIMITERS))
+    parted = (line for line in lines if by_name((normal_name(line),), Columns()) or any(d in line for d in DELIMITERS))
     return max(DELIMITERS, key=next(parted, "").count)
 
 
@@ -143,7 +153,7 @@ def _header_place(rows: Sequence[Sequence[str]], columns: Columns) -> int:
     usual = sorted(filled)[len(filled) // 2]
     least = max(HEADER_SHARE * usual, min(2, usual))
     place = next((place for place, count in enumerate(filled[:HEADER_AMONG]) if count >= least), 0)
-    named = (above for above in range(place) if by_name(list(map(normal_name, rows[above])), columns))
+    named = (above for above in range(place) if by_name(tuple(map(normal_name, rows[above])), columns))
     return next(named, place)
 
 

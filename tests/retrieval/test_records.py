@@ -407,3 +407,70 @@ def test_json_whose_objects_have_no_text_leaves_each_out() -> None:
 def test_tab_separated_tables_take_settings_too() -> None:
     [record] = good(tsv_records("nr\tbefund\n1\tgut\n", Columns(text=("Befund",))))
     assert record.text == "gut"
+
+
+def said(text: str) -> list[tuple[str, str, str]]:
+    return [(record.id, record.title, record.text) for record in good(json_records(text, NONE))]
+
+
+def test_records_in_arrays_within_arrays_are_found_with_their_lines() -> None:
+    text = """{"categories": [
+      {"name": "Billing", "items": [{"question": "Refunds?", "answer": "30 days."},
+                                    {"question": "Late?", "answer": "Call us."}]},
+      {"name": "Empty"},
+      {"name": "Tech", "items": [
+        {"question": "Reset?", "answer": "Hold."}]}]}"""
+    found = good(json_records(text, NONE))
+    assert [(item.title, item.text, item.row, item.first_line, item.last_line) for item in found] == [
+        ("Refunds?", "30 days.", 1, 2, 2),
+        ("Late?", "Call us.", 2, 3, 3),
+        ("Reset?", "Hold.", 3, 6, 6),
+    ]
+
+
+@pytest.mark.parametrize("wrapper", ["fields", "_source", "attributes"])
+def test_a_record_whose_fields_stand_in_an_object_of_its_own_is_read(wrapper: str) -> None:
+    issue = {"summary": "Leak", "description": "It leaks.", "reporter": {"name": "Ada", "description": "Of sales"}}
+    issue["comment"] = {"comments": [{"author": {"name": "Bo"}, "body": "Replace the seal."}, {"body": "It fixed it."}]}  # type: ignore[assignment]
+    export = {"startAt": 0, "issues": [{"id": "10001", "key": "PUMP-1", wrapper: issue}]}
+    record = ("10001", "PUMP-1: Leak", "It leaks.\n\nReplace the seal.\n\nIt fixed it.")
+    assert said(json.dumps(export)) == [record]
+    [line] = good(jsonl_records(json.dumps(export["issues"][0]), NONE))  # type: ignore[index]
+    assert (line.id, line.title, line.text) == record
+
+
+def test_objects_under_their_codes_or_names_are_records() -> None:
+    text = '{"E11": {"title": "Type 2", "text": "Sugar."},\n "E10": {"title": "Type 1", "text": "Other."}}'
+    assert said(text) == [("E11", "E11: Type 2", "Sugar."), ("E10", "E10: Type 1", "Other.")]
+    assert [(item.own_id, item.first_line) for item in good(json_records(text, NONE))] == [(True, 1), (True, 2)]
+    named = '{"codes": {"reset": {"question": "Q", "answer": "A"}, "start": {"question": "R", "answer": "B"}}}'
+    assert said(named) == [("reset", "Q", "A"), ("start", "R", "B")]
+
+
+def test_the_texts_of_a_record_s_arrays_stand_below_its_own() -> None:
+    ticket = (
+        '{"id": 7, "subject": "Leak", "description": "<p>It leaks.</p>", "tags": ["seal", "valve"],'
+        ' "watchers": [{"name": "W", "description": "Of sales"}], "metadata": {"notes": [{"text": "internal"}]},'
+        ' "comments": [{"author": "Bo", "body": "Replace seal S-12.", "replies": [{"body": "It fixed it."}]},'
+        ' {"body": "<p>Thanks</p>"}]}'
+    )
+    text = "It leaks.\n\nReplace seal S-12.\n\nIt fixed it.\n\nThanks\n\nTags: seal; valve"
+    assert said(f"[{ticket}]") == said(ticket) == [("7", "Leak", text)]
+    [record] = good(json_records(ticket, Columns(text=("description",))))
+    assert record.text == "It leaks."
+
+
+def test_a_record_may_have_all_its_text_in_arrays() -> None:
+    [record] = good(jsonl_records('{"title": "T", "messages": [{"content": "How?"}, {"content": "So."}]}', NONE))
+    assert (record.title, record.text) == ("T", "How?\n\nSo.")
+
+
+def test_what_describes_a_file_does_not_hide_its_records() -> None:
+    records = '[{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]'
+    text = f'{{"info": {{"title": "T", "description": "D"}}, "description": "All", "data": {{"items": {records}}}}}'
+    assert [text for _, _, text in said(text)] == ["one", "two"]
+
+
+def test_of_arrays_that_nobody_knows_the_longest_that_stands_in_none_is_read() -> None:
+    item = {"was": "Der Deckel des Kastens steht offen.", "werte": [{"n": "a"}, {"n": "b"}, {"n": "c"}]}
+    assert len(said(json.dumps({"alle": [item, item]}))) == 2

@@ -1,0 +1,249 @@
+"""The objects in JSON that are records, wherever they stand, and their fields."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from retrieval.columns import OF_A_SCHEME, Columns, by_name, is_apart, is_part, normal_name
+from retrieval.tables import RawRecord, RecordError, clean, plain
+
+__all__ = ["json_rows", "jsonl_rows"]
+
+DEPTH = 3
+"""Objects that may stand around the records, and arrays within one another that belong to a record."""
+SAMPLE = 10
+"""So many objects of an array tell whether it is one of records."""
+KEYED = 2
+"""So many objects under names of their own may be records that go by these names."""
+SPACE = re.compile(r"[ \t\n\r]*")
+DECODER = json.JSONDecoder()
+
+OF_RECORD, WHOLE, BY_KEY, ARRAY = range(4)
+"""What objects may be, the likelier to be the records the later: a record's comments, all of the file, …"""
+Rows = list[RawRecord | RecordError]
+Path = tuple[str | None, ...]
+"""The way from the outermost value to others: names in objects, None for each item of an array or an object."""
+
+
+@dataclass(slots=True)
+class _Table:
+    """How many objects stand at a path, and how many of the first have columns that are known."""
+
+    kind: int
+    objects: int = 0
+    recognised: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether half of the objects are records; under names of their own, more than half."""
+        return 2 * self.recognised >= min(self.objects, SAMPLE) + (self.kind == BY_KEY)
+
+
+def jsonl_rows(text: str, columns: Columns) -> Rows:
+    """Return the records of a JSONL file, one a line; blank lines are passed over."""
+    return [_line_row(line, number, columns) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def json_rows(text: str, columns: Columns) -> Rows:
+    """Return the records of a JSON file; one of several values, one a line, is read as JSONL.
+
+    They are the objects of an array whose columns have known names, or those that an object holds by their keys, or
+    else the whole file, or the longest array. Where arrays within arrays are the records, they are all of these.
+
+    Raises:
+        RecordError: it is not valid JSON, or has no objects.
+    """
+    start = _space(text, 0)
+    try:
+        whole, end = DECODER.raw_decode(text, start)
+        if _space(text, end) < len(text):
+            if "\n" in text[start:end]:
+                raise json.JSONDecodeError("Extra data", text, end)
+            return jsonl_rows(text, columns)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"not valid JSON ({error.msg}, line {error.lineno})") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not valid JSON ({error})") from None
+    path, others = _best(whole, columns)
+    del whole  # the records are decoded again, with their places
+    rows: Rows = list(_placed(text, start, path, columns))
+    if others:
+        rows.append(RecordError(f"{others} records in other arrays are not read; give each array a file of its own"))
+    return rows
+
+
+def _line_row(line: str, number: int, columns: Columns) -> RawRecord | RecordError:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        return RecordError(f"not valid JSON ({error.msg}, column {error.colno})", number)
+    except (ValueError, RecursionError) as error:
+        return RecordError(f"not valid JSON ({error})", number)
+    if not isinstance(values, dict):
+        return RecordError("not a JSON object", number)
+    return _row(values, "", columns, number, number, number)
+
+
+# Where the records are
+
+
+def _best(whole: Any, columns: Columns) -> tuple[Path, int]:
+    """The path of the records in a file's value, and how many others there are."""
+    tables: dict[Path, _Table] = {}
+    if isinstance(whole, dict):
+        _count(tables, (), WHOLE, whole, columns)
+    _survey(whole, (), 0, columns, tables)
+    # Nobody can tell what is unknown within what is unknown.
+    found = {
+        path: table for path, table in tables.items() if table.known or (table.kind != BY_KEY and None not in path[:-1])
+    }
+    if not found:
+        raise RecordError("no array of objects")
+    best = max(found, key=lambda path: (found[path].known, found[path].kind, found[path].objects))
+    apart = (table for path, table in found.items() if table.kind != WHOLE and path[: len(best)] != best)
+    return best, sum(table.objects for table in apart if table.known)
+
+
+def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[Path, _Table]) -> None:
+    """Count in ``tables`` the objects within ``value``; what belongs to one that is a record is not looked at."""
+    if depth > DEPTH:
+        return
+    if isinstance(value, list):
+        column = normal_name(path[-1] or "") if path else ""
+        kind = OF_RECORD if is_part(column) or is_apart(column) else ARRAY
+        for item in value:
+            if isinstance(item, dict) and not _count(tables, (*path, None), kind, item, columns):
+                _survey(item, (*path, None), depth + 1, columns, tables)
+    elif isinstance(value, dict):
+        by_key = sum(isinstance(member, dict) for member in value.values()) >= KEYED
+        for name, member in value.items():
+            if not (by_key and isinstance(member, dict)):
+                _survey(member, (*path, name), depth + 1, columns, tables)
+            elif not _count(tables, (*path, None), BY_KEY, member, columns):
+                _survey(member, (*path, None), depth + 1, columns, tables)
+
+
+def _count(tables: dict[Path, _Table], path: Path, kind: int, item: Mapping[str, Any], columns: Columns) -> bool:
+    """Count an object at ``path``; whether it is a record, as far as it matters: it may hold others if it is none."""
+    table = tables.setdefault(path, _Table(kind))
+    table.objects += 1
+    holds = any(isinstance(value, dict | list) for value in item.values())
+    known = (holds or table.objects <= SAMPLE) and by_name(tuple(_fields(item, columns)[0]), columns) is not None
+    table.recognised += known and table.objects <= SAMPLE
+    return known or not holds
+
+
+def _placed(text: str, position: int, path: Path, columns: Columns) -> Iterator[RawRecord]:
+    """The objects at ``path`` as rows, positions as lines."""
+    line, counted = 1, 0
+    for number, (name, value, start, end) in enumerate(_at(text, position, path), 1):
+        line += text.count("\n", counted, start)
+        counted = start
+        if isinstance(value, dict):
+            yield _row(value, name or "", columns, number, line, line + text.count("\n", start, end))
+
+
+def _at(text: str, position: int, path: Path) -> Iterator[tuple[str | None, Any, int, int]]:
+    """The values at ``path`` from the one at ``position``: their names, themselves and their places."""
+    if not path:
+        value, end = DECODER.raw_decode(text, position)
+        yield None, value, position, end
+        return
+    wanted, *rest = path
+    for name, value, start, end in _members(text, position):
+        if wanted is None or name == wanted:
+            if rest:
+                yield from _at(text, start, tuple(rest))
+            else:
+                yield name, value, start, end
+
+
+def _members(text: str, position: int) -> Iterator[tuple[str | None, Any, int, int]]:
+    """The members of an array or object: their names, values and places; the decoder does not say where they are."""
+    opening = text[position]
+    if opening not in "[{":
+        return
+    position = _space(text, position + 1)
+    while text[position] not in "]}":
+        name = None
+        if opening == "{":
+            name, end = DECODER.raw_decode(text, position)
+            position = _space(text, _space(text, end) + 1)
+        value, end = DECODER.raw_decode(text, position)
+        yield name, value, position, end
+        position = _space(text, end)
+        if text[position] == ",":
+            position = _space(text, position + 1)
+
+
+def _space(text: str, position: int) -> int:
+    match = SPACE.match(text, position)
+    assert match
+    return match.end()
+
+
+# What they say
+
+
+def _row(values: Mapping[str, Any], key: str, columns: Columns, row: int, first: int, last: int) -> RawRecord:
+    """A record, ``key`` being what it is called where it stands, with the texts of its arrays below its own."""
+    fields, inner = _fields(values, columns)
+    if key:
+        fields = {"key" if OF_A_SCHEME.fullmatch(key) else "uid": key, **fields}
+    # Settings have the first word.
+    below = () if columns.text or columns.title else (*_below(values, DEPTH), *_below(inner, DEPTH))
+    if below:
+        roles = by_name(tuple(fields), columns)
+        place = roles.texts[-1] if roles else "text"
+        fields[place] = "\n\n".join(text for text in (plain(fields.get(place, "")), *below) if text)
+    return RawRecord(fields, row, first, last)
+
+
+def _fields(values: Mapping[str, Any], columns: Columns) -> tuple[dict[str, str], Mapping[str, Any]]:
+    """The fields of a record, and the object in it that says what it is about where it does not do so itself.
+
+    So do Jira's ``fields``, Elasticsearch's ``_source``, JSON:API's ``attributes`` and GraphQL's ``node``.
+    """
+    fields = _flat(values)
+    objects = [value for name, value in values.items() if isinstance(value, dict) and not is_apart(normal_name(name))]
+    if objects and by_name(tuple(fields), columns) is None:
+        for inner in objects:
+            both = fields | {name: value for name, value in _flat(inner).items() if not fields.get(name)}
+            if by_name(tuple(both), columns) is not None:
+                return both, inner
+    return fields, {}
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, str]:
+    """What is text, number or a list of these; of names that are one, the first that holds anything counts."""
+    fields: dict[str, str] = {}
+    for name, value in values.items():
+        several = value if isinstance(value, list) else [value]
+        texts = [
+            item if isinstance(item, str) else json.dumps(item)
+            for item in several
+            if isinstance(item, str | int | float)
+        ]
+        if texts and not fields.get(column := normal_name(name)):
+            fields[column] = clean("\n\n".join(texts))
+    return fields
+
+
+def _below(values: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """The texts of the objects in a record's arrays, in their order: comments, replies, steps."""
+    for name, value in values.items() if depth else ():
+        column = normal_name(name)
+        if is_apart(column):
+            continue
+        if isinstance(value, dict) and is_part(column):
+            yield from _below(value, depth - 1)
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, dict):
+                fields = _flat(item)
+                if roles := by_name(tuple(fields), Columns()):
+                    yield from (text for part in (roles.title, *roles.texts) if (text := plain(fields.get(part, ""))))
+                yield from _below(item, depth - 1)
