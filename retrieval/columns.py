@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 __all__ = [
+    "FLAGS",
+    "NOTHING",
     "Columns",
     "Roles",
     "by_code",
@@ -23,6 +25,7 @@ __all__ = [
     "is_part",
     "name_columns",
     "normal_name",
+    "value_columns",
 ]
 
 IDS = ("_id", "id")
@@ -77,9 +80,33 @@ NAMES = re.compile(
 OF_PEOPLE = re.compile(
     r"(?:.*_)?(?:cc|bcc|to|from|by|authors?|owners?|assignees?|attendees|participants|reviewers?|watchers?|members?|"
     r"collaborators?(?:_names?)?|contributors?|maintainers?|approvers?|team|contacts?|emails?|phones?|address(?:es)?|"
-    r"attachments?|files?|paths?|urls?|links?|hours|comments?|notes?|remarks?)"
+    r"(?:user|customer|agent|employee|manager)s?(?:_?names?)?|(?:first|last|full|nick)_?name|reporters?|requesters?|creators?|editors?|recipients?|"
+    r"street|city|(?:zip|post|postal)(?:_?code)?|attachments?|files?|paths?|urls?|links?|hours|comments?|notes?|remarks?)"
 )
 """Columns whose lists are of people, places, files and remarks."""
+OF_RANGES = re.compile(r".*_(?:from|to)")
+"""Columns of people, unless they hold figures."""
+OF_THE_RECORD = re.compile(
+    r"(?:.*_)?(?:ids?|uu?id|guid|hash|checksum|md5|sha\d*|etag|status|priority|(?:assignee|owner)(?:_.*)?|locale|lang(?:uage)?(?:_code)?|"
+    r"timestamp|views|(?:up|down)?votes|likes|(?:view|vote|like|comment|answer|reply|download|favou?rite|hit|click)_count|"
+    r"(?:sort|display)_order|(?:creation|modification|update|publication|activity)_(?:date|time)|"
+    r"(?:created|updated|modified|changed|edited|published|posted|opened|closed|resolved|deleted|archived|imported|"
+    r"exported|indexed|crawled|accessed|viewed|reviewed|submitted|added)(?:_(?:at|on|date|time))?)|"
+    r"(?:record_|document_|row_)?(?:version|revision|state|order|position|sort|rank|index|row|score)|meta(?:data)?"
+)
+"""Columns that administer a record and say nothing of what it is about."""
+OF_MACHINES = re.compile(
+    r"\S*(?:://|@)\S*|[0-9a-fA-F]{16,}|[0-9a-fA-F-]{36}|(?:[A-Za-z]:|\.{1,2})?[/\\]\S+|\S+[/\\]\S+\.[a-z]\w{1,4}|\{.*"
+)
+"""Cells that are addresses, hashes, paths to files, and what programs tell each other."""
+COUNTED_AGAIN = re.compile(r"_\d+$")
+"""What tells apart columns that are called the same."""
+FLAGS = ("true", "false", "yes", "no", "y", "n", "on", "off", "0", "1")
+NOTHING = ("", "n/a", "none", "null", "nan", "-")
+VALUE_CHARACTERS = 60
+"""A cell of more is no short value."""
+NEARLY_EMPTY = 0.1
+"""A column that holds something in less of the rows is one of exceptions."""
 A_NAME = re.compile(r"(?=.*[^\W\d_]{3})(?!.*(?<!and)/)(?!.*\.\w{1,4}$)[^\W\d_][^@:]{0,79}")
 MOST = 0.9
 """Of the rows so many have a code of their own where a column holds codes."""
@@ -297,6 +324,42 @@ def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
             and sum(map(_listed, some)) >= LISTED * len(some)
         )
     )
+
+
+def value_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """The columns of short values that are what a record says: prices, sizes, limits, units, dates of validity."""
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if (said := value.strip()).casefold() not in NOTHING:
+                cells.setdefault(name, []).append(said)
+    least = max(min(FULL_CELLS, len(rows)), NEARLY_EMPTY * len(rows))
+    return tuple(
+        name for name, some in cells.items() if len(some) >= least and not _administers(name, some) and _differ(some)
+    )
+
+
+def _administers(name: str, cells: Sequence[str]) -> bool:
+    """Whether a column is of people, places, remarks and files, or about the record, and not about its subject."""
+    name = COUNTED_AGAIN.sub("", name)
+    if OF_PEOPLE.fullmatch(name):
+        return not (OF_RANGES.fullmatch(name) and _most(cells, lambda cell: any(map(str.isdigit, cell))))
+    return name in OTHER_IDS or OF_THE_RECORD.fullmatch(name) is not None
+
+
+def _differ(cells: Sequence[str]) -> bool:
+    """Whether cells are short and tell records apart, other than by counting them; one alone has to have a figure."""
+    if not _most(cells, lambda cell: len(cell) <= VALUE_CHARACTERS):
+        return False
+    several = {cell.casefold() for cell in cells}
+    same = len(several) < min(len(cells), 2)
+    counted = len(several) == len(cells) and not _tell(cells)
+    machine = _most(cells, lambda cell: len(cell) <= VALUE_CHARACTERS and OF_MACHINES.fullmatch(cell) is not None)
+    return not (same or counted or machine or several.issubset(FLAGS))
+
+
+def _most(cells: Sequence[str], holds: Callable[[str], bool]) -> bool:
+    return sum(map(holds, cells)) >= MOST * len(cells)
 
 
 def _listed(value: str) -> int:

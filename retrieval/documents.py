@@ -59,7 +59,7 @@ CODE = (
 ).split()
 SHEETS = (".xlsx", ".xlsm")
 """Files whose records are rows of several tables."""
-READING_VERSION = 7
+READING_VERSION = 8
 """Counted up where other documents, sections, passages or names of these are found in the same files."""
 ID_LIMIT, TITLE_LIMIT = 1000, 2000
 """Characters: both are kept with each passage, and a title is embedded with it."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from retrieval.columns import (
+    FLAGS,
+    NOTHING,
     Columns,
     Roles,
     by_code,
@@ -16,6 +18,7 @@ from retrieval.columns import (
     code_column,
     is_code,
     name_columns,
+    value_columns,
 )
 from retrieval.json_tables import json_rows, jsonl_rows
 from retrieval.tables import Line, RawRecord, RecordError, csv_lines, plain, table_of, tsv_lines
@@ -132,15 +135,19 @@ def _records(rows: Sequence[RawRecord | RecordError], columns: Columns, header: 
 
 @dataclass(frozen=True, slots=True)
 class _Extras:
-    """The column of a table's codes, "" for none, and those of other names: what people may search a record by."""
+    """The columns beside title and text that people may search a record by: its code ("": none), names and values."""
 
-    code: str
-    names: tuple[str, ...]
+    code: str = ""
+    names: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, str]], columns: Columns) -> _Extras:
         """None of a table whose settings say what is text or title: they have the first word."""
-        return cls("", ()) if columns.text or columns.title else cls(code_column(rows), name_columns(rows))
+        if columns.text or columns.title:
+            return cls()
+        code, names = code_column(rows), name_columns(rows)
+        return cls(code, names, tuple(name for name in value_columns(rows) if name != code and name not in names))
 
 
 def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool) -> Record | RecordError:
@@ -154,7 +161,7 @@ def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool)
     if not texts and (not title or cut_short):
         return RecordError("no text", row.first_line)
     said = {roles.title, *roles.texts}
-    labelled = [name for name in extras.names if name not in said]
+    labelled = [name for name in (*extras.names, *extras.values) if name not in (*said, roles.id)]
     code = fields.get(extras.code, "").strip() if extras.code and extras.code not in said else ""
     said_before = code in title and re.search(rf"(?<!\w){re.escape(code)}(?!\w)", title)
     if is_code(code) and not said_before:
@@ -162,7 +169,10 @@ def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool)
             labelled.append(extras.code)  # before a question it would be no question
         else:
             title = f"{code}: {title}" if title else code
-    texts += [f"{_label(name)}: {value}" for name in labelled if (value := _on_a_line(fields.get(name, "")))]
+    for name in labelled:
+        line = _on_a_line(fields.get(name, ""))
+        if line.casefold() not in (*NOTHING, *(FLAGS if name in extras.names else ())):
+            texts.append(f"{_label(name)}: {line}")
     used = {roles.id, roles.title, *roles.texts, "id", "_id"}
     metadata = {"question": question.strip()} if roles.question and question.strip() else {}
     if not sure:
@@ -193,10 +203,9 @@ def _label(name: str) -> str:
 
 
 def _on_a_line(value: str) -> str:
-    """A cell of names on one line, "" for one that says yes or no; Stack Exchange's "<a><b>" is a list."""
+    """A cell on one line; Stack Exchange's "<a><b>" is a list."""
     lines = value.strip()[1:-1].split("><") if TAGGED.fullmatch(value.strip()) else plain(value).split("\n")
-    said = "; ".join(" ".join(line.split()) for line in lines if line.strip())
-    return "" if said.casefold() in ("true", "false", "yes", "no", "n/a", "none", "null", "0", "1") else said
+    return "; ".join(" ".join(line.split()) for line in lines if line.strip())
 
 
 def _listed(names: Iterable[str]) -> str:

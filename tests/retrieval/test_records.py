@@ -142,15 +142,15 @@ def test_the_number_of_a_question_stands_below_its_answer() -> None:
         assert (record.title, record.text) == ("Why is it dark?", "Press reset\n\nCase number: A-1077")
 
 
-def test_lists_of_names_are_read_whatever_their_column_is_called_and_other_columns_are_not() -> None:
+def test_lists_of_names_are_read_whatever_their_column_is_called_and_those_of_people_and_files_are_not() -> None:
     rows = (
         "title,text,sold_as,by,sizes,cc,files\n"
-        "Valve,One way,flap; non-return,Ada B,10;20,a@x.org; b@x.org,flap.pdf; seat.pdf\n"
-        "Seal,Tight,ring; gasket,Bo C,5;6,c@x.org; d@x.org,ring.pdf; lip.pdf\n"
+        "Valve,One way,flap; non-return,Ada B,10; 20,a@x.org; b@x.org,flap.pdf; seat.pdf\n"
+        "Seal,Tight,ring; gasket,Bo C,5; 6,c@x.org; d@x.org,ring.pdf; lip.pdf\n"
     )
     assert [record.text for record in good(csv_records(rows, NONE))] == [
-        "One way\n\nSold as: flap; non-return",
-        "Tight\n\nSold as: ring; gasket",
+        "One way\n\nSold as: flap; non-return\n\nSizes: 10; 20",
+        "Tight\n\nSold as: ring; gasket\n\nSizes: 5; 6",
     ]
 
 
@@ -216,6 +216,52 @@ def test_a_glossary_is_its_terms_and_their_meanings() -> None:
 def test_cells_of_names_that_say_yes_or_no_are_none_and_tags_in_angles_are_a_list() -> None:
     first, second = good(csv_records("title,text,tags,alias\nA,B c,<c#><numpy>,true\nD,E f,<x>,\n", NONE))
     assert (first.text, second.text) == ("B c\n\nTags: c#; numpy", "E f\n\nTags: x")
+
+
+PRICES = """Code,Description,Price,Tax,Valid from,Phases,Spare,Colour
+A300,Pump model number 3 for clean water,3234.50,19%,2024-01-01,1,,red
+A301,Pump model number 4 for clean water,3310,7%,2024-07-01,3,n/a,red
+A302,Pump model number 5 for dirty water,0,19%,2024-01-01,3,S-1,red
+"""
+
+
+def test_short_values_that_tell_records_apart_stand_below_the_text() -> None:
+    first, _, third = good(csv_records(PRICES, NONE))
+    values = "Price: 3234.50\n\nTax: 19%\n\nValid from: 2024-01-01\n\nPhases: 1"
+    assert (first.title, first.text) == ("A300", f"Pump model number 3 for clean water\n\n{values}")
+    assert third.text.split("\n\n")[1] == "Price: 0"
+    [alone] = good(json_records('{"name": "Pump", "description": "It pumps.", "voltage": "230 V", "team": "A"}', NONE))
+    assert alone.text == "It pumps.\n\nVoltage: 230 V"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("created_at", ("2024-01-01", "2024-01-02")),
+        ("Last Updated", ("2024-01-01", "2024-01-02")),
+        ("Priority", ("high", "low")),
+        ("owner", ("Ann", "Bob")),
+        ("customer name", ("Ann", "Bob")),
+        ("assigned_to", ("Ann", "Bob")),
+        ("note", ("see 7", "see 8")),
+        ("locale", ("de", "en")),
+        ("ViewCount", ("10", "20")),
+        ("zip code", ("10115", "20095")),
+        ("parent_id", ("71", "93")),
+        ("number of it", ("1", "2")),
+        ("active", ("TRUE", "false")),
+        ("see", ("https://a.org/1", "https://a.org/2")),
+        ("picture", ("img/a.png", "img/b.png")),
+        ("digest", ("0123456789abcdef0123", "1123456789abcdef0123")),
+        ("metadata", ('{"a": 1}', '{"a": 2}')),
+        ("reason", (LONG * 2, LONG * 3)),
+        ("one", ("of a", "")),
+    ],
+)
+def test_what_administers_a_record_or_is_no_short_value_stands_nowhere(name: str, cells: tuple[str, str]) -> None:
+    rows = [{"_id": f"d{place}", "title": "T", "text": "It is so", name: cell} for place, cell in enumerate(cells)]
+    found = good(jsonl_records("\n".join(map(json.dumps, rows)), NONE))
+    assert [(item.title, item.text) for item in found] == [("T", "It is so")] * 2
 
 
 @pytest.mark.parametrize("columns", [Columns(text=("description",)), Columns(title="category")])
@@ -287,7 +333,7 @@ def test_excel_s_line_that_names_the_delimiter_is_no_header() -> None:
 @pytest.mark.parametrize("title", ["Error codes of the pump;;\n\n", "Error codes of the pump\n"])
 def test_titles_above_the_header_of_a_file_are_none(title: str) -> None:
     records, left_out = found_in(f"{title}Code;Meaning;Remedy\nE01;Tripped;Reset it\nE02;Dry run;Fill it\n")
-    assert [text for _, text in records] == ["Tripped", "Dry run"]
+    assert [text for _, text in records] == ["Tripped\n\nRemedy: Reset it", "Dry run\n\nRemedy: Fill it"]
     assert left_out == [(1, "rows above the header of its table: 1")]
 
 
@@ -303,7 +349,7 @@ def test_a_first_row_that_is_like_those_below_is_a_record() -> None:
     assert records[0] == ("E0100", "The pump does not start for reason 0.") and len(records) == 3
     assert left_out == []
     many = f"How?,{'Hold it a while. ' * 20}\n" + f"Why?,{LONG}\n"
-    assert [text for _, text in found_in(many)[0]][1] == LONG and len(found_in(many)[0]) == 2
+    assert [text for _, text in found_in(many)[0]][1] == f"{LONG}\n\nColumn 1: Why?" and len(found_in(many)[0]) == 2
 
 
 @pytest.mark.parametrize("header", ["ICD10,Bezeichnung", "Nr1,Bezeichnung"])
