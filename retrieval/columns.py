@@ -22,7 +22,9 @@ __all__ = [
     "code_column",
     "is_apart",
     "is_code",
+    "is_of_names",
     "is_part",
+    "label",
     "name_columns",
     "normal_name",
     "value_columns",
@@ -307,6 +309,16 @@ def is_apart(name: str) -> bool:
     return OF_PEOPLE.fullmatch(name) is not None and not is_part(name)
 
 
+def is_of_names(name: str) -> bool:
+    """Whether what is called ``name`` holds other names, or kinds."""
+    return NAMES.fullmatch(name) is not None
+
+
+def label(name: str) -> str:
+    """``name``, a normal one, as it stands before what it holds."""
+    return name.replace("_", " ").strip().capitalize()
+
+
 def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     """The columns of other names and of kinds: by what they are called, or as lists of names by what they hold."""
     cells: dict[str, list[str]] = {}
@@ -317,7 +329,7 @@ def name_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(
         name
         for name, some in cells.items()
-        if NAMES.fullmatch(name)
+        if is_of_names(name)
         or (
             not OF_PEOPLE.fullmatch(name)
             and len(some) >= min(FULL_CELLS, len(rows))

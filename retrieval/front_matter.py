@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from retrieval.columns import is_of_names, label, normal_name
 from retrieval.decoding import storable
 
-__all__ = ["fenced", "front_matter"]
+__all__ = ["fenced", "front_matter", "spoken"]
 
 MOST_CHARACTERS = 32_000
 """Front matter that is longer is text; so nobody waits for a parser on a file that only begins with a rule."""
 MOST_VALUES = 200
 VALUE_CHARACTERS = 2_000
+PROSE = ("description", "summary")
+LINK = re.compile(r"/.*|\w+://.*|.*\.html?")
+"""What Hugo and Jekyll call an alias: an address that a page once had."""
 CLOSING = {"---": ("---", "..."), "+++": ("+++",)}
 
 
@@ -33,7 +38,7 @@ def fenced(text: str) -> int:
 def front_matter(text: str) -> tuple[dict[str, str], int]:
     """Return the front matter of ``text`` as flat strings, and how many lines it has, fences included.
 
-    Names are in lower case; those of what is nested are joined by a dot, the items of a list by a comma.
+    Names are in lower case; those of what is nested are joined by a dot, the items of a list by a semicolon.
     What is broken, or no mapping, is no front matter: ({}, 0).
     """
     count = fenced(text)
@@ -44,6 +49,16 @@ def front_matter(text: str) -> tuple[dict[str, str], int]:
     if values is None:
         return {}, 0
     return dict(islice(_flat(values, ""), MOST_VALUES)), count
+
+
+def spoken(matter: Mapping[str, str]) -> Iterator[str]:
+    """Yield what front matter says of its page as paragraphs: what it is about, and its other names under a label."""
+    yield from (matter[name] for name in PROSE if matter.get(name))
+    for name, value in matter.items():
+        if is_of_names(normal_name(name)):
+            names = [item for item in value.split("; ") if item and not LINK.fullmatch(item)]
+            if names:
+                yield f"{label(normal_name(name))}: {'; '.join(names)}"
 
 
 def _toml(source: str) -> Mapping[str, Any] | None:
@@ -78,7 +93,7 @@ def _flat(values: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, str]]:
                 yield from _flat(value, f"{name}.")
         elif isinstance(value, list):
             items = [_word(item) for item in value[:MOST_VALUES] if not isinstance(item, dict | list)]
-            yield name, ", ".join(item for item in items if item)[:VALUE_CHARACTERS]
+            yield name, "; ".join(item for item in items if item)[:VALUE_CHARACTERS]
         elif _word(value):
             yield name, _word(value)
 

@@ -17,6 +17,7 @@ from retrieval.columns import (
     by_name,
     code_column,
     is_code,
+    label,
     name_columns,
     value_columns,
 )
@@ -172,7 +173,7 @@ def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool)
     for name in labelled:
         line = _on_a_line(fields.get(name, ""))
         if line.casefold() not in (*NOTHING, *(FLAGS if name in extras.names else ())):
-            texts.append(f"{_label(name)}: {line}")
+            texts.append(f"{label(name)}: {line}")
     used = {roles.id, roles.title, *roles.texts, "id", "_id"}
     metadata = {"question": question.strip()} if roles.question and question.strip() else {}
     if not sure:
@@ -196,10 +197,6 @@ def _unique_own_ids(records: Records) -> Records:
         else item
         for item in records
     ]
-
-
-def _label(name: str) -> str:
-    return name.replace("_", " ").strip().capitalize()
 
 
 def _on_a_line(value: str) -> str:

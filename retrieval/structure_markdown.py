@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from retrieval.front_matter import fenced, front_matter
+from retrieval.front_matter import fenced, front_matter, spoken
 from retrieval.structure import Block, BlockKind, Heading, source_block
 from retrieval.structure_html import pieces
 
@@ -38,12 +38,14 @@ UNSHOWN = {"<!--": "-->", "<script": "</script", "<style": "</style"}
 def outline(text: str) -> list[Heading | Block]:
     """Return the top-level headings and blocks of ``text``; the text of a block is its slice of the source.
 
-    Front matter is left out; so are thematic breaks and link reference definitions, which nobody reads.
+    Of front matter what it says of the page stands in its first section. Thematic breaks and link reference
+    definitions are left out, which nobody reads.
     """
     parser = _parser()
     lines = text.split("\n")
     items: list[Heading | Block] = []
-    head = front_matter(text)[1]
+    matter, head = front_matter(text)
+    said = [Block("paragraph", line, 1, head, spans=((1, head),)) for line in spoken(matter)]
     if not head and KEY.match(text):
         # Meant as front matter, but broken: text, yet not the heading that the rule below it would make of it.
         head = fenced(text)
@@ -66,6 +68,8 @@ def outline(text: str) -> list[Heading | Block]:
             block = source_block(KINDS[token.type], lines, start, end)
             if block:
                 items.append(block)
+    place = int(bool(items) and isinstance(items[0], Heading) and items[0].level == 1)
+    items[place:place] = said
     return items
 
 

@@ -233,7 +233,7 @@ def test_front_matter_is_metadata_and_its_title_the_title(tmp_path: Path) -> Non
     page = "---\ntitle: Opening hours\ntags: [shop, time]\n---\n# When\n\nFrom nine.\n"
     [document], _ = read(source(tmp_path / "x.md", page))
     assert (document.title, document.text) == ("Opening hours", page)
-    assert document.metadata == {"title": "Opening hours", "tags": "shop, time"}
+    assert document.metadata == {"title": "Opening hours", "tags": "shop; time"}
 
 
 def test_the_question_of_a_page_is_its_title_and_no_record_s_question(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from retrieval.documents import Document
 from retrieval.front_matter import front_matter
+from retrieval.structure import sections
 from retrieval.structure_markdown import outline
 
 
@@ -11,14 +13,14 @@ def test_yaml_front_matter_is_flat_strings() -> None:
         "---\nTitle: A page\ntags: [one, two]\ndraft: false\ndate: 2024-03-01\nnone:\nauthor:\n  name: N\n---\nText\n"
     )
     assert front_matter(page) == (
-        {"title": "A page", "tags": "one, two", "draft": "false", "date": "2024-03-01", "author.name": "N"},
+        {"title": "A page", "tags": "one; two", "draft": "false", "date": "2024-03-01", "author.name": "N"},
         9,
     )
 
 
 def test_toml_front_matter_is_flat_strings() -> None:
     page = '+++\ntitle = "A page"\ntags = ["one", "two"]\n[extra]\ntoc = true\n+++\nText\n'
-    assert front_matter(page) == ({"title": "A page", "tags": "one, two", "extra.toc": "true"}, 6)
+    assert front_matter(page) == ({"title": "A page", "tags": "one; two", "extra.toc": "true"}, 6)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,38 @@ def test_broken_front_matter_is_text_but_no_heading() -> None:
         ("Block", "---\ntitle: one: two\ntags: x\n---", 1, 4),
         ("Block", "Text", 6, 6),
     ]
+
+
+MATTER = """---
+title: The pump
+description: Moves water
+  uphill.
+Aliases: [Big Blue, /old/pump/, https://a.org/pump]
+keywords: lift, drain
+tags: [hydraulics, "up; down"]
+author: Ann
+---
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "heading"),
+    [("\n# Pump\n\nIt pumps.\n\n## More\n\nx\n", ("Pump",)), ("\nIt pumps.\n\n## More\n\nx\n", ())],
+)
+def test_what_front_matter_says_of_a_page_stands_in_its_first_section(body: str, heading: tuple[str, ...]) -> None:
+    first, *_ = sections(Document("p.md", "p.md", "The pump", MATTER + body, "markdown"))
+    assert first.heading == heading
+    *said, own = first.blocks
+    assert [block.text for block in said] == [
+        "Moves water uphill.",
+        "Aliases: Big Blue",
+        "Keywords: lift, drain",
+        "Tags: hydraulics; up; down",
+    ]
+    assert {(block.first_line, block.last_line) for block in said} == {(1, 9)}
+    assert own.text == "It pumps." and first.last_line == own.last_line
+
+
+def test_what_front_matter_says_is_no_part_of_a_section_of_a_lower_level() -> None:
+    first, second = sections(Document("p.md", "p.md", "The pump", MATTER + "\n## More\n\nx\n", "markdown"))
+    assert (first.heading, second.heading, len(first.blocks)) == ((), ("More",), 4)
