@@ -2,13 +2,16 @@
 
 docutils says where each construct starts; a block is the slice of the source from its start to the
 next one's. So nothing is lost of directives and roles that docutils does not know, such as Sphinx's.
+Substitutions that the document defines (``.. |product| replace:: Pump 3``) are put in where it names them
+(``|product|``), as these are the very words that people ask by.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +50,28 @@ EXPLICIT = re.compile(r"\.\.(?: |$)")
 ROLE = re.compile(r":[\w:.+-]+:`([^`]+)`|`([^`]+)`_{0,2}")
 """Interpreted text or a reference that docutils left as it stood."""
 
+DEFINED = re.compile(r"\.\.\s+\|[^|]+\|\s+(?:replace|unicode)::")
+"""A substitution by words; another is by a picture, or by the date of today."""
+SUBSTITUTION = re.compile(r"(?P<literal>``[^`]+``)|(?<!\\)\|(?P<name>[^\s|](?:[^|\n]{0,80}[^\s|])?)\|_{0,2}")
+VALUE_CHARACTERS = 100
+"""A longer substitution is no name, and a text of little else could make a file of any size of its own."""
+NESTED = 3
+"""A substitution may name others so many deep; one that names itself is left as it stands."""
+
 
 def outline(text: str) -> list[Heading | Block]:
     """Return the headings of ``text`` and its blocks outside of other blocks; their text is their slice of the source.
 
-    Comments, link targets, substitution definitions and rules are left out.
+    Comments, link targets and rules are left out; so are definitions of substitutions, which are put in.
     """
     lines = text.split("\n")
-    return list(_walk(_parse(text), lines, 0, 0, len(lines)))
+    tree = _parse(text)
+    values = _substitutions(tree)
+    _put_in(tree, values)
+    return [
+        replace(item, text=_filled(item.text, values)) if isinstance(item, Block) and item.kind != "code" else item
+        for item in _walk(tree, lines, 0, 0, len(lines))
+    ]
 
 
 @cache
@@ -90,6 +107,52 @@ def _parse(text: str) -> document:
     tree = new_document("", settings)
     Parser(inliner=inliner).parse(text.translate(LINE_ENDS), tree)
     return tree
+
+
+def _substitutions(tree: document) -> dict[str, str]:
+    """What each substitution that ``tree`` defines stands for, by its name as `_name` gives it."""
+    found = {
+        _name(name): _marked(node) for name, node in tree.substitution_defs.items() if DEFINED.match(node.rawsource)
+    }
+    for _ in range(NESTED):
+        found = {
+            name: filled
+            for name, value in found.items()
+            if len(value) <= VALUE_CHARACTERS and len(filled := _filled(value, found)) <= VALUE_CHARACTERS
+        }
+    return {
+        name: value
+        for name, value in found.items()
+        if not any(_name(match["name"] or "") in found for match in SUBSTITUTION.finditer(value))
+    }
+
+
+def _name(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _marked(definition: Node) -> str:
+    """The words of a definition, with those it names itself still between their bars."""
+    from docutils import nodes
+
+    for node in list(definition.findall(nodes.substitution_reference)):
+        node.parent.replace(node, nodes.Text(f"|{node.astext()}|"))
+    return " ".join(definition.astext().split()) or " "
+
+
+def _put_in(tree: document, values: Mapping[str, str]) -> None:
+    """Put substitutions in where headings name them."""
+    from docutils import nodes
+
+    for title in tree.findall(nodes.title) if values else ():
+        for node in list(title.findall(nodes.substitution_reference)):
+            if (name := _name(node.astext())) in values:
+                node.parent.replace(node, nodes.Text(values[name]))
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """``text`` with the substitutions put in that are known, but for literals."""
+    return SUBSTITUTION.sub(lambda match: values.get(_name(match["name"] or ""), match[0]), text) if values else text
 
 
 def _walk(parent: Node, lines: Sequence[str], level: int, start: int, end: int) -> Iterator[Heading | Block]:

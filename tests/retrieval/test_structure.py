@@ -258,7 +258,7 @@ def test_sphinx_blocks_are_slices_of_the_source_and_lose_no_unknown_directive() 
         ("paragraph", 66, 67),
     ]
     for _, text, first, last in found:
-        assert text == "\n".join(lines[first - 1 : last])
+        assert text == "\n".join(lines[first - 1 : last]).replace("|release|", "1.0")
 
 
 def test_faulty_restructuredtext_loses_nothing_but_comments(capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,6 +270,29 @@ def test_faulty_restructuredtext_loses_nothing_but_comments(capsys: pytest.Captu
     assert {"Title", "Sub", "/etc/passwd", "<b>raw</b>", "*unclosed", "Bad", "level", "list", "no", "A", "end"} <= words
     assert "root:" not in "".join(words)
     assert capsys.readouterr() == ("", "")
+
+
+def test_substitutions_that_a_restructuredtext_file_defines_are_put_in() -> None:
+    text = (
+        ".. |product| replace:: Acme *Pump* |number|\n.. |number| replace:: 3000\n.. |tm| unicode:: U+2122\n"
+        ".. |logo| image:: x.png\n\nInstall |Product|\n=================\n\n"
+        "Use |product|_ |tm| now, |logo| |unknown|, but ``|product|``\nand \\|product|.\n\n.. code::\n\n   |product|\n"
+    )
+    assert paths(text, "rst") == [("Install Acme Pump 3000",)]
+    assert blocks(text, "rst") == [
+        ("paragraph", "Use Acme Pump 3000 ™ now, |logo| |unknown|, but ``|product|``\nand \\|product|.", 9, 10),
+        ("code", ".. code::", 12, 12),
+        ("code", "   |product|", 14, 14),
+    ]
+
+
+def test_substitutions_that_name_each_other_or_are_long_are_left_as_they_stand() -> None:
+    endless = ".. |a| replace:: x |b|\n.. |b| replace:: y |a|\n\n|a| |b|\n"
+    assert [text for _, text, _, _ in blocks(endless, "rst")] == ["|a| |b|"]
+    doubled = "".join(f".. |a{number}| replace:: |a{number + 1}| |a{number + 1}|\n" for number in range(100))
+    assert [text for _, text, _, _ in blocks(f"{doubled}\n|a0|\n", "rst")] == ["|a0|"]
+    long = f".. |a| replace:: {'long ' * 100}\n\n{'|a| ' * 1000}\n"
+    assert sum(len(text) for _, text, _, _ in blocks(long, "rst")) < len(long)
 
 
 def test_a_role_defined_in_one_document_says_nothing_of_the_next() -> None:
