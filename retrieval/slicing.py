@@ -35,12 +35,16 @@ WORD_END = re.compile(r"(?<=\S)(?=\s)")
 
 @dataclass(slots=True)
 class Unit:
-    """The characters ``start`` to ``end`` of a block's text, and how many tokens they are (-1: not counted yet)."""
+    """The characters ``start`` to ``end`` of a block's text, and how many tokens they are (-1: not counted yet).
+
+    One that ``leads`` is a line with others below that are indented more, such as the items of a list within an item.
+    """
 
     block: int
     start: int
     end: int
     tokens: int = -1
+    leads: bool = False
 
 
 def _by_lines(unit: Unit, block: Block, budget: int) -> Iterator[int]:
@@ -105,7 +109,17 @@ class Slicer:
 
     def pack(self, budget: int) -> None:
         """Make slices of the units; see the function ``pack``."""
+        self._find_leads()
         self.slices = [slice for slice in pack(self.units, budget) if self.text(slice)]
+
+    def _find_leads(self) -> None:
+        """Mark the units that lead: what stands below would say something else without them, or nothing."""
+        below, block = 0, -1
+        for unit in reversed(self.units):
+            indent = _indent(self.blocks[unit.block].text, unit)
+            # A blank line goes with what is below it.
+            unit.leads = unit.block == block and (indent is None or indent < below)
+            below, block = below if indent is None and unit.block == block else indent or 0, unit.block
 
     def text(self, units: Sequence[Unit]) -> str:
         """The text of neighbouring units: each block's part as it stands there, one blank line apart."""
@@ -134,6 +148,15 @@ class Slicer:
                 yield index, start, end
 
 
+def _indent(text: str, unit: Unit) -> int | None:
+    """How far the line is indented that ``unit`` begins with: not at all if it begins within one; None if blank."""
+    word = NOT_SPACE.search(text, unit.start, unit.end)
+    if not word:
+        return None
+    line_end = text.rfind("\n", max(0, unit.start - 1), word.start())
+    return word.start() - line_end - 1 if line_end >= 0 or unit.start == 0 else 0
+
+
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     """``start`` and ``end`` moved past white space, but not past the indentation of a line."""
     if end - start == len(text):
@@ -151,7 +174,8 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
 def pack(units: Sequence[Unit], budget: int) -> list[list[Unit]]:
     """Pack ``units`` in their order into as few slices of at most ``budget`` tokens as greed finds, evenly filled.
 
-    Evenly: with the least capacity that needs no more slices. A unit over budget is a slice of its own.
+    Evenly: with the least capacity that needs no more slices. A unit over budget is a slice of its own, and one that
+    leads is in a slice with what it leads, if there is room.
     """
     fewest = len(_fill(units, budget))
     low, high = 1, budget
@@ -161,7 +185,9 @@ def pack(units: Sequence[Unit], budget: int) -> list[list[Unit]]:
     slices = _fill(units, low)
     if len(slices) > 1 and _tokens(slices[-1]) < TINY * budget:
         tail = slices[-2] + slices[-1]
-        best = min(range(1, len(tail)), key=lambda at: max(_tokens(tail[:at]), _tokens(tail[at:])))
+        places = range(1, len(tail))
+        parted = [at for at in places if not tail[at - 1].leads] or places
+        best = min(parted, key=lambda at: max(_tokens(tail[:at]), _tokens(tail[at:])))
         slices[-2:] = [tail[:best], tail[best:]]
     return slices
 
@@ -175,9 +201,21 @@ def _fill(units: Sequence[Unit], capacity: int) -> list[list[Unit]]:
             slices[-1].append(unit)
             used += gap + unit.tokens
         else:
-            slices.append([unit])
-            used = unit.tokens
+            above, used = _above(slices[-1], unit, capacity) if slices else ([], unit.tokens)
+            slices.append([*above, unit])
     return slices
+
+
+def _above(before: list[Unit], unit: Unit, capacity: int) -> tuple[list[Unit], int]:
+    """Take off the end of ``before`` what leads ``unit`` and fits with it; return that, and the tokens of all."""
+    used = unit.tokens
+    place = len(before)
+    while place > 1 and before[place - 1].leads and used + before[place - 1].tokens <= capacity:
+        place -= 1
+        used += before[place].tokens
+    above = before[place:]
+    del before[place:]
+    return above, used
 
 
 def _tokens(units: Sequence[Unit]) -> int:

@@ -177,6 +177,22 @@ def test_a_list_item_longer_than_the_limit_is_split_by_its_sentences() -> None:
     assert all(passage.text.endswith((".", "short")) for passage in found)
 
 
+@pytest.mark.parametrize("gap", ["\n", "\n\n"])
+def test_an_item_is_in_one_slice_with_the_first_of_those_within_it(gap: str) -> None:
+    def items(model: str, count: int) -> list[str]:
+        return [f"- Model {model}:", *(f"  - torque {number}" for number in range(count))]
+
+    found = passages(gap.join([*items("X200", 3), *items("X300", 4)]), limit=20)
+    assert [passage.text.split(gap) for passage in found] == [items("X200", 3), items("X300", 4)]
+
+
+def test_what_leads_more_than_fits_is_not_moved() -> None:
+    stairs = "\n".join(f"{'  ' * depth}- step {depth}" for depth in range(40))
+    found = passages(stairs, limit=12)
+    assert "\n".join(passage.text for passage in found) == stairs
+    assert max(map(len, (passage.text.split() for passage in found))) <= 12
+
+
 def test_html_slices_know_their_source_lines() -> None:
     found = passages("<p>One two\n<b>three</b> four.\n<p>Five six seven\neight.", "html", limit=4)
     assert spans(found) == [("One two\nthree four.", 1, 2), ("Five six seven\neight.", 3, 4)]
