@@ -39,13 +39,21 @@ CONTAINERS = frozenset(
     "interface_declaration trait_declaration trait_item impl_item mod_item module internal_module record_declaration "
     "namespace_definition namespace_declaration enum_declaration annotation_type_declaration singleton_class".split()
 )
-SYMBOLS = CONTAINERS | frozenset(
-    "function_declaration generator_function_declaration function_definition function_item function_signature_item "
-    "method_definition method_declaration method singleton_method constructor_declaration destructor_declaration "
-    "operator_declaration delegate_declaration type_declaration type_alias_declaration type_definition type_item "
-    "struct_item enum_item union_item enum_specifier union_specifier macro_definition preproc_function_def "
-    "create_table create_view create_materialized_view create_function create_procedure create_trigger create_type "
-    "create_index".split()
+SIGNATURES = frozenset(
+    "method_declaration function_signature_item function_signature method_signature abstract_method_signature".split()
+)
+"""What says a signature and no more where it has no body."""
+SYMBOLS = (
+    CONTAINERS
+    | SIGNATURES
+    | frozenset(
+        "function_declaration generator_function_declaration function_definition function_item "
+        "method_definition method singleton_method constructor_declaration destructor_declaration "
+        "operator_declaration delegate_declaration type_declaration type_alias_declaration type_definition type_item "
+        "struct_item enum_item union_item enum_specifier union_specifier macro_definition preproc_function_def "
+        "create_table create_view create_materialized_view create_function create_procedure create_trigger create_type "
+        "create_index".split()
+    )
 )
 THROUGH = frozenset(
     "export_statement ambient_declaration template_declaration linkage_specification declaration_list statement "
@@ -56,6 +64,10 @@ ASSIGNED = frozenset(("arrow_function", "function_expression", "generator_functi
 """What makes ``const name = …`` a definition in JavaScript."""
 BODILESS = frozenset(("struct_specifier", "enum_specifier", "union_specifier", "class_specifier"))
 """Without a body these name a type that is defined elsewhere."""
+DECLARATIONS = frozenset(("declaration", "field_declaration"))
+"""What in C and C++ may declare a function, or a variable."""
+WITH_DEFINITIONS = (".c", ".cc", ".cpp", ".cxx")
+"""Files that declare outside of classes what they, or others, define: the definition says more."""
 DEPTH = 12
 OPENING = re.compile(r"\s*(?:=>|[{=:;]|\bAS)\s*$")
 """What opens a body, at the end of a signature."""
@@ -67,7 +79,7 @@ def symbols_of(text: str, suffix: str) -> tuple[Symbol, ...]:
     if parser is None:
         return ()
     source = text.encode()
-    return _inside(parser.parse(source).root_node, source, 0)
+    return _inside(parser.parse(source).root_node, source, 0, declared=suffix not in WITH_DEFINITIONS)
 
 
 @cache
@@ -80,17 +92,17 @@ def _parser(module: str, function: str) -> Parser | None:
         return None
 
 
-def _inside(node: Node, source: bytes, depth: int) -> tuple[Symbol, ...]:
-    """The symbols in ``node``, each on lines of its own, in their order."""
+def _inside(node: Node, source: bytes, depth: int, declared: bool = True) -> tuple[Symbol, ...]:
+    """The symbols in ``node``, each on lines of its own, in their order; functions that are only ``declared`` too."""
     found: list[Symbol] = []
-    for outer, definition in _definitions(node, depth):
+    for outer, definition in _definitions(node, depth, declared):
         symbol = _symbol(outer, definition, source, depth)
         if not found or symbol.start >= found[-1].end:
             found.append(symbol)
     return tuple(found)
 
 
-def _definitions(node: Node, depth: int) -> Iterator[tuple[Node, Node]]:
+def _definitions(node: Node, depth: int, declared: bool) -> Iterator[tuple[Node, Node]]:
     """Yield (the node that holds a definition and its ``export`` or ``template``, the definition)."""
     for child in node.named_children:
         if child.type in SYMBOLS:
@@ -99,8 +111,11 @@ def _definitions(node: Node, depth: int) -> Iterator[tuple[Node, Node]]:
         elif child.type in ("lexical_declaration", "variable_declaration"):
             if _assigns_function(child):
                 yield child, child
+        elif child.type in DECLARATIONS:
+            if declared and _declares_function(child):
+                yield child, child
         elif child.type in THROUGH and depth < DEPTH:
-            inner = list(_definitions(child, depth + 1))
+            inner = list(_definitions(child, depth + 1, declared))
             # What a single definition is wrapped in belongs to it.
             alone = len(inner) == 1 and child.type in ("export_statement", "template_declaration", "statement")
             yield from [(child, inner[0][1])] if alone else inner
@@ -111,13 +126,25 @@ def _assigns_function(node: Node) -> bool:
     return any(value is not None and value.type in ASSIGNED for value in values)
 
 
+def _declares_function(node: Node) -> bool:
+    """Whether a declaration of C or C++ is that of a function; a pointer to one is a variable."""
+    declarator = node.child_by_field_name("declarator")
+    while declarator and declarator.type in ("pointer_declarator", "reference_declarator"):
+        declarator = declarator.named_children[-1] if declarator.named_children else None
+    if declarator is None or declarator.type != "function_declarator":
+        return declarator is not None and declarator.type == "operator_cast"
+    name = declarator.child_by_field_name("declarator")
+    return name is not None and name.type != "parenthesized_declarator"
+
+
 def _symbol(outer: Node, node: Node, source: bytes, depth: int) -> Symbol:
     body = _body(node)
     stop = body.start_byte if body else node.end_byte
     head = source[outer.start_byte : stop].decode(errors="replace").strip().split("\n")
-    said = [line for line in head if not COMMENT.match(line)] if body else head[:1]
+    whole = body or node.type in DECLARATIONS | SIGNATURES
+    said = [line for line in head if not COMMENT.match(line)] if whole else head[:1]
     signature = OPENING.sub("", " ".join(" ".join(said).split()))
-    declared = node.child_by_field_name("declarator") if node.type == "type_definition" else None
+    declared = node.child_by_field_name("declarator") if body and node.type == "type_definition" else None
     if declared:  # C says the name last
         signature += " " + source[declared.start_byte : declared.end_byte].decode(errors="replace")
     if len(signature) > SIGNATURE_CHARACTERS:

@@ -218,6 +218,103 @@ def test_comments_above_a_symbol_are_its_documentation() -> None:
     assert shown(text, ".c")[1:] == ["int open(void)", "4-5 paragraph: Opens it.", "7-9 code: int open(void)"]
 
 
+HEADER = """\
+#ifndef PUMP_H
+extern "C" {
+/** Opens a pump. */
+API struct pump *pump_open(const char *port,
+                           int flags);
+
+/** Called by it. */
+extern int (*pump_hook)(int);
+typedef int (*hook)(int);
+}
+
+/// A pump.
+class Pump {
+public:
+    /** Stops it. */
+    ~Pump();
+    /// Whether it runs.
+    explicit operator bool() const;
+    int rpm;
+    /// Primes it.
+    template <class T> T prime(T seconds);
+    static int (*handler)(int);
+};
+#endif
+"""
+
+
+def test_functions_that_a_header_declares_are_symbols_with_the_comments_above_them() -> None:
+    assert shown(HEADER, ".h") == [
+        "1-2 code: #ifndef PUMP_H",
+        "API struct pump *pump_open(const char *port, int flags)",
+        "3-3 paragraph: Opens a pump.",
+        "4-5 code: API struct pump *pump_open(const char *port,",
+        "typedef int (*hook)(int)",
+        "7-7 paragraph: Called by it.",
+        "8-8 code: extern int (*pump_hook)(int);",
+        "9-9 code: typedef int (*hook)(int);",
+        "class Pump",
+        "10-10 code: }",
+        "12-12 paragraph: A pump.",
+        "13-14 code: class Pump {",
+        "  ~Pump()",
+        "15-15 paragraph: Stops it.",
+        "16-16 code: ~Pump();",
+        "  explicit operator bool() const",
+        "17-17 paragraph: Whether it runs.",
+        "18-18 code: explicit operator bool() const;",
+        "  template <class T> T prime(T seconds)",
+        "19-19 code: int rpm;",
+        "20-20 paragraph: Primes it.",
+        "21-21 code: template <class T> T prime(T seconds);",
+        "  static int (*handler)(int);",
+        "22-23 code: static int (*handler)(int);",
+        "24-24 code: #endif",
+    ]
+
+
+def test_a_function_that_a_source_file_of_c_declares_is_read_where_it_is_defined() -> None:
+    text = "static int add(int a);\n\n/* Adds. */\nstatic int add(int a)\n{\n}\n"
+    assert shown(text, ".c") == [
+        "1-1 code: static int add(int a);",
+        "static int add(int a)",
+        "3-3 paragraph: Adds.",
+        "4-6 code: static int add(int a)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "headings"),
+    [
+        (
+            ".ts",
+            "export declare function open(\n  port: string,\n): Pump;\ndeclare class Pump {\n  prime(): void;\n}\n"
+            "interface Options {\n  onStart(): void;\n}\nabstract class A {\n  abstract run(): void;\n}\n",
+            [
+                "export declare function open( port: string, ): Pump",
+                "class Pump",
+                "  prime(): void",
+                "interface Options",
+                "  onStart(): void",
+                "abstract class A",
+                "  abstract run(): void",
+            ],
+        ),
+        (
+            ".java",
+            "interface Shop {\n  int sell(String what,\n    int count);\n}\n",
+            ["interface Shop", "  int sell(String what, int count)"],
+        ),
+    ],
+)
+def test_functions_without_a_body_are_symbols(suffix: str, text: str, headings: list[str]) -> None:
+    items = outline(text, suffix)
+    assert ["  " * (item.level - 1) + item.text for item in items if isinstance(item, Heading)] == headings
+
+
 @pytest.fixture
 def no_grammars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "tree_sitter", None)
