@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from retrieval.structure import Block
+from retrieval.words import SENTENCE_END
 
 __all__ = ["STEPS", "Slicer", "Unit", "pack"]
 
@@ -19,15 +20,7 @@ WORD_UNITS = 32
 TINY = 0.15
 """A last slice of less than so much of the budget is evened out with the one before it."""
 
-SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？][」』”）]*|\n(?=[^\S\n]*\n)")
-SENTENCE_START = re.compile(r"\s+[\"'“‘(\[*_`]*[^\Wa-z_]")
-ABBREVIATION = re.compile(
-    r"(?:^|[\s(\"'“])(?:[a-z]|[a-z]\.[a-z]|et al|cf|vs|etc|approx|ca|nos?|figs?|eqs?|refs?|secs?|ch|vol|pp|eds?|art|"
-    r"para|mr|mrs|ms|dr|prof|st|jr|sr|inc|ltd|corp|co|dept|est|max|min|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)"
-    r"\.$",
-    re.IGNORECASE,
-)
-ABBREVIATION_REACH = 10
+SENTENCE_OR_PARAGRAPH_END = re.compile(rf"{SENTENCE_END.pattern}|\n(?=[^\S\n]*\n)")
 LINE_END = re.compile(r"\n")
 NOT_SPACE = re.compile(r"\S")
 WORD_END = re.compile(r"(?<=\S)(?=\s)")
@@ -57,13 +50,8 @@ def _by_sentences(unit: Unit, block: Block, budget: int) -> Iterator[int]:
     """Prose ends a unit with each sentence and each blank line."""
     if block.kind in ("code", "table"):
         return
-    for match in SENTENCE_END.finditer(block.text, unit.start, unit.end):
-        end = match.end()
-        if match[0].startswith("."):
-            before = block.text[max(unit.start, match.start() - ABBREVIATION_REACH) : match.start() + 1]
-            if not SENTENCE_START.match(block.text, end) or ABBREVIATION.search(before):
-                continue
-        yield end
+    for match in SENTENCE_OR_PARAGRAPH_END.finditer(block.text, unit.start, unit.end):
+        yield match.start() + len(match[0].rstrip())
 
 
 def _by_words(unit: Unit, block: Block, budget: int) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import groupby
 from unicodedata import category, normalize
 
@@ -29,11 +30,33 @@ _OF_SPACED = re.compile(f"{_LETTER}|{_MARK}")
 _WORD = re.compile(rf"[{_UNSPACED}]|{_LETTER}+(?:{_MARK}+{_LETTER}*)*")
 _COUNTED = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
+_ABBREVIATIONS = (
+    "al cf vs etc mr mrs ms dr prof st jr sr sra srta inc ltd corp co dept vgl bzw usw ggf sog hr fr mme mlle ex"
+).split()
+"""What ends no sentence, but that one letter does not either: "J. Doe", "z. B."."""
+_COUNTING = (
+    "no nos nr núm fig figs eq eqs ref refs sec secs ch kap cap vol bd pp pág págs ed eds art arts abs abb para est "
+    "max min ca approx jan feb mar apr jun jul aug sep sept oct nov dec"
+).split()
+"""What ends none before a number: "Abs. 1", "vol. IV"."""
+
+
+def _behind(words: Iterable[str]) -> str:
+    """A pattern for the place after one of ``words`` and a full stop; what looks back has to know how far."""
+    by_length = groupby(sorted(words, key=len), key=len)
+    return "|".join(rf"(?<=\b(?i:{'|'.join(some)})\.)" for _, some in by_length)
+
+
 # What a sentence begins with: a figure or a capital, or a letter of a script from Hebrew to Georgian, which has none.
 _CAPITALS = "".join(chr(code) for code in range(0xC0, 0x590) if chr(code).isupper())
+_CLOSING = "[\"'”’)\\]»]*"
 SENTENCE_END = re.compile(
-    rf"(?<=[.!?…؟।])[\"')\]»”]*\s+(?=[\"'(\[«“„]?[A-Z0-9{_CAPITALS}\u0590-\u10ff{_UNSPACED}])|(?<=[。！？])(?=.)"
+    rf"(?<=[.!?…؟।])(?!(?<=\b[^\W\d_]\.)|{_behind(_ABBREVIATIONS)})"
+    rf"(?!(?:{_behind(_COUNTING)}){_CLOSING}\s+(?:\d|[IVXLC]+\b|[A-Z]\b))"
+    rf"{_CLOSING}\s+(?=[\"'“‘„«(\[*_`¿¡]*[A-Z0-9{_CAPITALS}\u0590-\u10ff{_UNSPACED}])"
+    rf"|(?:(?<=[。！？])|(?<=[。！？][」』”）]))(?=[^」』”）\n])"
 )
+"""What stands between two sentences: white space, or nothing where the script has none."""
 
 
 def words_of(text: str) -> list[str]:

@@ -158,6 +158,13 @@ def test_chinese_and_japanese_sentences_end_too() -> None:
     assert [passage.text for passage in found] == ["漢字です。漢字です。", "漢字です。"]
 
 
+def test_sentences_of_hindi_and_german_are_not_cut_where_they_go_on() -> None:
+    hindi = "पहला वाक्य यहाँ है। दूसरा वाक्य यहाँ है। तीसरा वाक्य भी यहाँ है।"
+    assert [passage.text[-1] for passage in passages(hindi, "text", limit=6)] == ["।"] * 3
+    german = "Er kann nach § 440 Abs. 1 Satz 2 BGB gehen. Er will es."
+    assert [passage.text for passage in passages(german, "text", limit=12)] == [german[:43], german[44:]]
+
+
 def test_code_is_split_between_lines_and_keeps_its_indentation() -> None:
     lines = ["```", *(f"    x{number} = {number}" for number in range(8)), "```"]
     found = passages("\n".join(lines), limit=14)

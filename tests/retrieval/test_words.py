@@ -45,6 +45,15 @@ def test_the_marks_of_a_script_are_part_of_its_words(text: str) -> None:
         ("Насос стоит. Клапан закрыт.", ["Насос стоит.", "Клапан закрыт."]),
         ("Été sec. À suivre.", ["Été sec.", "À suivre."]),
         ("水泵停止。阀门关闭。", ["水泵停止。", "阀门关闭。"]),
+        ("「止まる。」閉じる。", ["「止まる。」", "閉じる。"]),
+        ("पंप रुकता है। वाल्व बंद है।", ["पंप रुकता है।", "वाल्व बंद है।"]),
+        ("هل توقفت؟ نعم.", ["هل توقفت؟", "نعم."]),
+        ("¿Para? ¡Sí! *Bold* is.", ["¿Para?", "¡Sí!", "*Bold* is."]),
+        ("Nach § 440 Abs. 1 Satz 2 und Art. IV. Es gilt.", ["Nach § 440 Abs. 1 Satz 2 und Art. IV.", "Es gilt."]),
+        ("Hr. Meier, z. B. Wasser bzw. Öl, d. h. Nr. 5.", ["Hr. Meier, z. B. Wasser bzw. Öl, d. h. Nr. 5."]),
+        ("La Sra. Paz, pág. 3, p. ex. Pau. Sí.", ["La Sra. Paz, pág. 3, p. ex. Pau.", "Sí."]),
+        ("A work of art. They said no. Then Dr. Who came.", ["A work of art.", "They said no.", "Then Dr. Who came."]),
+        ("Take 5. Then 20 mg. Stop.", ["Take 5.", "Then 20 mg.", "Stop."]),
     ],
 )
 def test_sentences_end_in_any_script(text: str, sentences: list[str]) -> None:
