@@ -35,7 +35,8 @@ CALLED_CHARS = 200
 """Of names, at most, beside a passage's own words."""
 IDENTIFIER = r"(?=[^\s()]*\d)[A-Za-z§]{0,8}[\d][\w.\-/–]*"
 _LEADING = re.compile(
-    rf"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?(?P<code>{IDENTIFIER}?)(?P<mark>[:.)])?\s+"
+    r"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?"
+    rf"(?P<code>(?:§\s+(?=\d))?{IDENTIFIER}?)(?P<mark>[:.)])?\s+"
 )
 # "CWE-79: Title", "[ABC-123] Title", "HP:0000316 – Title": set apart from its heading, and not alone of its series.
 _SERIES = r"(?:[A-Z]{1,10}(?:[-_][A-Z]{1,10}){0,2}[-_](?=\d)|[A-Z]{1,10}:(?=\d{4}))"
@@ -66,7 +67,7 @@ def leading_identifier(heading: str) -> str:
     if label := _LABEL.match(heading):
         return label["bracketed"] or label["plain"]
     match = leading(heading)
-    return match["code"].rstrip(".") if match else ""
+    return "".join(match["code"].split()).rstrip(".") if match else ""
 
 
 def owners(coded: Iterable[tuple[_Key, str]]) -> dict[str, _Key]:

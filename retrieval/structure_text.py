@@ -20,16 +20,30 @@ HEADING_LIMIT = 80
 """Characters a heading may have."""
 
 # Which heading encloses which. What a file leaves out is simply not in the path.
-TITLE, NAMED, CAPITALS, NUMBERED = 1, {"part": 3, "book": 3, "section": 5, "§": 5}, 6, 6
+TITLE, CAPITALS, NUMBERED = 1, 6, 6
+NAMED = {
+    **dict.fromkeys(("part", "book", "teil", "parte", "partie", "編", "编", "篇", "部"), 3),
+    **dict.fromkeys(("section", "§", "節", "节", "款"), 5),
+    **dict.fromkeys(("条", "條"), 6),
+}
 NAMED_DEFAULT = 4
 ROMAN, LETTERED = 5, 6
 UNDERLINES = {"=": 2, "-": 3, "~": 4}
 
 CLAUSE = re.compile(
-    r"(?P<name>part|book|chapter|article|section|appendix|annex|exhibit|schedule|§)\s*"
+    r"(?P<name>part|book|chapter|article|section|appendix|annex|exhibit|schedule|§|"
+    r"teil|kapitel|artikel|abschnitt|anhang|anlage|partie|chapitre|annexe|parte|capítulo|artículo|anexo)"
+    r"(?:\s+|(?=\d)|(?<=§))"
     r"(?P<number>\d+(?:\.\d+)*|[ivxlcdm]+|[a-z])\b(?P<mark>\s*[.:)–—-])?(?:\s+(?P<title>\S.*))?",
     re.IGNORECASE,
 )
+UNCASED = re.compile(
+    r"(?:第 ?[\d一二三四五六七八九十百千〇零]{1,9} ?(?P<counted>[編编篇部章節节款条條])(?:の\d{1,3})?|"
+    r"(?:الباب|الفصل|المادة) *\(?\d{1,5}\)?)(?P<title>[\s:：.（(].*)?"
+)
+"""A clause's number and name in a script without capitals."""
+CLOSING = re.compile(r"[。；،؛؟]|[,;:.?!、，：]$")
+"""What a sentence has, or ends with, and a clause's name has not."""
 NUMBER = re.compile(r"(?P<number>\d{1,3}(?:\.\d{1,3})*)[.)]?\s+(?P<title>[^\W\d_].*|[\"“].*)")
 ORDINAL = re.compile(r"(?P<number>[IVXLC]{1,6}|[A-Z])\.\s+(?P<title>[^\W\d_].*)")
 RUN_IN = re.compile(
@@ -46,6 +60,8 @@ SENTENCE = re.compile(
 """Words that a sentence has and a heading seldom: a line with one is taken for a sentence."""
 MANY_WORDS = 10
 BULLET = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|\(?[a-z]\))\s+\S")
+VALUE = re.compile(r"[:：]\s+\S")
+"""What a line in capitals has that says something itself: "ALLERGIES: PENICILLIN"."""
 ADORNMENT = re.compile(r"={3,}|~{3,}|-{3,}")
 FIELD = re.compile(r"[A-Z][\w-]*(?: [\w-]+){0,2}:(?:\s|$)")
 SUBJECT = re.compile(r"subject:\s*(?P<subject>\S.*)", re.IGNORECASE)
@@ -177,7 +193,9 @@ def _underlined(lines: Sequence[str], start: int, end: int) -> Heading | None:
 
 
 def _is_title(line: str) -> bool:
-    return len(line) <= HEADING_LIMIT and _has_letters(line) and line[-1] not in ".,;:" and not _is_notice(line)
+    return (
+        len(line) <= HEADING_LIMIT and _has_letters(line) and line[-1] not in ".,;:。、，；：।" and not _is_notice(line)
+    )
 
 
 def _is_capitals(line: str) -> bool:
@@ -186,6 +204,8 @@ def _is_capitals(line: str) -> bool:
         words = line.split()
         if not words or len(words) > COLON_WORDS or words[0] in CALLS:
             return False
+    if VALUE.search(line):
+        return False
     letters = [character for character in line if character.isalpha()]
     if len(line) > HEADING_LIMIT or len(letters) < 4 or not all(letter.isupper() for letter in letters):
         return False
@@ -242,6 +262,8 @@ def _parted(lines: Sequence[str], start: int, end: int) -> _Found | None:
         heading = _clause(first, start + 1)
         if heading and CLAUSE.fullmatch(first) and end - start == 2 and _is_capitals(second):
             return _Found(Heading(heading.level, f"{first} {second}", start + 1, end))
+        if heading and UNCASED.fullmatch(first):
+            return _Found(heading)
         # The line was not broken because it was full: the next word had had room.
         room = max(map(len, lines[start:end])) - len(lines[start].rstrip()) - 1
         named = heading and (_is_capitalised(first) or CLAUSE.fullmatch(first)) and not second[0].islower()
@@ -286,6 +308,12 @@ def _clause(line: str, number: int) -> Heading | None:
         if named["mark"] or not title or title[0].isupper():
             level = NAMED.get(named["name"].lower(), NAMED_DEFAULT)
             return Heading(level, " ".join(line.split()), number, number) if not title or _names_clause(title) else None
+    uncased = UNCASED.fullmatch(line)
+    if uncased:
+        title = (uncased["title"] or "").lstrip(" :：.")
+        level = NAMED.get(uncased["counted"], NAMED_DEFAULT)
+        names = len(title.split()) <= MANY_WORDS and not CLOSING.search(title)
+        return Heading(level, " ".join(line.split()), number, number) if names else None
     plain = NUMBER.fullmatch(line)
     if plain and _names_clause(plain["title"]):
         depth = plain["number"].removesuffix(".0").count(".")

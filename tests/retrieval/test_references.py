@@ -69,7 +69,9 @@ def test_a_term_before_a_code_in_brackets_is_a_reference(text: str, found: list[
     ("heading", "code"),
     [
         ("J34.0 Abscess", "J34.0"),
-        ("§ 12 Cap", ""),
+        ("§ 12 Cap", "§12"),
+        ("§12.3 Cap", "§12.3"),
+        ("§§ 12 and after", ""),
         ("12.3 Cap", "12.3"),
         ("Cholera", ""),
         ("STIM2 is a protein", ""),

@@ -108,6 +108,35 @@ def test_a_word_that_owners_are_stated_after_heads_a_section_where_it_stands_alo
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "第1章 総則\n\n第1条（目的）\nこの規約は条件を定める。\n次の通り。\n\n第２条\n\n終わり。\n",
+            [(4, "第1章 総則"), (6, "第1条（目的）"), (6, "第２条")],
+        ),
+        ("合同。\n\n第一条 为了规范，制定本法。\n\n第二条 定义\n\n本法所称\n", [(6, "第二条 定义")]),
+        ("规定。\n\n第3条に定める\n\n終わり。\n", []),
+        (
+            "عقد.\n\nالمادة 1:\n\nنص.\n\nالمادة (2) التعريفات\nنص هنا.\n\nالمادة 3 من القانون، تنص\n\nنص.\n",
+            [(4, "المادة 1:"), (4, "المادة (2) التعريفات")],
+        ),
+        (
+            "Es gilt.\n\nTeil II\n\nText.\n\nArtikel 3 Haftung\n\nText.\n\nKapitel 4. Schluss\n\nText.\n",
+            [(3, "Teil II"), (4, "Artikel 3 Haftung"), (4, "Kapitel 4. Schluss")],
+        ),
+        ("Es gilt.\n\nArtikel 3 des Gesetzes gilt\n\nText.\n\nTeile\n\nText.\n", []),
+    ],
+)
+def test_clauses_of_other_languages_are_headings(text: str, found: list[tuple[int, str]]) -> None:
+    assert [(item.level, item.text) for item in outline(text) if isinstance(item, Heading)] == found
+
+
+def test_a_line_in_capitals_with_a_value_after_its_colon_is_no_heading() -> None:
+    note = "A note.\n\nHISTORY:\n\nNone.\n\nALLERGIES: PENICILLIN\n\nVITALS\nBP 120/80\n\n"
+    assert headings(f"{note}MEDICATION: ASPIRIN\n  One a day.\n\nEnd.\n") == ["HISTORY:"]
+
+
 MESSAGE = """\
 From: N <n@example.com>
 Subject: The printer jams
