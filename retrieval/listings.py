@@ -22,7 +22,8 @@ _ELSEWHERE = re.compile(
     r"versus|authors?|reviewers?|watchers?|members?|collaborators?|contributors?|maintainers?|approvers?|owners?|"
     r"assignees?|attendees|participants|team|files?|paths?|contacts?|dates?|address(?:es)?|prices?|links?|urls?|notes?|"
     r"warnings?|todo|to do|steps?|requirements?|prerequisites?|questions?|dear|param\w*|arguments?|returns?|raises?|"
-    r"throws?)\b"
+    r"throws?|interactions?|reactions?|effects?|precautions?|risks?|allergens?|ingredients?|dos(?:es?|ages?)|hours?|days?|"
+    r"times?)\b"
 )
 # Commas part more than names: "March 3, 2000", "Restart it, clear it, reload".
 _OF_NAMES = re.compile(
