@@ -18,6 +18,7 @@ _OWN_LINE = re.compile(r"\s*(?:[-*+•]\s|\d{1,4}[.)]\s|#{1,6}\s|\||>|:?-{3,}|={
 # After a full stop comes a space and something that can begin a sentence; CJK stops need no space.
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[*_`]*[^\W_a-z])|(?<=[。！？])")
 _SHORTEST_SENTENCE = 24
+_TABLE_HEAD = re.compile(r"[^\n]*\n(?=[^\n]*--)[|:\- \t]+\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,18 @@ def to_result(
 ) -> SentResult | None:
     """The search_result block of one hit, or None where the hit has no text.
 
-    Lines are told block by block where ``text`` has one line for each line of the document; where
-    it has not (a record, a page of HTML, a passage cut short) every block has the whole hit's lines.
+    Lines are told block by block where ``text`` has one line for each line of the document, below the head of
+    a table that is repeated over further rows of it; where it has not (a record, a page of HTML, a passage cut
+    short) every block has the whole hit's lines.
     """
-    lines = text.count("\n") + 1
-    if not truncated and lines == last_line - first_line + 1:
-        blocks = tuple(split_lines(text, first_line))
-    else:
+    head = _TABLE_HEAD.match(text)
+    repeated = text.count("\n") - (last_line - first_line)
+    if truncated or repeated not in (0, head[0].count("\n") if head else 0):
         blocks = tuple(SentBlock(block.text, first_line, last_line) for block in split_lines(text, first_line))
+    else:
+        body = head.end() if head and repeated else 0
+        above = [SentBlock(text[:body], first_line, last_line)] if body else []
+        blocks = (*above, *split_lines(text[body:], first_line))
     if not blocks:
         return None
     headings = [part for part in heading if part and part != title]

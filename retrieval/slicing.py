@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -19,7 +20,11 @@ WORD_UNITS = 32
 """Units of words that make a slice."""
 TINY = 0.15
 """A last slice of less than so much of the budget is evened out with the one before it."""
+HEAD_SHARE = 0.2
+"""A table's head is repeated over further rows of it if it takes no more of the budget than this."""
 
+TABLE_HEAD = re.compile(r"[^\n]*\n(?=[^\n]*--)[|:\- \t]+\n")
+"""The first row of a table, and the rule below that makes it a head."""
 SENTENCE_OR_PARAGRAPH_END = re.compile(rf"{SENTENCE_END.pattern}|\n(?=[^\S\n]*\n)")
 LINE_END = re.compile(r"\n")
 NOT_SPACE = re.compile(r"\S")
@@ -31,6 +36,7 @@ class Unit:
     """The characters ``start`` to ``end`` of a block's text, and how many tokens they are (-1: not counted yet).
 
     One that ``leads`` is a line with others below that are indented more, such as the items of a list within an item.
+    ``head``: the tokens of its table's head, which a slice that begins with it repeats; 0 where none is.
     """
 
     block: int
@@ -38,6 +44,7 @@ class Unit:
     end: int
     tokens: int = -1
     leads: bool = False
+    head: int = 0
 
 
 def _by_lines(unit: Unit, block: Block, budget: int) -> Iterator[int]:
@@ -80,6 +87,7 @@ class Slicer:
         self.blocks = blocks
         self.units = [Unit(index, 0, len(block.text)) for index, block in enumerate(blocks)]
         self.slices = [list(self.units)]
+        self._head_ends = [*map(_head_end, blocks)]
         self._line_ends: dict[int, list[int]] = {}
 
     def refine(self, step: int, budget: int) -> None:
@@ -98,7 +106,8 @@ class Slicer:
     def pack(self, budget: int) -> None:
         """Make slices of the units; see the function ``pack``."""
         self._find_leads()
-        self.slices = [slice for slice in pack(self.units, budget) if self.text(slice)]
+        self._find_heads(budget)
+        self.slices = [slice for slice in pack(self.units, budget) if any(self._parts(slice))]
 
     def _find_leads(self) -> None:
         """Mark the units that lead: what stands below would say something else without them, or nothing."""
@@ -109,9 +118,24 @@ class Slicer:
             unit.leads = unit.block == block and (indent is None or indent < below)
             below, block = below if indent is None and unit.block == block else indent or 0, unit.block
 
+    def _find_heads(self, budget: int) -> None:
+        """Note what it takes to repeat a table's head over the rows that are cut from it: bare cells say little."""
+        tokens: Counter[int] = Counter()
+        for unit in self.units:
+            end = self._head_ends[unit.block]
+            if unit.end <= end:
+                tokens[unit.block] += unit.tokens
+            fits = tokens[unit.block] <= budget * HEAD_SHARE and tokens[unit.block] + unit.tokens <= budget
+            unit.head = tokens[unit.block] if 0 < end <= unit.start and fits else 0
+
     def text(self, units: Sequence[Unit]) -> str:
-        """The text of neighbouring units: each block's part as it stands there, one blank line apart."""
-        return "\n\n".join(self.blocks[block].text[start:end] for block, start, end in self._parts(units))
+        """The text of neighbouring units: each block's part as it stands there, one blank line apart.
+
+        Rows that are parted from their table's head have it before them.
+        """
+        first = units[0]
+        head = self.blocks[first.block].text[: self._head_ends[first.block]] if first.head else ""
+        return head + "\n\n".join(self.blocks[block].text[start:end] for block, start, end in self._parts(units))
 
     def lines(self, units: Sequence[Unit]) -> tuple[int, int]:
         """The first and last line in the file of neighbouring units."""
@@ -134,6 +158,12 @@ class Slicer:
             start, end = _trim(self.blocks[index].text, run[0].start, run[-1].end)
             if start < end:
                 yield index, start, end
+
+
+def _head_end(block: Block) -> int:
+    """Where the head of a table ends; 0 where it has none."""
+    head = TABLE_HEAD.match(block.text) if block.kind == "table" else None
+    return head.end() if head else 0
 
 
 def _indent(text: str, unit: Unit) -> int | None:
@@ -189,14 +219,14 @@ def _fill(units: Sequence[Unit], capacity: int) -> list[list[Unit]]:
             slices[-1].append(unit)
             used += gap + unit.tokens
         else:
-            above, used = _above(slices[-1], unit, capacity) if slices else ([], unit.tokens)
+            above, used = _above(slices[-1], unit, capacity) if slices else ([], unit.head + unit.tokens)
             slices.append([*above, unit])
     return slices
 
 
 def _above(before: list[Unit], unit: Unit, capacity: int) -> tuple[list[Unit], int]:
     """Take off the end of ``before`` what leads ``unit`` and fits with it; return that, and the tokens of all."""
-    used = unit.tokens
+    used = unit.head + unit.tokens
     place = len(before)
     while place > 1 and before[place - 1].leads and used + before[place - 1].tokens <= capacity:
         place -= 1
@@ -208,4 +238,4 @@ def _above(before: list[Unit], unit: Unit, capacity: int) -> tuple[list[Unit], i
 
 def _tokens(units: Sequence[Unit]) -> int:
     gaps = sum(unit.block != after.block for unit, after in pairwise(units))
-    return sum(unit.tokens for unit in units) + gaps * BLOCK_GAP
+    return units[0].head + sum(unit.tokens for unit in units) + gaps * BLOCK_GAP

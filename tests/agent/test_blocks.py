@@ -66,6 +66,17 @@ def test_a_hit_whose_lines_do_not_match_its_documents_keeps_its_whole_range() ->
     assert [(block.first_line, block.last_line) for block in result.blocks] == [(7, 9), (7, 9)]
 
 
+def test_rows_below_a_repeated_head_of_their_table_have_their_own_lines() -> None:
+    text = "| grade | weeks |\n|---|---|\n| B | 12 |\n| C | 14 |"
+    result = to_result("a.md", "A", (), text, 30, 31, False)
+    assert result is not None
+    assert [(block.text, block.first_line, block.last_line) for block in result.blocks] == [
+        ("| grade | weeks |\n|---|---|\n", 30, 31),
+        ("| B | 12 |\n", 30, 30),
+        ("| C | 14 |", 31, 31),
+    ]
+
+
 def test_a_hit_that_was_cut_short_keeps_its_whole_range() -> None:
     result = to_result("a.md", "A", (), "One sentence here, long enough.\nAnother", 7, 8, True)
     assert result is not None
