@@ -111,12 +111,14 @@ class Slicer:
 
     def _find_leads(self) -> None:
         """Mark the units that lead: what stands below would say something else without them, or nothing."""
-        below, block = 0, -1
+        below, block, blank = 0, -1, False
         for unit in reversed(self.units):
             indent = _indent(self.blocks[unit.block].text, unit)
-            # A blank line goes with what is below it.
-            unit.leads = unit.block == block and (indent is None or indent < below)
-            below, block = below if indent is None and unit.block == block else indent or 0, unit.block
+            if unit.block != block:
+                below, block, blank = 0, unit.block, True
+            # A blank line goes with what is right below it.
+            unit.leads = not blank if indent is None else indent < below
+            below, blank = (below, True) if indent is None else (indent, False)
 
     def _find_heads(self, budget: int) -> None:
         """Note what it takes to repeat a table's head over the rows that are cut from it: bare cells say little."""
@@ -225,15 +227,20 @@ def _fill(units: Sequence[Unit], capacity: int) -> list[list[Unit]]:
 
 
 def _above(before: list[Unit], unit: Unit, capacity: int) -> tuple[list[Unit], int]:
-    """Take off the end of ``before`` what leads ``unit`` and fits with it; return that, and the tokens of all."""
-    used = unit.head + unit.tokens
+    """Take off the end of ``before`` what leads ``unit`` and fits with it; return that, and the tokens of all.
+
+    Something is left there. Where that would not be so, the line above is all that is taken.
+    """
     place = len(before)
-    while place > 1 and before[place - 1].leads and used + before[place - 1].tokens <= capacity:
+    while place and before[place - 1].leads:
         place -= 1
-        used += before[place].tokens
-    above = before[place:]
-    del before[place:]
-    return above, used
+    for start in (place, len(before) - 1):
+        above = before[start:]
+        used = unit.head + unit.tokens + sum(lead.tokens for lead in above)
+        if start and above and above[0].leads and used <= capacity:
+            del before[start:]
+            return above, used
+    return [], unit.head + unit.tokens
 
 
 def _tokens(units: Sequence[Unit]) -> int:
