@@ -166,6 +166,71 @@ def test_what_recurs_within_pages_is_kept() -> None:
     assert read_text("a.pdf", pdf(*pages)).text.count("Stay clear.") == 4
 
 
+def test_heads_of_left_and_right_pages_and_of_short_chapters_are_dropped_where_pages_are_counted() -> None:
+    pages = [
+        [Type(head, 770), *lines(f"Text {word} and", "more of it."), Type(f"Draft, page {number} of 6", 30)]
+        for number, (head, word) in enumerate(
+            zip(
+                ("Fees 17", "18 Harbour Rules", "Fees 19", "20 Harbour Rules", "Pilots 21", "22 Harbour Rules"),
+                ("alpha", "beta", "gamma", "delta", "epsilon", "zeta"),
+                strict=True,
+            ),
+            1,
+        )
+    ]
+    text = read_text("a.pdf", pdf(*pages)).text
+    assert "Harbour" not in text and "Fees" not in text and "Pilots" not in text and "Draft" not in text
+    assert text.count("more of it.") == 6
+
+
+def test_numbers_that_fit_the_page_by_chance_are_kept() -> None:
+    pages = [lines(*(f"B{99 - row} box of {7 * page * row % 23}" for row in range(1, 9))) for page in range(1, 60)]
+    text = read_text("a.pdf", pdf(*pages)).text.split("\n")
+    assert [line for line in text if line] == [line.text for page in pages for line in page]
+
+
+def test_what_each_page_is_about_is_kept_though_it_is_numbered_in_order() -> None:
+    for first, last in (("Part no. 1001", "Weight in grams: 351"), ("Exhibit 1", "Room number 101"), ("2021", "#7")):
+        count, least = int(first.split()[-1]), int(last.strip("#").split()[-1])
+        pages = [
+            [
+                Type(first.replace(str(count), str(count + page)), 740),
+                *lines("Made of brass", "and of steel."),
+                Type(last.replace(str(least), str(least + page)), 600),
+            ]
+            for page in range(4)
+        ]
+        text = read_text("a.pdf", pdf(*pages)).text
+        assert all(line.text in text for page in pages for line in page)
+
+
+def test_a_line_that_some_pages_begin_or_end_with_is_text() -> None:
+    pages = [
+        [
+            *lines(f"Name: patient {name}", "Diagnosis code E11.9", "Allergies: none known", f"Visit note {name}."),
+            Type("Signed by Dr. Smith", 652),
+        ]
+        for name in ("A", "B", "C", "D")
+    ]
+    text = read_text("a.pdf", pdf(*pages)).text
+    assert text.count("Diagnosis code E11.9") == text.count("Signed by Dr. Smith") == 4
+    warning = "Do not open the relief valve under load."
+    manual = [
+        [Type(warning if page in (3, 4, 5, 30) else f"The {page}th of its valves.", 700), *lines(*BODY, top=670)]
+        for page in range(40)
+    ]
+    assert read_text("a.pdf", pdf(*manual)).text.count(warning) == 4
+
+
+def test_the_head_of_a_table_that_goes_on_is_kept_on_each_page() -> None:
+    pages = [
+        [Type("Stores", 770), *lines("Part Name Stock", *(f"{page}{row}-A bolt" for row in range(5)))]
+        for page in range(1, 6)
+    ]
+    text = read_text("a.pdf", pdf(*pages)).text
+    assert text.count("Part Name Stock") == 5 and "Stores" not in text
+
+
 def test_ligatures_are_spelled_out_and_odd_characters_replaced() -> None:
     from retrieval.pdf_pages import clean
 
