@@ -46,6 +46,8 @@ LIMITS: dict[str, Any] = {
 XREF_ENTRIES = 500_000
 SECONDS, SECONDS_PER_MEGABYTE, MOST_SECONDS = 20.0, 100.0, 600.0
 """Processor time a file may take, by its size: several times what honest ones do."""
+MOST_POINTS = 1_000_000
+"""No page is so wide or high, nor its type so large."""
 CLOCK_EVERY = 256
 """Drawing operations between two looks at the clock."""
 
@@ -191,6 +193,11 @@ def clean(text: str) -> str:
     return re.sub("\u00ad(?=\\S)", "", text)
 
 
+def _possible(points: float) -> float:
+    """``points``, or 0 where no page is so large, or it is no number: a file may ask for anything."""
+    return points if abs(points) < MOST_POINTS else 0.0
+
+
 @dataclass(slots=True)
 class _Gatherer:
     """Makes lines of the pieces of text that pypdf hands over; each has one font."""
@@ -209,9 +216,11 @@ class _Gatherer:
             if not self.pieces:
                 x = inner[4] * outer[0] + inner[5] * outer[2] + outer[4]
                 y = inner[4] * outer[1] + inner[5] * outer[3] + outer[5]
-                self.start = (x, y)
+                self.start = (_possible(x), _possible(y))
             height = hypot(inner[2] * outer[0] + inner[3] * outer[2], inner[2] * outer[1] + inner[3] * outer[3])
-            self.pieces.append((part, round(abs(size) * height, 1), str(font.get("/BaseFont", "")) if font else ""))
+            self.pieces.append(
+                (part, round(_possible(abs(size) * height), 1), str(font.get("/BaseFont", "")) if font else "")
+            )
 
     def finish(self) -> list[Line]:
         self._close()

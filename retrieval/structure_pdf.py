@@ -8,26 +8,18 @@ each page is a range of lines.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise, takewhile
 from statistics import median
 
-from retrieval.pdf_pages import READABLE, Bookmark, Line, Page, PdfFile, read_pdf
+from retrieval.pdf_pages import READABLE, Bookmark, Line, PdfFile, read_pdf
+from retrieval.pdf_running_lines import without_running_lines
 from retrieval.structure import Block, BlockKind, Heading, Outlined, sensible_title
 
 __all__ = ["read", "structure"]
 
-EDGE_ROWS = 3
-"""Running headers and footers are looked for among so many rows at either end of a page."""
-RUNNING_PAGES, NEIGHBOURS = 3, 8
-"""On so many pages a row must recur to be a running one, none further off than so many pages."""
-SAME_HEIGHT = 4.0
-"""Rows whose heights round to the same multiple of so many points are at the same height."""
-FARTHEST, FARTHEST_IN_WORDS = 900, 100
-"""A page number is at most so far from the page's place in the file (2024 is a year), less among words (Room 101)."""
 LARGER = 1.12
 """A heading's type is at least so many times as large as the body's, or bold where the body is not."""
 HEADING_CHARACTERS, HEADING_LINES = 160, 3
@@ -39,13 +31,6 @@ GAP = 1.3
 FAR_APART = 2.5
 """Lines so many times their size apart are not of one paragraph."""
 
-EDGE_NUMBER = re.compile(r"^\W*(\d{1,4})\b(?!\.\d)|(?<![\d.])\b(\d{1,4})\W*$")
-PAGE = r"(?:page|p[aá]g(?:ina)?|seite|sida|side|strona|стр(?:аница)?|p(?=\.))\.?:? ?"
-OF = r"(?:/|of|von|van|de|di|z|из) ?"
-PAGE_NUMBER = re.compile(rf"\W*(?:{PAGE})?(\d{{1,4}})\W*(?:{OF}\d{{1,4}}\W*)?", re.IGNORECASE)
-NAMED_PAGE = re.compile(rf"^[ivxlc]+$|\b{PAGE}(?:[ivxlc]+$|\d{{1,4}}\b(?: ?{OF}\d{{1,4}}\b)?)")
-NAMED_NUMBER = re.compile(r"(?:^[^\W\d_]{2,}|[:=#]|\bn[or]\.?) ?\d{1,4}\W*$", re.IGNORECASE)
-"""As in "Exhibit 4" or "Weight: 351": it may be a page's where other rows show that pages are counted there."""
 LIST_ITEM = re.compile(r"(?:[•▪◦‣·●○■□]\s*|[-–*+]\s+|\(?(?:\d{1,3}|[a-z])[.)]\s+)\S")
 LEADER = re.compile(r"(?:\. ?){4}|…{2}|_{4}")
 """As in a table of contents, or a form."""
@@ -69,7 +54,9 @@ def read(name: str, data: bytes) -> Outlined:
 
 def structure(file: PdfFile) -> Outlined:
     """Return the text and structure of a PDF's lines, without the page numbers and what runs on at the edges."""
-    pages = _without_running_lines(file.pages)
+    drawn = [page.lines for page in file.pages]
+    heading_size, gap = LARGER * _body_style(drawn)[0], GAP * (_usual_gap(drawn) or FAR_APART)
+    pages = without_running_lines(drawn, heading_size, gap)
     marks = _bookmarked(pages, [mark for mark in file.bookmarks if sensible_title(mark.title)]) or _by_type(pages)
     writer = _Writer(len(pages), _usual_gap(pages), _hyphened_words(pages))
     for number, lines in enumerate(pages):
@@ -98,107 +85,6 @@ def _largest_line(pages: Sequence[Sequence[Line]]) -> str:
     rest = takewhile(lambda line: _style(line) == _style(first), lines[lines.index(first) :])
     title = " ".join(line.text for line in islice(rest, HEADING_LINES))
     return title if len(title) <= HEADING_CHARACTERS else ""
-
-
-# What runs on from page to page
-
-
-def _without_running_lines(pages: Sequence[Page]) -> list[list[Line]]:
-    """The lines of each page but those that run on at its edges.
-
-    A row runs where it recurs at its height, nothing but such rows lies beyond it, and a gap parts it from the text.
-    """
-    texts = [page.lines for page in pages]
-    body, widest = _body_style(texts)[0], GAP * (_usual_gap(texts) or FAR_APART)
-    running: list[set[int]] = [set() for _ in pages]
-    for top in (True, False):
-        rows = [_rows(lines, top) for lines in texts]
-        recurring = _recurring([found[: min(EDGE_ROWS, len(found) // 2)] for found in rows])
-        for page, (found, heights) in enumerate(zip(rows, recurring, strict=True)):
-            outer = list(takewhile(lambda row: row.height in heights, found))  # noqa: B023
-            while outer and outer[-1].distance(found[len(outer)]) <= widest:
-                outer.pop()
-            running[page].update(index for row in outer for index in row.lines)
-    return [
-        [line for index, line in enumerate(lines) if index not in runs or line.size >= LARGER * body]
-        for lines, runs in zip(texts, running, strict=True)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """The lines at one height of a page, by their index."""
-
-    height: int
-    lines: tuple[int, ...]
-    text: str
-    y: float
-    size: float
-
-    def distance(self, other: _Row) -> float:
-        """How far apart two rows are, in multiples of the larger one's size."""
-        return abs(self.y - other.y) / (max(self.size, other.size) or 1.0)
-
-
-def _rows(lines: Sequence[Line], top: bool) -> list[_Row]:
-    """A page's rows, from its top or from its bottom on."""
-    by_height: dict[int, list[int]] = {}
-    for index, line in enumerate(lines):
-        by_height.setdefault(round(line.y / SAME_HEIGHT), []).append(index)
-    return [
-        _Row(
-            height,
-            tuple(found),
-            " ".join(lines[index].text for index in found),
-            lines[found[0]].y,
-            max(lines[index].size for index in found),
-        )
-        for height, found in sorted(by_height.items(), reverse=top)
-    ]
-
-
-def _recurring(edges: Sequence[Sequence[_Row]]) -> list[set[int]]:
-    """The heights of each page's edge at which a row recurs, or counts the pages, as most do there."""
-    alike: dict[tuple[int, str | int], list[int]] = {}
-    standing: dict[int, list[int]] = {}
-    recurring: dict[int, list[int]] = {}
-    for page, rows in enumerate(edges):
-        for row in rows:
-            standing.setdefault(row.height, []).append(page)
-            offsets = () if NAMED_NUMBER.search(row.text) else _offsets(row.text, page)
-            for mark in (_pattern(row.text), *offsets):
-                alike.setdefault((row.height, mark), []).append(page)
-    for page, rows in enumerate(edges):
-        for row in rows:
-            marks = (_pattern(row.text), *_offsets(row.text, page))
-            if any(_near(alike.get((row.height, mark), ()), page) >= RUNNING_PAGES for mark in marks):
-                recurring.setdefault(row.height, []).append(page)
-
-    def runs(page: int, row: _Row) -> bool:
-        number = PAGE_NUMBER.fullmatch(row.text)
-        if number and int(number[1]) == page + 1:
-            return True
-        often = recurring.get(row.height, ())
-        return page in often and 2 * _near(often, page) >= _near(standing[row.height], page)
-
-    return [{row.height for row in rows if runs(page, row)} for page, rows in enumerate(edges)]
-
-
-def _near(pages: Sequence[int], page: int) -> int:
-    """How many of ``pages``, in order, are neighbours of ``page``, itself among them."""
-    return bisect_right(pages, page + NEIGHBOURS) - bisect_left(pages, page - NEIGHBOURS)
-
-
-def _offsets(text: str, page: int) -> set[int]:
-    """How far the numbers that a row begins or ends with are from ``page``, where they may be its number."""
-    farthest = FARTHEST if PAGE_NUMBER.fullmatch(text) else FARTHEST_IN_WORDS
-    offsets = {int(first or last) - page for first, last in EDGE_NUMBER.findall(text)}
-    return {offset for offset in offsets if abs(offset) <= farthest}
-
-
-def _pattern(text: str) -> str:
-    """``text`` with what says itself that it is a page number made alike on all pages."""
-    return NAMED_PAGE.sub("#", text.casefold())
 
 
 # Headings

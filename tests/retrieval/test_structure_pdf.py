@@ -319,6 +319,12 @@ def test_a_page_that_fails_is_named_and_the_others_are_read(tmp_path: Path) -> N
     assert skipped.path == "a.pdf" and skipped.reason.startswith("cannot be read: page 2 (")
 
 
+def test_type_beyond_measure_is_read() -> None:
+    scaled = b"%d 0 0 %d 0 0 cm " % (10**40, 10**40) * 8
+    data = page_of(stream(b"q %s BT /F1 9 Tf 72 700 Td (Moored.) Tj ET Q BT /F1 9 Tf 72 90 Td (Fast.) Tj ET" % scaled))
+    assert read_text("a.pdf", data).text == "Moored.Fast."
+
+
 def test_a_file_that_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.pdf_pages.SECONDS", 0.0)
     monkeypatch.setattr("retrieval.pdf_pages.SECONDS_PER_MEGABYTE", 0.0)
