@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, read_numbering, read_styles
 from retrieval.errors import DocumentError
 from retrieval.office_package import UNPRINTABLE, WORD, Event, Package, core_title
+from retrieval.office_text import MergedCells, Piece, joined
 from retrieval.structure import Block, BlockKind, Heading, Outlined, Outliner, sensible_title
 
 __all__ = ["read"]
@@ -24,6 +25,9 @@ BOLD_CHARACTERS = 100
 
 UNREAD = frozenset("drawing pict object Fallback del moveFrom sectPr sdtPr".split())
 """Pictures and text boxes, the second form of the same thing, deleted text, and settings."""
+TABLE_TAGS = frozenset("tr tc gridBefore gridSpan vMerge".split())
+COLUMNS = frozenset(map(str, range(1, 64)))
+"""As many as a table of Word's may have."""
 BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 CODE_STYLE = re.compile(r"code|preformatted|macro text|verbatim")
@@ -36,7 +40,7 @@ Note = tuple[str, str]
 class _Paragraph:
     """A paragraph as it is written: its text, style, and numbering."""
 
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     style: str = ""
     level: int | None = None
     number: str | None = None
@@ -47,32 +51,46 @@ class _Paragraph:
     @property
     def text(self) -> str:
         """The text, white space as Word shows it: lines stay, other runs of it become one space."""
-        text = UNPRINTABLE.sub("\ufffd", "".join(self.pieces).replace("\u00ad", ""))
+        text = UNPRINTABLE.sub("\ufffd", joined(self.pieces).replace("\u00ad", ""))
         lines = (" ".join(line.split()) for line in text.split("\n"))
         return "\n".join(line for line in lines if line)
+
+
+@dataclass(slots=True)
+class _Cell:
+    """A cell's paragraphs, the columns it takes, and whether it is merged with the one above it."""
+
+    paragraphs: list[_Paragraph] = field(default_factory=list)
+    columns: int = 1
+    merged: bool = False
 
 
 @dataclass(slots=True)
 class _Table:
     """The outermost table that is being read, tables within its cells as their text."""
 
-    rows: list[list[str]] = field(default_factory=list)
+    rows: list[list[_Cell]] = field(default_factory=list)
     depth: int = 0
-    notes: list[Note] = field(default_factory=list)
 
-    def begin(self, tag: str) -> None:
-        """Begin a row (tr) or a cell (tc)."""
+    def start(self, tag: str, value: str) -> None:
+        """Begin a row or a cell, or take what one is said to be."""
         if tag == "tr":
             self.rows.append([])
-        elif self.rows:
-            self.rows[-1].append("")
+        elif not self.rows:
+            return
+        elif tag == "tc":
+            self.rows[-1].append(_Cell())
+        elif tag == "gridBefore" and value in COLUMNS:
+            self.rows[-1].append(_Cell(columns=int(value)))
+        elif tag == "gridSpan" and value in COLUMNS and self.rows[-1]:
+            self.rows[-1][-1].columns = int(value)
+        elif tag == "vMerge" and self.rows[-1]:
+            self.rows[-1][-1].merged = value != "restart"
 
     def add(self, paragraph: _Paragraph) -> None:
         """Add a paragraph to the last cell."""
-        text = " ".join(paragraph.text.split())
-        self.notes += paragraph.notes
-        if text and self.rows and self.rows[-1]:
-            self.rows[-1][-1] = f"{self.rows[-1][-1]} {text}".strip()
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1].paragraphs.append(paragraph)
 
 
 def read(name: str, data: bytes) -> Outlined:
@@ -126,6 +144,8 @@ def _body(events: Iterable[Event]) -> Iterator[_Paragraph | _Table]:
             if not skipped:
                 run.text(paragraph, tag)
         elif skipped or tag in UNREAD or tag.endswith("Change"):
+            if tag == "del" and run.in_properties:
+                paragraph.number = "0"  # it is deleted itself: no item of its list
             skipped += 1 if kind == "start" else -1
         elif tag == "tbl":
             if kind == "start":
@@ -136,9 +156,9 @@ def _body(events: Iterable[Event]) -> Iterator[_Paragraph | _Table]:
                 if not table.depth:
                     yield table
                     table = None
-        elif tag in ("tr", "tc") and table and table.depth == 1:
+        elif tag in TABLE_TAGS and table and table.depth == 1:
             if kind == "start":
-                table.begin(tag)
+                table.start(tag, attributes.get("val", ""))
         elif tag == "p":
             if kind == "end":
                 if table:
@@ -163,7 +183,7 @@ class _Run:
 
     def text(self, paragraph: _Paragraph, text: str) -> None:
         if self.in_text and not self.hidden:
-            paragraph.pieces.append(text)
+            paragraph.pieces.append((text, False))
             paragraph.bold &= self.bold or not text.strip()
 
     def start(self, paragraph: _Paragraph, tag: str, attributes: Mapping[str, str]) -> None:
@@ -179,7 +199,7 @@ class _Run:
         elif tag == "t":
             self.in_text = True
         elif tag in BREAKS:
-            paragraph.pieces.append(BREAKS[tag])
+            paragraph.pieces.append((BREAKS[tag], False))
         elif tag in NOTES:
             paragraph.notes.append((NOTES[tag], attributes.get("id", "")))
         elif tag == "pStyle":
@@ -210,6 +230,7 @@ class _Writer:
     group_kind: BlockKind = "paragraph"
     noted: int = 0
     pending: list[str] = field(default_factory=list)
+    merged: MergedCells = field(default_factory=MergedCells)
 
     def write(self, items: Sequence[_Paragraph | _Table]) -> tuple[str, list[Heading | Block]]:
         """Return the text of ``items`` and its outline."""
@@ -217,11 +238,23 @@ class _Writer:
         for item in items:
             if isinstance(item, _Table):
                 self._end_group()
-                self._add("table", [" | ".join(row) for row in item.rows if any(row)], item.notes)
+                notes = [note for row in item.rows for cell in row for part in cell.paragraphs for note in part.notes]
+                self._add("table", list(self.merged.lines(map(self._row, item.rows))), notes)
             else:
                 self._paragraph(item, bold_headings=not styled)
         self._end_group()
         return "\n".join(self.outline.lines), self.outline.items
+
+    def _row(self, cells: Sequence[_Cell]) -> list[str | None]:
+        """The texts of a row's cells, in their columns."""
+        row: list[str | None] = []
+        for cell in cells:
+            row += [None if cell.merged else self._cell(cell), *[""] * (cell.columns - 1)]
+        return row
+
+    def _cell(self, cell: _Cell) -> str:
+        labelled = [(self._label(item, self._style(item))[0], item.text) for item in cell.paragraphs]
+        return " ".join(word for pair in labelled for text in pair for word in text.split())
 
     def _style(self, item: _Paragraph) -> Style:
         style = self.styles.get(item.style)
@@ -239,9 +272,11 @@ class _Writer:
 
     def _paragraph(self, item: _Paragraph, *, bold_headings: bool) -> None:
         text, style = item.text, self._style(item)
-        if not text or style.name.startswith("toc"):
+        if style.name.startswith("toc"):
             return
         label, depth = self._label(item, style)
+        if not text:
+            return
         level = self._level(item)
         if level is None and bold_headings and item.bold and not label and _may_be_heading(text):
             level = 1

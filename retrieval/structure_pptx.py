@@ -12,6 +12,7 @@ from itertools import chain
 
 from retrieval.errors import DocumentError
 from retrieval.office_package import POWERPOINT, UNPRINTABLE, Event, Package, core_title
+from retrieval.office_text import MergedCells
 from retrieval.structure import Outlined, Outliner, sensible_title
 
 __all__ = ["read"]
@@ -19,6 +20,7 @@ __all__ = ["read"]
 TITLE_CHARACTERS = 100
 """A slide without a title has its first paragraph for one when it has at most so many."""
 TITLES = ("title", "ctrTitle")
+TRUE = ("1", "true")
 LEVELS = tuple("012345678")
 FURNITURE = frozenset("dt ftr hdr sldNum sldImg".split())
 """Placeholders of date, footer, header, number, and of the slide above its notes."""
@@ -28,11 +30,14 @@ UNREAD = frozenset("Fallback extLst".split())
 
 @dataclass(slots=True)
 class _Shape:
-    """A shape with text, or a table: the placeholder it fills, its paragraphs by their level, its rows of cells."""
+    """A shape with text, or a table: the placeholder it fills, its paragraphs by their level, its rows of cells.
+
+    A cell that is None is merged with the one above it.
+    """
 
     placeholder: str = ""
     paragraphs: list[tuple[int, str]] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
+    rows: list[list[str | None]] = field(default_factory=list)
 
 
 def read(name: str, data: bytes) -> Outlined:
@@ -119,7 +124,7 @@ def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | t
             elif tag == "tr":
                 shape.rows.append([])
             elif tag == "tc" and shape.rows:
-                shape.rows[-1].append("")
+                shape.rows[-1].append(None if attributes.get("vMerge") in TRUE else "")
             elif tag == "p":
                 level, pieces = 0, []
             elif tag == "pPr" and attributes.get("lvl") in LEVELS:
@@ -132,7 +137,8 @@ def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | t
         elif tag == "p":
             text = " ".join(UNPRINTABLE.sub(" ", "".join(pieces).replace("\u00ad", "")).split())
             if text and shape.rows and shape.rows[-1]:
-                shape.rows[-1][-1] = f"{shape.rows[-1][-1]} {text}".strip()
+                cell = shape.rows[-1][-1]
+                shape.rows[-1][-1] = cell if cell is None else f"{cell} {text}".strip()
             elif text:
                 shape.paragraphs.append((level, text))
         elif tag in (element, "tbl"):
@@ -148,6 +154,7 @@ class _Writer:
     outline: Outliner = field(default_factory=Outliner)
     pages: list[int] = field(default_factory=list)
     title: str = ""
+    merged: MergedCells = field(default_factory=MergedCells)
 
     def page(self) -> None:
         """Begin a page where the next line will be."""
@@ -167,7 +174,7 @@ class _Writer:
         title = title or f"Slide {number}"
         self.outline.heading(1, title)
         for shape in others:
-            self.outline.block("table", [" | ".join(row) for row in shape.rows if any(row)])
+            self.outline.block("table", list(self.merged.lines(shape.rows)))
             lines = ["  " * level + text for level, text in shape.paragraphs]
             self.outline.block("list" if len(lines) > 1 else "paragraph", lines)
         for text in notes:

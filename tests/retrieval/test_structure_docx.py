@@ -9,6 +9,7 @@ from docx_files import docx, package, paragraph, parts, relations
 from retrieval.documents import SourceFile, read_or_skip
 from retrieval.errors import DocumentError
 from retrieval.office_package import WORD, Package
+from retrieval.office_text import MergedCells
 from retrieval.structure import Block, Heading, Outlined
 from retrieval.structure_docx import read
 
@@ -85,6 +86,57 @@ def test_the_text_has_a_line_for_each_paragraph_item_and_row() -> None:
     lines = found.text.split("\n")
     for item in found.outline:
         assert isinstance(item, Block) and item.text == "\n".join(lines[item.first_line - 1 : item.last_line])
+
+
+def row(*cells: str) -> str:
+    """A table's row; of a cell, what stands before ":" are its properties."""
+    parts = (cell.rpartition(":") for cell in cells)
+    return (
+        f"<w:tr>{''.join(f'<w:tc><w:tcPr>{head}</w:tcPr>{paragraph(text)}</w:tc>' for head, _, text in parts)}</w:tr>"
+    )
+
+
+def test_merged_cells_stand_in_each_of_their_rows_and_leave_columns_empty() -> None:
+    body = [
+        row("Drug", "<w:gridSpan w:val='2'/>:Dose", "Note"),
+        row("<w:vMerge w:val='restart'/>:Alpha", "adult", "10", "daily"),
+        row("<w:vMerge/>:", "child", "5", "weekly"),
+        row("<w:vMerge w:val='continue'/>:", "", "", ""),
+        row("Beta", "<w:gridSpan w:val='2'/>:none", "stop"),
+        "<w:tr><w:trPr><w:gridBefore w:val='3'/></w:trPr>" + row("see 4").removeprefix("<w:tr>"),
+    ]
+    assert read("a.docx", docx(f"<w:tbl>{''.join(body)}</w:tbl>")).text.split("\n") == [
+        "Drug | Dose |  | Note",
+        "Alpha | adult | 10 | daily",
+        "Alpha | child | 5 | weekly",
+        "Beta | none |  | stop",
+        " |  |  | see 4",
+    ]
+
+
+def test_merged_cells_repeat_no_more_than_there_is_room_for() -> None:
+    rows = [["Alpha", "1"], [None, "2"], [None, "3"], [None, "4"], [None, ""]]
+    assert list(MergedCells(room=12).lines(rows)) == ["Alpha | 1", "Alpha | 2", "Alpha | 3", " | 4"]
+
+
+def test_items_of_lists_are_counted_in_the_cells_of_tables_too() -> None:
+    body = "<w:tbl>{}</w:tbl>".format(
+        "".join(
+            f"<w:tr><w:tc>{first}</w:tc><w:tc>{second}</w:tc></w:tr>"
+            for first, second in (
+                (numbered("", 1, 0), paragraph("Moor")),
+                (numbered("then", 1, 0), numbered("fast", 2, 0) + numbered("aft", 2, 0)),
+            )
+        )
+    )
+    found = read("a.docx", docx(body + numbered("Leave", 1, 0), numbering=NUMBERING))
+    assert found.text == "1. | Moor\n2. then | - fast - aft\n\n3. Leave"
+
+
+def test_an_item_without_text_is_counted_unless_it_is_deleted() -> None:
+    deleted = numbered("", 1, 0).replace("</w:pPr>", "<w:rPr><w:del/></w:rPr></w:pPr>")
+    body = numbered("Moor", 1, 0) + numbered("", 1, 0) + deleted + numbered("Leave", 1, 0)
+    assert read("a.docx", docx(body, numbering=NUMBERING)).text == "1. Moor\n3. Leave"
 
 
 def test_clauses_and_lists_carry_the_numbers_that_word_shows() -> None:

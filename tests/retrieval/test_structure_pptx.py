@@ -60,6 +60,13 @@ def test_tables_diagrams_groups_and_the_speakers_notes_are_read() -> None:
     ]
 
 
+def test_merged_cells_stand_in_each_of_their_rows() -> None:
+    rows = table(["Drug", "Dose", ""], ["Alpha", "adult", "10"], ["", "child", "5"]).replace("<a:tc>", "<a:tc {}>")
+    merges = ("", 'gridSpan="2"', 'hMerge="1"', 'rowSpan="2"', "", "", 'vMerge="1"', "", "")
+    found = read("a.pptx", pptx(slide(shape("T", placeholder="title"), rows.format(*merges))))
+    assert shown(found) == ["# T", "table: Drug | Dose | \nAlpha | adult | 10\nAlpha | child | 5"]
+
+
 def test_a_part_that_is_listed_many_times_is_read_once() -> None:
     relation = '<p:graphicFrame><d:relIds r:dm="r1"/></p:graphicFrame>'
     first = slide(shape("T", placeholder="title"), relation * 50)
