@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, read_numbering, read_styles
 from retrieval.errors import DocumentError
 from retrieval.office_package import UNPRINTABLE, WORD, Event, Package, core_title
-from retrieval.office_text import MergedCells, Piece, joined
+from retrieval.office_text import MATH, MergedCells, Words
 from retrieval.structure import Block, BlockKind, Heading, Outlined, Outliner, sensible_title
 
 __all__ = ["read"]
@@ -23,8 +23,8 @@ HEADING_CHARACTERS = 200
 """A longer paragraph in a heading's style is text, as clauses of a contract are."""
 BOLD_CHARACTERS = 100
 
-UNREAD = frozenset("drawing pict object Fallback del moveFrom sectPr sdtPr".split())
-"""Pictures and text boxes, the second form of the same thing, deleted text, and settings."""
+UNREAD = frozenset("drawing pict object Fallback del moveFrom sectPr sdtPr rt".split())
+"""Pictures and text boxes, the second form of the same thing, deleted text, settings, and how a word is read aloud."""
 TABLE_TAGS = frozenset("tr tc gridBefore gridSpan vMerge".split())
 COLUMNS = frozenset(map(str, range(1, 64)))
 """As many as a table of Word's may have."""
@@ -40,7 +40,7 @@ Note = tuple[str, str]
 class _Paragraph:
     """A paragraph as it is written: its text, style, and numbering."""
 
-    pieces: list[Piece] = field(default_factory=list)
+    words: Words = field(default_factory=Words)
     style: str = ""
     level: int | None = None
     number: str | None = None
@@ -51,7 +51,7 @@ class _Paragraph:
     @property
     def text(self) -> str:
         """The text, white space as Word shows it: lines stay, other runs of it become one space."""
-        text = UNPRINTABLE.sub("\ufffd", joined(self.pieces).replace("\u00ad", ""))
+        text = UNPRINTABLE.sub("\ufffd", str(self.words).replace("\u00ad", ""))
         lines = (" ".join(line.split()) for line in text.split("\n"))
         return "\n".join(line for line in lines if line)
 
@@ -169,7 +169,7 @@ def _body(events: Iterable[Event]) -> Iterator[_Paragraph | _Table]:
         elif kind == "start":
             run.start(paragraph, tag, attributes)
         else:
-            run.end(tag)
+            run.end(paragraph, tag)
 
 
 @dataclass(slots=True)
@@ -180,26 +180,30 @@ class _Run:
     in_text: bool = False
     bold: bool = False
     hidden: bool = False
+    raised: bool = False
 
     def text(self, paragraph: _Paragraph, text: str) -> None:
         if self.in_text and not self.hidden:
-            paragraph.pieces.append((text, False))
+            paragraph.words.add(text, raised=self.raised)
             paragraph.bold &= self.bold or not text.strip()
 
     def start(self, paragraph: _Paragraph, tag: str, attributes: Mapping[str, str]) -> None:
         value = attributes.get("val", "")
         if tag == "r":
-            self.bold = self.hidden = False
+            self.bold = self.hidden = self.raised = False
         elif tag == "rPr":
             self.in_properties = True
         elif self.in_properties:
             on = value not in ("0", "false", "off")
             self.bold |= tag == "b" and on
             self.hidden |= tag == "vanish" and on
+            self.raised |= tag == "vertAlign" and value == "superscript"
         elif tag == "t":
             self.in_text = True
         elif tag in BREAKS:
-            paragraph.pieces.append((BREAKS[tag], False))
+            paragraph.words.add(BREAKS[tag])
+        elif tag in MATH:
+            paragraph.words.begin()
         elif tag in NOTES:
             paragraph.notes.append((NOTES[tag], attributes.get("id", "")))
         elif tag == "pStyle":
@@ -211,11 +215,13 @@ class _Run:
         elif tag == "ilvl" and value.isdecimal():
             paragraph.number_level = int(value)
 
-    def end(self, tag: str) -> None:
+    def end(self, paragraph: _Paragraph, tag: str) -> None:
         if tag == "rPr":
             self.in_properties = False
         elif tag == "t":
             self.in_text = False
+        elif tag in MATH:
+            paragraph.words.end(tag)
 
 
 @dataclass(slots=True)
@@ -249,7 +255,8 @@ class _Writer:
         """The texts of a row's cells, in their columns."""
         row: list[str | None] = []
         for cell in cells:
-            row += [None if cell.merged else self._cell(cell), *[""] * (cell.columns - 1)]
+            above = cell.merged and not any(item.text for item in cell.paragraphs)
+            row += [None if above else self._cell(cell), *[""] * (cell.columns - 1)]
         return row
 
     def _cell(self, cell: _Cell) -> str:

@@ -12,7 +12,7 @@ from itertools import chain
 
 from retrieval.errors import DocumentError
 from retrieval.office_package import POWERPOINT, UNPRINTABLE, Event, Package, core_title
-from retrieval.office_text import MergedCells
+from retrieval.office_text import MATH, MergedCells, Words
 from retrieval.structure import Outlined, Outliner, sensible_title
 
 __all__ = ["read"]
@@ -107,11 +107,11 @@ def _notes(package: Package, part: str, read: set[str]) -> list[str]:
 def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | tuple[str, Mapping[str, str]]]:
     """The shapes that have text, in order; and tags that tell more: of the slide, and of diagrams elsewhere."""
     shape = _Shape()
-    level, pieces, in_text, skipped = 0, [""], False, 0
+    level, words, in_text, raised, skipped = 0, Words(), False, False, 0
     for kind, tag, attributes in events:
         if kind == "text":
             if in_text and not skipped:
-                pieces.append(tag)
+                words.add(tag, raised=raised)
         elif skipped or tag in UNREAD:
             skipped += 1 if kind == "start" else -1
         elif kind == "start":
@@ -126,19 +126,26 @@ def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | t
             elif tag == "tc" and shape.rows:
                 shape.rows[-1].append(None if attributes.get("vMerge") in TRUE else "")
             elif tag == "p":
-                level, pieces = 0, []
+                level, words = 0, Words()
             elif tag == "pPr" and attributes.get("lvl") in LEVELS:
                 level = int(attributes["lvl"])
             elif tag in ("br", "tab"):
-                pieces.append(" ")
+                words.add(" ")
+            elif tag in MATH:
+                words.begin()
+            elif tag == "r":
+                raised = False
+            elif tag == "rPr":
+                raised = attributes.get("baseline", "").rstrip("%").lstrip("0").isdecimal()
             in_text = tag == "t"
         elif tag == "t":
             in_text = False
+        elif tag in MATH:
+            words.end(tag)
         elif tag == "p":
-            text = " ".join(UNPRINTABLE.sub(" ", "".join(pieces).replace("\u00ad", "")).split())
+            text = " ".join(UNPRINTABLE.sub(" ", str(words).replace("\u00ad", "")).split())
             if text and shape.rows and shape.rows[-1]:
-                cell = shape.rows[-1][-1]
-                shape.rows[-1][-1] = cell if cell is None else f"{cell} {text}".strip()
+                shape.rows[-1][-1] = f"{shape.rows[-1][-1] or ''} {text}".strip()
             elif text:
                 shape.paragraphs.append((level, text))
         elif tag in (element, "tbl"):

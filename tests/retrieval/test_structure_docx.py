@@ -114,6 +114,11 @@ def test_merged_cells_stand_in_each_of_their_rows_and_leave_columns_empty() -> N
     ]
 
 
+def test_a_merged_cell_that_says_something_of_its_own_is_read() -> None:
+    body = row("<w:vMerge/>:Alpha", "1") + row("<w:vMerge/>:", "2")
+    assert read("a.docx", docx(f"<w:tbl>{body}</w:tbl>")).text == "Alpha | 1\nAlpha | 2"
+
+
 def test_merged_cells_repeat_no_more_than_there_is_room_for() -> None:
     rows = [["Alpha", "1"], [None, "2"], [None, "3"], [None, "4"], [None, ""]]
     assert list(MergedCells(room=12).lines(rows)) == ["Alpha | 1", "Alpha | 2", "Alpha | 3", " | 4"]
@@ -195,6 +200,57 @@ def test_what_nobody_reads_is_left_out() -> None:
         "<w:r><w:t>plain</w:t></w:r></w:p>",
     ]
     assert blocks(read("a.docx", docx("".join(body)))) == [("paragraph", "kept"), ("paragraph", "plain")]
+
+
+RAISED = '<w:vertAlign w:val="superscript"/>'
+
+
+def runs(*texts: str) -> str:
+    """A paragraph of runs; what begins with ^ is raised, what begins with _ lowered."""
+    properties = {"^": RAISED, "_": RAISED.replace("super", "sub")}
+    inner = (f"<w:r><w:rPr>{properties.get(text[0], '')}</w:rPr><w:t>{text.lstrip('^_')}</w:t></w:r>" for text in texts)
+    return f"<w:p>{''.join(inner)}</w:p>"
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        (["10", "^6", " cells"], "10^6 cells"),
+        (["10", "^1", "^2"], "10^12"),
+        (["5 m s", "^-", "^1", " and (a)", "^2"], "5 m s^-1 and (a)^2"),
+        (["H", "_2", "O on the 2", "^nd", " day.", "^3"], "H2O on the 2nd day.3"),
+    ],
+)
+def test_raised_numbers_are_not_read_into_what_stands_before_them(texts: list[str], shown: str) -> None:
+    assert read("a.docx", docx(runs(*texts))).text == shown
+
+
+def math(inner: str) -> str:
+    return f'<m:oMath xmlns:m="urn:m">{inner}</m:oMath>'
+
+
+def test_fractions_and_powers_of_equations_are_written_out() -> None:
+    def fraction(above: str, below: str) -> str:
+        return f"<m:f><m:num><m:r><m:t>{above}</m:t></m:r></m:num><m:den><m:r><m:t>{below}</m:t></m:r></m:den></m:f>"
+
+    power = "<m:sSup><m:e><m:r><m:t>x</m:t></m:r></m:e><m:sup><m:r><m:t>n</m:t></m:r></m:sup></m:sSup>"
+    texts = {
+        "Take 1/2 tablet": runs("Take ", "{}", " tablet").format(math(fraction("1", "2"))),
+        "Take 1 1/2": runs("Take 1", "{}").format(math(fraction("1", "2"))),
+        "(a+b)/2": runs("{}").format(math(fraction("a+b", "2"))),
+        "x^n/2": runs("{}").format(math(power + "<m:r><m:t>/2</m:t></m:r>")),
+        "x^(x^n)": runs("{}").format(math(f"<m:r><m:t>x</m:t></m:r><m:sup>{power}</m:sup>")),
+    }
+    for shown, body in texts.items():
+        outside = body.replace("<w:t><m:oMath", "<w:t/></w:r><m:oMath").replace("</m:oMath></w:t></w:r>", "</m:oMath>")
+        assert read("a.docx", docx(outside)).text == shown
+
+
+def test_how_a_word_is_read_aloud_is_no_part_of_it() -> None:
+    ruby = (
+        "<w:ruby><w:rt><w:r><w:t>かんじ</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>漢字</w:t></w:r></w:rubyBase></w:ruby>"
+    )
+    assert read("a.docx", docx(f"<w:p><w:r>{ruby}</w:r></w:p>")).text == "漢字"
 
 
 def test_the_title_is_the_one_in_the_properties_if_a_person_gave_it() -> None:

@@ -67,6 +67,14 @@ def test_merged_cells_stand_in_each_of_their_rows() -> None:
     assert shown(found) == ["# T", "table: Drug | Dose | \nAlpha | adult | 10\nAlpha | child | 5"]
 
 
+def test_raised_numbers_and_fractions_are_not_read_into_what_stands_before_them() -> None:
+    runs = {"10": "0", "6": "30000", " H": "0", "2": "-25000", "O": "0"}
+    inner = "".join(f'<a:r><a:rPr baseline="{place}"/><a:t>{text}</a:t></a:r>' for text, place in runs.items())
+    half = '<m:f xmlns:m="urn:m"><m:num><m:t>1</m:t></m:num><m:den><m:t>2</m:t></m:den></m:f>'
+    first = slide(shape("T", placeholder="title"), shape("x").replace("</a:p>", f"{inner}{half}</a:p>"))
+    assert shown(read("a.pptx", pptx(first))) == ["# T", "paragraph: x10^6 H2O 1/2"]
+
+
 def test_a_part_that_is_listed_many_times_is_read_once() -> None:
     relation = '<p:graphicFrame><d:relIds r:dm="r1"/></p:graphicFrame>'
     first = slide(shape("T", placeholder="title"), relation * 50)
