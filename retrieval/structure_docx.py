@@ -40,20 +40,13 @@ Note = tuple[str, str]
 class _Paragraph:
     """A paragraph as it is written: its text, style, and numbering."""
 
-    words: Words = field(default_factory=Words)
+    text: str = ""
     style: str = ""
     level: int | None = None
     number: str | None = None
     number_level: int | None = None
     bold: bool = True
     notes: list[Note] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        """The text, white space as Word shows it: lines stay, other runs of it become one space."""
-        text = UNPRINTABLE.sub("\ufffd", str(self.words).replace("\u00ad", ""))
-        lines = (" ".join(line.split()) for line in text.split("\n"))
-        return "\n".join(line for line in lines if line)
 
 
 @dataclass(slots=True)
@@ -88,8 +81,8 @@ class _Table:
             self.rows[-1][-1].merged = value != "restart"
 
     def add(self, paragraph: _Paragraph) -> None:
-        """Add a paragraph to the last cell."""
-        if self.rows and self.rows[-1]:
+        """Add a paragraph to the last cell, if it shows anything; its style or list may number it."""
+        if self.rows and self.rows[-1] and (paragraph.text or paragraph.style or paragraph.number):
             self.rows[-1][-1].paragraphs.append(paragraph)
 
 
@@ -161,6 +154,7 @@ def _body(events: Iterable[Event]) -> Iterator[_Paragraph | _Table]:
                 table.start(tag, attributes.get("val", ""))
         elif tag == "p":
             if kind == "end":
+                paragraph.text = run.shown()
                 if table:
                     table.add(paragraph)
                 else:
@@ -169,13 +163,14 @@ def _body(events: Iterable[Event]) -> Iterator[_Paragraph | _Table]:
         elif kind == "start":
             run.start(paragraph, tag, attributes)
         else:
-            run.end(paragraph, tag)
+            run.end(tag)
 
 
 @dataclass(slots=True)
 class _Run:
-    """Where in a paragraph the reading is: in a run's properties, or its text."""
+    """Where in a paragraph the reading is, in a run's properties or its text, and what was read of it."""
 
+    words: Words = field(default_factory=Words)
     in_properties: bool = False
     in_text: bool = False
     bold: bool = False
@@ -184,8 +179,14 @@ class _Run:
 
     def text(self, paragraph: _Paragraph, text: str) -> None:
         if self.in_text and not self.hidden:
-            paragraph.words.add(text, raised=self.raised)
+            self.words.add(text, raised=self.raised)
             paragraph.bold &= self.bold or not text.strip()
+
+    def shown(self) -> str:
+        """The text, white space as Word shows it: lines stay, other runs of it become one space."""
+        text = UNPRINTABLE.sub("\ufffd", str(self.words).replace("\u00ad", ""))
+        lines = (" ".join(line.split()) for line in text.split("\n"))
+        return "\n".join(line for line in lines if line)
 
     def start(self, paragraph: _Paragraph, tag: str, attributes: Mapping[str, str]) -> None:
         value = attributes.get("val", "")
@@ -201,9 +202,9 @@ class _Run:
         elif tag == "t":
             self.in_text = True
         elif tag in BREAKS:
-            paragraph.words.add(BREAKS[tag])
+            self.words.add(BREAKS[tag])
         elif tag in MATH:
-            paragraph.words.begin()
+            self.words.begin()
         elif tag in NOTES:
             paragraph.notes.append((NOTES[tag], attributes.get("id", "")))
         elif tag == "pStyle":
@@ -215,13 +216,13 @@ class _Run:
         elif tag == "ilvl" and value.isdecimal():
             paragraph.number_level = int(value)
 
-    def end(self, paragraph: _Paragraph, tag: str) -> None:
+    def end(self, tag: str) -> None:
         if tag == "rPr":
             self.in_properties = False
         elif tag == "t":
             self.in_text = False
         elif tag in MATH:
-            paragraph.words.end(tag)
+            self.words.end(tag)
 
 
 @dataclass(slots=True)
