@@ -120,7 +120,7 @@ def test_a_merged_cell_that_says_something_of_its_own_is_read() -> None:
 
 
 def test_merged_cells_repeat_no_more_than_there_is_room_for() -> None:
-    rows = [["Alpha", "1"], [None, "2"], [None, "3"], [None, "4"], [None, ""]]
+    rows: list[list[str | None]] = [["Alpha", "1"], [None, "2"], [None, "3"], [None, "4"], [None, ""]]
     assert list(MergedCells(room=12).lines(rows)) == ["Alpha | 1", "Alpha | 2", "Alpha | 3", " | 4"]
 
 
