@@ -107,7 +107,8 @@ def _recurring(edges: Sequence[Sequence[_Row]]) -> list[set[int]]:
         if number and int(number[1]) == page + 1:
             return True
         often = recurring.get(row.height, ())
-        return page in often and 2 * _near(often, page) >= _near(standing[row.height], page)
+        recurs = bisect_right(often, page) > bisect_left(often, page)
+        return recurs and 2 * _near(often, page) >= _near(standing[row.height], page)
 
     return [{row.height for row in rows if runs(page, row)} for page, rows in enumerate(edges)]
 
