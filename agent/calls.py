@@ -54,9 +54,7 @@ class Calls:
         """What becomes of one call: its result to wait for, or a reason not to run it."""
         name, arguments = call["name"], call["input"]
         shown = Query(name, one_line(str(arguments.get("query") or arguments or "")))
-        if malformed:
-            return self._decline(shown, f"The arguments of this {name} call were not whole JSON. Send it again.")
-        if problem := self._toolbox.problem(name, arguments):
+        if problem := self._toolbox.problem(name, arguments, malformed):
             return self._decline(shown, problem)
         key = self._key(call)
         hits = self._transcript.answered(key)

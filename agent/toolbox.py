@@ -119,8 +119,11 @@ class Toolbox:
         """The input schema of a tool, {} if there is no such tool."""
         return self._offers[name].tool.input_schema if name in self._offers else {}
 
-    def problem(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """What is wrong with a call before it is made, with the fix; "" if nothing is."""
+    def problem(self, name: str, arguments: Mapping[str, Any], malformed: bool = False) -> str:
+        """What is wrong with a call before it is made, with the fix; "" if nothing is.
+
+        ``malformed``: what was sent is no whole JSON object, and ``arguments`` are what could be made of it.
+        """
         if name not in self._offers:
             return f"There is no tool {name}. Use one of: {', '.join(self._offers)}."
         from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
@@ -131,6 +134,8 @@ class Toolbox:
         fix = (
             f"Send {name} again with: {'; '.join(_describe(schema, field) for field in properties) or 'no arguments'}."
         )
+        if malformed:
+            return f"The arguments of this {name} call were not one whole JSON object. {fix}"
         # MCP servers ignore arguments they do not know, and the model would take them for heeded.
         unknown = [field for field in arguments if field not in properties]
         if unknown and schema.get("additionalProperties") in (None, False):

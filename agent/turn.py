@@ -45,7 +45,7 @@ class Reader(Protocol):
 class Turn:
     """A turn that was read to its ``message_stop``.
 
-    ``malformed`` holds the ids of tool calls whose arguments were not whole JSON; the SDK shows those
+    ``malformed`` holds the ids of tool calls whose arguments were no whole JSON object; the SDK shows those
     with whatever it could make of them. ``dollars`` is None where the price of the model is not known.
     """
 
@@ -153,8 +153,10 @@ def _turn(message: Message, arguments: Mapping[int, str]) -> Turn:
 
 
 def _as_param(block: Any) -> dict[str, Any]:
-    """A block as the API sent it, without what the SDK adds."""
-    param: dict[str, Any] = block.to_dict(mode="json")
+    """A block as the API sent it, without what the SDK adds; arguments of a call that are no object it would refuse."""
+    param: dict[str, Any] = block.to_dict(mode="json", warnings=False)
+    if param["type"] == "tool_use" and not isinstance(param.get("input"), dict):
+        param["input"] = {}
     return param
 
 

@@ -38,6 +38,8 @@ def problem_of(body: Block) -> str:
                 return f"messages.{number}: text content blocks must contain non-whitespace text"
             if block["type"] == "thinking" and block["signature"] != f"signed-{len(block['thinking'])}":
                 return f"messages.{number}: thinking blocks must not be changed"
+            if block["type"] == "tool_use" and not isinstance(block["input"], dict):
+                return f"messages.{number}: tool_use.input: Input should be a valid dictionary"
             if unknown := block.keys() - _FIELDS[block["type"]]:
                 return f"messages.{number}: {sorted(unknown)}: extra inputs are not permitted"
     return f"tool_use ids {open_calls} have no results" if open_calls else ""

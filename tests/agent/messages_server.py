@@ -35,7 +35,10 @@ _ids = count(1)
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole message. ``cut_json`` drops the end of the tool arguments on their way."""
+    """A whole message. ``cut_json`` drops the end of the tool arguments on their way.
+
+    A call's ``arguments``, if it has any, are sent as they stand in place of its ``input``.
+    """
 
     content: list[Block]
     stop_reason: str = "end_turn"
@@ -353,7 +356,9 @@ def _opening(block: Block) -> Block:
         return {"type": "text", "text": ""} | ({"citations": []} if block.get("citations") else {})
     if block["type"] == "thinking":
         return {"type": "thinking", "thinking": "", "signature": ""}
-    return block | {"input": {}} if block["type"] == "tool_use" else block
+    if block["type"] == "tool_use":
+        return {key: value for key, value in block.items() if key != "arguments"} | {"input": {}}
+    return block
 
 
 def _deltas(block: Block, cut_json: bool) -> Iterator[Block]:
@@ -365,7 +370,7 @@ def _deltas(block: Block, cut_json: bool) -> Iterator[Block]:
         yield {"type": "thinking_delta", "thinking": block["thinking"]}
         yield {"type": "signature_delta", "signature": block["signature"]}
     elif block["type"] == "tool_use":
-        arguments = json.dumps(block["input"])
+        arguments = block.get("arguments") or json.dumps(block["input"])
         arguments = arguments[: len(arguments) // 2] if cut_json else arguments
         yield {"type": "input_json_delta", "partial_json": ""}
         yield from (

@@ -247,13 +247,17 @@ async def test_an_answer_cut_off_by_max_tokens_is_kept_and_said_to_be(stage: Sta
     assert (answer.text, answer.limit) == ("Ten wee", "max_tokens")
 
 
-async def test_arguments_that_are_not_whole_json_are_sent_back(stage: StageMaker) -> None:
-    broken = Reply([call("search_corpus", query="leave")], "tool_use", cut_json=True)
-    async with stage([broken, text("Sorry.")]) as on:
+@pytest.mark.parametrize("arguments", ['{"query": "lea', "[1, 2]", '"leave"', "null", "7"])
+async def test_arguments_that_are_no_whole_json_object_are_not_run_and_claude_is_told_what_to_send(
+    stage: StageMaker, arguments: str
+) -> None:
+    broken = call("search_corpus") | {"arguments": arguments}
+    async with stage([Reply([broken], "tool_use"), text("Sorry.")]) as on:
         answer = await on.agent.ask("How long?")
     (result,) = tool_results(on.api.requests[-1])
-    assert result["is_error"] is True and "not whole JSON" in result["content"][0]["text"]
-    assert answer.queries[0].error
+    told = result["content"][0]["text"]
+    assert result["is_error"] is True and "not one whole JSON object" in told and "query (string, required)" in told
+    assert answer.queries[0].error and not on.told(QueryStarted)
 
 
 async def test_an_empty_answer_is_said_and_dropped(stage: StageMaker) -> None:
