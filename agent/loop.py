@@ -85,10 +85,12 @@ class Exchange:
                 return self._refused(turn), False
             elif turn.stop_reason == "tool_use" and turn.calls and not closing:
                 await self._answer_calls(turn)
-            elif turn.stop_reason == "pause_turn" and not turn.calls and self._pauses < _MOST_PAUSES:
+            elif turn.stop_reason == "pause_turn" and not (turn.calls or closing) and self._pauses < _MOST_PAUSES:
                 self._pauses += 1
                 self._transcript.assistant(turn.content)
                 self._draft.keep()
+                if limit := self._limit_now():
+                    self._reach(limit)
             elif turn.stop_reason in _CUT_OFF and (turn.calls or not turn.has_text) and not closing:
                 # Nothing of use came. Calls are not run: their arguments may be cut off as well.
                 self._draft.withdraw()
@@ -173,9 +175,10 @@ class Exchange:
         self._deadline = _now() + self._closing_seconds
 
     def _finished(self, turn: Turn) -> tuple[Answer, bool]:
-        if self._limit is None and turn.stop_reason in _CUT_OFF:
-            self._limit = _CUT_OFF[turn.stop_reason]
-            self._draft.notice(f"{_LIMIT_WORDS[self._limit].format(self._settings)}; the answer is not complete")
+        if turn.stop_reason in _CUT_OFF:
+            cut_off = _CUT_OFF[turn.stop_reason]
+            self._limit = self._limit or cut_off
+            self._draft.notice(f"{_LIMIT_WORDS[cut_off].format(self._settings)}; the answer is not complete")
         if not self._draft.said.strip():
             self._draft.notice("Claude answered without a word; ask again, or put it differently")
         whole = turn.has_text and not turn.calls and turn.stop_reason != "pause_turn"

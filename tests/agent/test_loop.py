@@ -210,6 +210,23 @@ async def test_a_paused_turn_goes_on_and_its_text_is_kept(stage: StageMaker) -> 
     assert_append_only(on.api.requests)
 
 
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ({"max_turns": 1}, "turns"),
+        ({"max_output_tokens": 256}, "output_tokens"),
+        ({"max_dollars": 0.001}, "dollars"),
+    ],
+)
+async def test_limits_hold_for_paused_turns_as_well(stage: StageMaker, settings: dict[str, Any], limit: str) -> None:
+    paused = text("Ten ", stop_reason="pause_turn", output_tokens=300)
+    async with stage([paused, paused], **settings) as on:
+        answer = await on.agent.ask("How long?")
+    assert (answer.limit, answer.text, answer.turns) == (limit, "Ten Ten ", 2)
+    assert on.api.requests[-1]["tool_choice"] == {"type": "none"}
+    assert "the answer is not complete" in answer.notes[-1]
+
+
 async def test_pauses_have_an_end(stage: StageMaker) -> None:
     async with stage([text("more ", stop_reason="pause_turn")] * 6) as on:
         answer = await on.agent.ask("How long?")
