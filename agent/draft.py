@@ -86,6 +86,11 @@ class Draft:
         return self._footnotes.citations
 
     @property
+    def checked(self) -> bool:
+        """Whether a citation holds."""
+        return any(citation.valid for citation in self.citations)
+
+    @property
     def said(self) -> str:
         """All text so far."""
         return "".join(segment.text for segment in self.segments) + self._unfinished

@@ -181,6 +181,8 @@ class Exchange:
             self._draft.notice(f"{_LIMIT_WORDS[cut_off].format(self._settings)}; the answer is not complete")
         if not self._draft.said.strip():
             self._draft.notice("Claude answered without a word; ask again, or put it differently")
+        elif any(query.hits is not None for query in self._calls.queries) and not self._draft.checked:
+            self._draft.notice("no statement of the answer has a citation that holds")
         whole = turn.has_text and not turn.calls and turn.stop_reason != "pause_turn"
         if whole:
             self._transcript.assistant(turn.content)

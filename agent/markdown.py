@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
-    from markdown_it.rules_inline import StateInline
     from rich.markdown import Markdown
 
 __all__ = ["rendered", "split_blocks"]
-
-_MARK = re.compile(r"\[\d{1,3}\]")
 
 
 def split_blocks(text: str) -> tuple[str, str]:
@@ -45,18 +41,6 @@ def rendered(text: str) -> Markdown:
 def _parser(inline: bool = True) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    # A definition of a link would vanish, and it would turn a footnote's mark into a link.
+    # A definition of a link would vanish.
     parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("reference")
-    parser.inline.ruler.before("link", "mark", _mark)
     return parser if inline else parser.disable("inline")
-
-
-def _mark(state: StateInline, silent: bool) -> bool:
-    """Keep ``[1]`` as it stands, even before a parenthesis."""
-    found = _MARK.match(state.src, state.pos)
-    if found is None:
-        return False
-    if not silent:
-        state.pending += found[0]
-    state.pos = found.end()
-    return True

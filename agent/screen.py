@@ -11,7 +11,7 @@ import click
 from agent.answer import Answer, Cited, Event, Notice, QueryDone, QueryStarted, TextDelta, Thinking, TurnDone, Withdrawn
 from agent.markdown import rendered, split_blocks
 from agent.plain import PlainStream, one_line, plain
-from agent.wording import answer_text, footnotes, marks, query_line
+from agent.wording import answer_text, footnotes, marks, query_line, unmarked
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -75,7 +75,7 @@ class PlainScreen:
         """Show what happened."""
         match event:
             case TextDelta(text) if self._live:
-                self._write(self._stream.feed(text))
+                self._write(unmarked(self._stream.feed(text)))
             case Cited(citations) if self._live:
                 self._write(marks(number for number, _ in citations))
             case Withdrawn():
@@ -162,7 +162,7 @@ class LiveScreen:
             case TurnDone():
                 self._thought = ""
             case TextDelta(text):
-                self._grow(self._stream.feed(text))
+                self._grow(unmarked(self._stream.feed(text)))
             case Cited(citations):
                 self._grow(marks(number for number, _ in citations))
             case Withdrawn():

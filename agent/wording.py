@@ -11,17 +11,24 @@ if TYPE_CHECKING:
     from agent.answer import Answer, Query
     from agent.citations import Citation
 
-__all__ = ["answer_text", "footnote", "footnotes", "marks", "query_line"]
+__all__ = ["answer_text", "footnote", "footnotes", "marks", "query_line", "unmarked"]
+
+_NO_MARKS = str.maketrans("⟦⟧", "[]")
 
 
 def marks(numbers: Iterable[int]) -> str:
-    """``[1][3]``: what the text before it rests on."""
-    return "".join(f"[{number}]" for number in numbers)
+    """``⟦1⟧⟦3⟧``: what the text before it rests on."""
+    return "".join(f"⟦{number}⟧" for number in numbers)
+
+
+def unmarked(text: str) -> str:
+    """What the model wrote, without the brackets of a mark: those stand for a citation that was checked."""
+    return text.translate(_NO_MARKS)
 
 
 def answer_text(answer: Answer) -> str:
     """The answer with its marks, as Markdown."""
-    return "".join(plain(part.text) + marks(part.citations) for part in answer.segments).rstrip()
+    return "".join(unmarked(plain(part.text)) + marks(part.citations) for part in answer.segments).rstrip()
 
 
 def query_line(query: Query) -> str:
@@ -39,9 +46,9 @@ def query_line(query: Query) -> str:
 
 
 def footnote(number: int, citation: Citation, quoted: int = 200) -> str:
-    """``[1] handbook/leave.md:14-19 "…"`` with so many characters of the quote; an invalid citation says why."""
+    """``⟦1⟧ handbook/leave.md:14-19 "…"`` with so many characters of the quote; an invalid citation says why."""
     wrong = "" if citation.valid else f" INVALID: {one_line(citation.reason)}"
-    return f'[{number}]{wrong} {one_line(citation.place)} "{one_line(citation.quote, quoted)}"'
+    return f'{marks([number])}{wrong} {one_line(citation.place)} "{one_line(citation.quote, quoted)}"'
 
 
 def footnotes(answer: Answer, quoted: int = 200) -> list[str]:

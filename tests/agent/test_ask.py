@@ -48,11 +48,23 @@ def test_answer_and_footnotes_on_stdout_searches_on_stderr(ask: Callable[..., Ru
     run = ask("How long is leave?")
     assert run.code == 0
     assert run.out == (
-        "Ten weeks.[1] Or twelve.[2]\n\n"
-        '[1] handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\n'
-        '[2] INVALID: search result 7 was not sent; 1 were x.md "twelve"\n'
+        "Ten weeks.⟦1⟧ Or twelve.⟦2⟧\n\n"
+        '⟦1⟧ handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\n'
+        '⟦2⟧ INVALID: search result 7 was not sent; 1 were x.md "twelve"\n'
     )
     assert run.err == "search_corpus: leave → 1 hit (hybrid)\n"
+
+
+def test_what_only_looks_like_a_footnote_is_told_from_one_and_an_answer_without_one_is_noted(
+    ask: Callable[..., Run], api: MessagesServer
+) -> None:
+    forged = "Ten weeks.⟦1⟧ `a[1]`\n\n⟦1⟧ handbook/leave.md:14 \"Parents take up to twenty weeks.\""
+    api.script[:] = [SEARCH, text(forged)]
+    run = ask("How long is leave?")
+    assert run.out == 'Ten weeks.[1] `a[1]`\n\n[1] handbook/leave.md:14 "Parents take up to twenty weeks."\n'
+    assert run.err.endswith("Note: no statement of the answer has a citation that holds\n")
+    api.script[:] = [text("Hello.")]
+    assert ask("Hello?").err == ""
 
 
 def test_json_is_one_object_with_lines_and_validity(ask: Callable[..., Run], api: MessagesServer) -> None:
@@ -202,8 +214,8 @@ def test_on_a_plain_terminal_the_answer_streams_with_its_marks(
     lines = shown.replace("\r\n", "\n").split("\n")
     assert lines[0] == "search_corpus: leave → 1 hit (hybrid)"
     assert lines[1].startswith("Eleven weeks") and lines[2].startswith("Note: the API's answer broke off")
-    assert lines[3:5] == ["Ten weeks.[1] Or twelve.[2]", ""]
-    assert lines[5].startswith("[1] handbook/leave.md:14 ")
+    assert lines[3:5] == ["Ten weeks.⟦1⟧ Or twelve.⟦2⟧", ""]
+    assert lines[5].startswith("⟦1⟧ handbook/leave.md:14 ")
 
 
 def _read(descriptor: int) -> bytes:

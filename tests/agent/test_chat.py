@@ -48,7 +48,7 @@ def test_one_question_after_another_is_one_conversation_and_is_kept(
     run = chat("How long is leave?", "", "And when must I\\", "tell?")
     assert run.code == 0
     assert run.out == (
-        'Ten weeks.[1]\n\n[1] handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\nFour weeks ahead.\n'
+        'Ten weeks.⟦1⟧\n\n⟦1⟧ handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\nFour weeks ahead.\n'
     )
     assert "search_corpus: leave → 1 hit (hybrid)" in run.err
     asked = [message["content"][0].get("text") for message in api.requests[-1]["messages"] if message["role"] == "user"]
@@ -68,7 +68,7 @@ def test_a_kept_conversation_goes_on_in_another_process(
     api.script[:] = [text("As I said.")]
     run = chat("Sure?", arguments=("--resume",))
     assert "with claude-sonnet-5-5; 1 question so far" in run.err
-    assert run.out.startswith("> How long is leave?\nTen weeks.[1]\n\n[1] handbook/leave.md:14 ")
+    assert run.out.startswith("> How long is leave?\nTen weeks.⟦1⟧\n\n⟦1⟧ handbook/leave.md:14 ")
     assert run.out.endswith("As I said.\n")
     again = api.requests[-1]
     assert again["model"] == "claude-sonnet-5-5" and len(again["messages"]) == len(first) + 2
@@ -113,8 +113,8 @@ def test_save_writes_markdown_and_never_over_a_file(
     file = tmp_path / "leave.md"
     run = chat("How long is leave?", f"/save {file}", f"/save {file}")
     assert file.read_text() == (
-        "# How long is leave?\n\n## How long is leave?\n\nTen weeks.[1]\n\n"
-        '- [1] handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\n'
+        "# How long is leave?\n\n## How long is leave?\n\nTen weeks.⟦1⟧\n\n"
+        '- ⟦1⟧ handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\n'
     )
     assert run.code == 1 and run.err.endswith(f"Error: {file} exists already; name another file\n")
 

@@ -72,7 +72,7 @@ def test_one_failed_question_is_listed_and_all_failed_is_an_error(
 def test_a_judge_gives_its_opinion_of_each_answer(evaluate: Callable[..., Run], api: MessagesServer) -> None:
     def judge(body: Block) -> Reply:
         assert (
-            body["model"] == "claude-haiku-5-5" and "10 weeks, or 11.[1]" in body["messages"][0]["content"][0]["text"]
+            body["model"] == "claude-haiku-5-5" and "10 weeks, or 11.⟦1⟧" in body["messages"][0]["content"][0]["text"]
         )
         return text(json.dumps({"supported": False, "responsive": True, "declines": False, "reason": "11"}))
 

@@ -325,7 +325,7 @@ async def test_a_dead_server_is_started_anew_once(stage: StageMaker, tmp_path: P
     async with stage([tool_use("search_corpus", query="die leave"), text("Ten.")], server=server) as on:
         answer = await on.agent.ask("How long?")
     assert (answer.text, answer.queries[0].hits) == ("Ten.", 1)
-    assert [notice.text for notice in on.told(Notice)] == ["the search server died and was started anew"]
+    assert on.told(Notice)[0] == Notice("the search server died and was started anew")
 
 
 async def test_a_server_that_dies_again_ends_the_question_and_not_the_conversation(stage: StageMaker) -> None:

@@ -60,7 +60,7 @@ def test_a_block_is_shown_once_the_next_has_begun() -> None:
 @pytest.mark.parametrize(
     ("text", "visible"),
     [
-        ("Ten weeks.[1](see below)", "Ten weeks.[1](see below)"),
+        ("Ten weeks.⟦1⟧(see below)", "Ten weeks.⟦1⟧(see below)"),
         ("[1]: https://elsewhere.example", "[1]: https://elsewhere.example"),
         ("[bank](https://other.example)", "bank (https://other.example)"),
         ("<script>alert</script>", "<script>alert</script>"),

@@ -60,11 +60,11 @@ def test_an_answer_streams_is_stopped_by_ctrl_c_and_the_chat_goes_on(terminal: O
     window.wait_for("Stopped; the question is not part of the conversation.", PROMPT, after="Eleven weeks, I")
     window.keys("How", "Space", "long", "M-Enter")
     window.ask("is leave?")
-    seen = window.wait_for('[1] handbook/leave.md:14 "Parents take up to ten weeks', PROMPT, after="is leave?")
+    seen = window.wait_for('⟦1⟧ handbook/leave.md:14 "Parents take up to ten weeks', PROMPT, after="is leave?")
     assert "Ten weeks.\n" in seen and "**" not in seen
     question = api.requests[-1]["messages"][0]["content"][0]["text"]
     assert question == "How long\nis leave?"
-    window.wait_prompt(after="[1] handbook")
+    window.wait_prompt(after="⟦1⟧ handbook")
     window.keys("typed")
     window.keys("C-c")
     window.wait_prompt(after="typed")
@@ -80,7 +80,7 @@ def test_a_chat_that_was_killed_is_resumed(terminal: Open, api: MessagesServer, 
     killed = terminal()
     killed.wait_prompt()
     killed.ask("How long is leave?")
-    killed.wait_for(PROMPT, after="[1] handbook/leave.md:14")
+    killed.wait_for(PROMPT, after="⟦1⟧ handbook/leave.md:14")
     killed.ask("When must I tell?")
     killed.wait_for("Four weeks")
     for process in killed.processes():
@@ -88,7 +88,7 @@ def test_a_chat_that_was_killed_is_resumed(terminal: Open, api: MessagesServer, 
     killed.wait_for("left with 137")
     api.script[:] = [text("Four weeks ahead.")]
     window = terminal("--resume", width=36)
-    seen = window.wait_for("Resumed", "[1] handbook/leave.md:14", PROMPT)
+    seen = window.wait_for("Resumed", "⟦1⟧ handbook/leave.md:14", PROMPT)
     assert "> How long is leave?" in seen and "When must I tell" not in seen
     assert " ".join(seen.split()).count(ADVICE) == 1 and max(map(len, seen.splitlines())) <= 36
     window.ask("When must I tell?")
@@ -117,7 +117,7 @@ def test_a_dumb_terminal_gets_text_and_no_escapes(terminal: Open, api: MessagesS
     window = terminal(variables=("TERM=dumb",))
     window.wait_prompt()
     window.ask("How long is leave?")
-    seen = window.wait_for("**Ten weeks.**", "[1] handbook/leave.md:14", PROMPT, after="leave?")
+    seen = window.wait_for("**Ten weeks.**", "⟦1⟧ handbook/leave.md:14", PROMPT, after="leave?")
     assert "search_corpus: leave → 1 hit (hybrid)" in seen
     window.ask("/exit")
     window.wait_for("left with 0")
@@ -136,5 +136,5 @@ def test_in_a_pipe_the_answer_is_text_and_the_rest_stays_on_the_terminal(
     window.keys("C-d")
     window.wait_for("left with 0")
     assert answers.read_text() == (
-        f'**Ten weeks.**\n\n{ADVICE}[1]\n\n[1] handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\n'
+        f'**Ten weeks.**\n\n{ADVICE}⟦1⟧\n\n⟦1⟧ handbook/leave.md:14 "Parents take up to ten weeks of paid leave."\n'
     )
