@@ -11,7 +11,7 @@ import click
 from agent.answer import Answer, Cited, Event, Notice, QueryDone, QueryStarted, TextDelta, Thinking, TurnDone, Withdrawn
 from agent.markdown import rendered, split_blocks
 from agent.plain import PlainStream, one_line, plain
-from agent.wording import answer_text, footnotes, marks, query_line, unmarked
+from agent.wording import answer_text, footnotes, marked, marks, query_line, unmarked
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -164,7 +164,7 @@ class LiveScreen:
             case TextDelta(text):
                 self._grow(unmarked(self._stream.feed(text)))
             case Cited(citations):
-                self._grow(marks(number for number, _ in citations))
+                self._text = marked(self._text, (number for number, _ in citations))
             case Withdrawn():
                 self._withdraw()
             case QueryStarted(tool, text):

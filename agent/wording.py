@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,28 @@ if TYPE_CHECKING:
     from agent.answer import Answer, Query
     from agent.citations import Citation
 
-__all__ = ["answer_text", "footnote", "footnotes", "marks", "query_line", "unmarked"]
+__all__ = ["answer_text", "footnote", "footnotes", "marked", "marks", "query_line", "unmarked"]
 
+_FENCE = re.compile(r"(\s*)(?:`{3,}|~{3,})")
+_ROW = re.compile(r"\s*\|.*[^\\]\|")
 _NO_MARKS = str.maketrans("⟦⟧", "[]")
+
+
+def marked(text: str, numbers: Iterable[int]) -> str:
+    """Markdown with the marks of its end behind its last word.
+
+    They would undo a fence, so they stand on a line of their own after it, and they would be lost behind a table's row.
+    """
+    body = text.rstrip()
+    end, space = marks(numbers), text[len(body) :]
+    last_line = body[body.rfind("\n") + 1 :]
+    if not end:
+        return text
+    if fence := _FENCE.fullmatch(last_line):
+        return f"{body}\n{fence[1]}{end}{space}"
+    if _ROW.fullmatch(last_line):
+        return f"{body[:-1]}{end} |{space}"
+    return f"{body}{end}{space}"
 
 
 def marks(numbers: Iterable[int]) -> str:
@@ -28,7 +48,10 @@ def unmarked(text: str) -> str:
 
 def answer_text(answer: Answer) -> str:
     """The answer with its marks, as Markdown."""
-    return "".join(unmarked(plain(part.text)) + marks(part.citations) for part in answer.segments).rstrip()
+    text = ""
+    for part in answer.segments:
+        text = marked(text + unmarked(plain(part.text)), part.citations)
+    return text.rstrip()
 
 
 def query_line(query: Query) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from agent.markdown import rendered, split_blocks
+from agent.wording import marked
 
 PIECES = [
     "# Head\n",
@@ -70,3 +71,21 @@ def test_a_block_is_shown_once_the_next_has_begun() -> None:
 )
 def test_nothing_is_hidden_and_marks_stay(text: str, visible: str) -> None:
     assert shown(text).strip() == visible
+
+
+@pytest.mark.parametrize(
+    ("text", "with_mark"),
+    [
+        ("Ten weeks.", "Ten weeks.⟦1⟧"),
+        ("Ten weeks.\n\n", "Ten weeks.⟦1⟧\n\n"),
+        ("So:\n\n```sql\nSELECT 1;\n```", "So:\n\n```sql\nSELECT 1;\n```\n⟦1⟧"),
+        ("- So:\n  ~~~\n  x\n  ~~~\n", "- So:\n  ~~~\n  x\n  ~~~\n  ⟦1⟧\n"),
+        ("| a | b |\n|---|---|\n| x | ten |", "| a | b |\n|---|---|\n| x | ten ⟦1⟧ |"),
+        ("a | b\n---|---\nx | ten", "a | b\n---|---\nx | ten⟦1⟧"),
+    ],
+)
+def test_a_mark_stands_where_it_is_shown_and_breaks_nothing(text: str, with_mark: str) -> None:
+    assert marked(text, [1]) == with_mark
+    assert shown(with_mark).replace("⟦1⟧", "").replace("─", "").split() == shown(text).replace("─", "").split()
+    assert "⟦1⟧" in shown(f"{with_mark}\n\n# After\n")
+    assert marked(text, ()) == text
