@@ -21,6 +21,11 @@ __all__ = ["LiveScreen", "PlainScreen", "Screen", "can_move_cursor", "choose_scr
 
 _REDRAWS_A_SECOND = 8
 _THOUGHT_SHOWN = 60
+_GROWTH = 1.25
+"""By how much a text must have grown before it is looked through for whole blocks again.
+
+Each look reads all of it: one a line would make a long list cost the square of its length.
+"""
 
 
 class Screen(Protocol):
@@ -150,6 +155,7 @@ class LiveScreen:
         self._live: Live | None = None
         self._stream = PlainStream()
         self._text = ""
+        self._next_look = 0
         self._blocks = 0
         self._thought = ""
         self._running: list[tuple[str, str]] = []
@@ -199,7 +205,7 @@ class LiveScreen:
         """Print what has come of the answer, and give the cursor back."""
         if self._live is None:
             return
-        rest, self._text = self._text, ""
+        rest, self._text, self._next_look = self._text, "", 0
         if rest.strip():
             self._print_blocks(rest)
         self._running = []
@@ -226,10 +232,12 @@ class LiveScreen:
             click.echo(plain(text), err=True)
 
     def _grow(self, text: str) -> None:
-        if "\n" not in text:  # Without a line that has become whole there is no new block.
-            self._text += text
+        self._text += text
+        # Without a line that has become whole there is no new block.
+        if "\n" not in text or len(self._text) < self._next_look:
             return
-        whole, self._text = split_blocks(self._text + text)
+        whole, self._text = split_blocks(self._text)
+        self._next_look = int(_GROWTH * len(self._text))
         if whole.strip():
             self._print_blocks(whole)
 
@@ -240,7 +248,7 @@ class LiveScreen:
         self._blocks += 1
 
     def _withdraw(self) -> None:
-        self._text = ""
+        self._text, self._next_look = "", 0
         self._stream = PlainStream()
         if self._blocks:
             self._print("(What stands above is not part of the answer.)", "dim")
