@@ -94,7 +94,7 @@ def chat(invocation: Invocation, model: str | None, resume: str | None) -> None:
         if resume is None:
             session = Session.new(model or workspace.agent.model)
         else:
-            session = sessions.load("" if resume == _LATEST else resume)
+            session = sessions.load("" if resume == _LATEST else resume, invocation.note)
         settings = _with_flags(workspace.agent, model=model or session.model)
         asyncio.run(_chat(workspace, settings, sessions, session, invocation.quiet))
     finally:

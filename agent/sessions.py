@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,8 +107,10 @@ class Sessions:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def load(self, part: str = "") -> Session:
-        """The conversation whose id holds ``part``; with "", the latest that no other chat has open.
+    def load(self, part: str = "", passed_over: Callable[[str], None] = lambda reason: None) -> Session:
+        """The conversation whose id holds ``part``; with "", the latest that is whole and that no other chat has open.
+
+        What is held stays held where this fails. ``passed_over`` is told of each one that is broken.
 
         Raises:
             ShoptalkError: there is none, there are several, another chat has it open, or its file is broken.
@@ -122,6 +125,13 @@ class Sessions:
                 f"{part!r} fits {len(exact)} conversations: {', '.join(exact[:5])}; give more of the id"
             )
         for name in exact:
+            try:
+                self.read(name)
+            except ShoptalkError as error:
+                if name == exact[-1]:
+                    raise
+                passed_over(str(error))
+                continue
             if self.hold(name):
                 return self.read(name)
         raise ShoptalkError(f"the conversation {exact[0]} is open in another chat; close that one first")

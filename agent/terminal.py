@@ -109,7 +109,10 @@ class Chat:
         session.model, session.prompt_version = self._agent.settings.model, self._agent.prompt_version
         session.transcript = self._agent.transcript.to_dict()
         try:
-            self._sessions.hold(session.id)
+            if not self._sessions.hold(session.id):
+                lost, session.id = session.id, Session.new(session.model).id
+                self._screen.note(f"Note: another chat goes on with {lost}; this one is kept as {session.id}.")
+                self._sessions.hold(session.id)
             self._sessions.save(session)
             self._kept = True
         except ShoptalkError as error:
@@ -198,13 +201,19 @@ class Chat:
 
     def _resume(self, part: str) -> None:
         if not part:
-            kept = [self._sessions.read(name) for name in self._sessions.ids()[:_MOST_LISTED]]
-            lines = [f"{one.id}  {len(one.exchanges):3} questions  {one.title}" for one in kept]
+            lines = [self._listed(name) for name in self._sessions.ids()[:_MOST_LISTED]]
             self._screen.say("\n".join(lines) or "No conversation is kept yet.")
             return
         self.session = self._sessions.load(part)
         self._agent.settings = self._agent.settings.model_copy(update={"model": self.session.model})
         self._go_on()
+
+    def _listed(self, name: str) -> str:
+        try:
+            session = self._sessions.read(name)
+        except ShoptalkError as error:
+            return f"{name}  {error}"
+        return f"{name}  {len(session.exchanges):3} questions  {session.title}"
 
     def _exit(self, _: str) -> None:
         self._over = True

@@ -11,6 +11,7 @@ import pytest
 from messages_server import Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
 from verbs import Run, run_verb
 
+from agent.sessions import Session, Sessions
 from agent.terminal import COMMANDS
 
 SEARCH = tool_use("search_corpus", query="leave")
@@ -98,6 +99,32 @@ def test_clear_begins_anew_and_resume_goes_back(chat: Callable[..., Run], api: M
     run = chat("/resume", f"/resume {names[0]}", "Sure?", "/exit", "Never asked")
     assert "1 questions  How long is leave?" in run.out and "1 questions  How do I travel?" in run.out
     assert len(api.requests[-1]["messages"]) == 3 and run.out.endswith("Still ten.\n")
+
+
+def test_a_conversation_that_another_chat_has_taken_up_is_kept_beside_it(
+    chat: Callable[..., Run], api: MessagesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["20260101-090000-aaaa", "20260101-090000-bbbb"])
+    monkeypatch.setattr(Session, "new", classmethod(lambda cls, model: cls(next(names), "2026-01-01T09:00:00", model)))
+    other = Sessions(tmp_path / "sessions")
+    assert other.hold("20260101-090000-aaaa")
+    api.script[:] = [text("Ten weeks."), text("Four weeks ahead.")]
+    run = chat("How long?", "When must I tell?")
+    other.release()
+    assert run.err.count("Note: another chat goes on with 20260101-090000-aaaa") == 1
+    (file,) = sessions(tmp_path)
+    assert file.stem == "20260101-090000-bbbb" and len(json.loads(file.read_text())["exchanges"]) == 2
+
+
+def test_a_broken_file_keeps_no_other_conversation_from_being_listed(
+    chat: Callable[..., Run], api: MessagesServer, tmp_path: Path
+) -> None:
+    api.script[:] = [text("Ten weeks.")]
+    chat("How long is leave?")
+    (tmp_path / "sessions" / "20990101-090000-dead.json").write_text("{")
+    listed, resumed = chat("/resume"), chat("/exit", arguments=("--resume",))
+    assert "1 questions  How long is leave?" in listed.out and "dead.json is not a conversation" in listed.out
+    assert "Resumed" in resumed.err and "dead.json is not a conversation" in resumed.err
 
 
 def test_model_is_changed_for_the_questions_to_come(chat: Callable[..., Run], api: MessagesServer) -> None:

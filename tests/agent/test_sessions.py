@@ -116,6 +116,19 @@ def test_a_file_that_is_broken_or_newer_is_one_line(tmp_path: Path, content: str
     sessions.release()
 
 
+def test_a_broken_file_is_passed_over_for_the_latest_and_lets_go_of_nothing(tmp_path: Path) -> None:
+    ours, theirs = Sessions(tmp_path / "sessions"), Sessions(tmp_path / "sessions")
+    session = kept(ours, "How long?")
+    (ours.folder / "20990101-090000-dead.json").write_text("{")
+    told: list[str] = []
+    assert ours.load(passed_over=told.append).id == session.id
+    assert len(told) == 1 and "dead.json is not a conversation that was saved whole" in told[0]
+    with pytest.raises(ShoptalkError, match="saved whole"):
+        ours.load("dead")
+    assert not theirs.hold(session.id)
+    ours.release()
+
+
 def test_nothing_of_the_key_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-0123456789")
     sessions = Sessions(tmp_path / "sessions")
