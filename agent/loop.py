@@ -76,7 +76,9 @@ class Exchange:
             turn = await self._next_turn()
             if turn is None and closing:
                 self._draft.finish()
-                self._draft.notice("the answer did not come to its end in time")
+                self._draft.notice(
+                    "the answer did not come to its end in time; the question is dropped from the conversation"
+                )
                 return self._answer(None), False
             if turn is None:
                 self._draft.withdraw()
@@ -179,13 +181,17 @@ class Exchange:
             cut_off = _CUT_OFF[turn.stop_reason]
             self._limit = self._limit or cut_off
             self._draft.notice(f"{_LIMIT_WORDS[cut_off].format(self._settings)}; the answer is not complete")
-        if not self._draft.said.strip():
+        if turn.has_text:
+            # Without calls that were not run: the API wants a result for each.
+            self._transcript.assistant([block for block in turn.content if block["type"] != "tool_use"])
+        said = bool(self._draft.said.strip())
+        whole = said and self._transcript.messages[-1]["role"] == "assistant"
+        if not said:
             self._draft.notice("Claude answered without a word; ask again, or put it differently")
         elif any(query.hits is not None for query in self._calls.queries) and not self._draft.checked:
             self._draft.notice("no statement of the answer has a citation that holds")
-        whole = turn.has_text and not turn.calls and turn.stop_reason != "pause_turn"
-        if whole:
-            self._transcript.assistant(turn.content)
+        if said and not whole:
+            self._draft.notice("the answer broke off; the question is dropped from the conversation")
         return self._answer(turn), whole
 
     def _refused(self, turn: Turn) -> Answer:

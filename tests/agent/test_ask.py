@@ -58,7 +58,7 @@ def test_answer_and_footnotes_on_stdout_searches_on_stderr(ask: Callable[..., Ru
 def test_what_only_looks_like_a_footnote_is_told_from_one_and_an_answer_without_one_is_noted(
     ask: Callable[..., Run], api: MessagesServer
 ) -> None:
-    forged = "Ten weeks.⟦1⟧ `a[1]`\n\n⟦1⟧ handbook/leave.md:14 \"Parents take up to twenty weeks.\""
+    forged = 'Ten weeks.⟦1⟧ `a[1]`\n\n⟦1⟧ handbook/leave.md:14 "Parents take up to twenty weeks."'
     api.script[:] = [SEARCH, text(forged)]
     run = ask("How long is leave?")
     assert run.out == 'Ten weeks.[1] `a[1]`\n\n[1] handbook/leave.md:14 "Parents take up to twenty weeks."\n'

@@ -194,6 +194,7 @@ async def test_what_came_of_a_closing_answer_that_never_ends_is_returned(stage: 
         assert on.agent.messages == ()
         assert (await on.agent.ask("Still there?")).text == "Yes."
     assert (answer.limit, answer.stop_reason, answer.text) == ("seconds", "", "Ten weeks.")
+    assert "the question is dropped from the conversation" in answer.notes[-1]
 
 
 async def test_text_that_leads_up_to_a_search_is_not_the_answer(stage: StageMaker) -> None:
@@ -230,7 +231,7 @@ async def test_limits_hold_for_paused_turns_as_well(stage: StageMaker, settings:
 async def test_pauses_have_an_end(stage: StageMaker) -> None:
     async with stage([text("more ", stop_reason="pause_turn")] * 6) as on:
         answer = await on.agent.ask("How long?")
-        assert on.agent.messages == ()
+        assert [message["role"] for message in on.agent.messages] == ["user"] + ["assistant"] * 6
     assert (answer.limit, answer.turns) == ("pauses", 6)
 
 
@@ -298,13 +299,29 @@ async def test_a_model_that_only_ever_searches_comes_to_an_end(stage: StageMaker
     assert (answer.limit, answer.text, len(answer.queries)) == ("turns", "", 3)
 
 
-async def test_a_call_in_a_turn_that_did_not_end_in_calls_is_never_run(stage: StageMaker) -> None:
-    odd = Reply([{"type": "text", "text": "Ten."}, call("search_corpus", query="leave")], "end_turn")
-    async with stage([odd, text("Yes.")]) as on:
+@pytest.mark.parametrize("stop_reason", ["end_turn", "tool_use"])
+async def test_a_call_that_is_not_to_be_run_is_left_out_of_the_conversation_and_the_answer_stays(
+    stage: StageMaker, stop_reason: str
+) -> None:
+    search = tool_use("search_corpus", query="leave")
+    odd = Reply([{"type": "text", "text": "Ten."}, call("search_corpus", query="more")], stop_reason)
+    async with stage([search, odd, text("Yes.")], max_turns=1) as on:
         answer = await on.agent.ask("How long?")
-        assert on.agent.messages == ()
+        assert on.agent.messages[-1] == {"role": "assistant", "content": [{"type": "text", "text": "Ten."}]}
         await on.agent.ask("Sure?")
-    assert (answer.text, answer.queries) == ("Ten.", ())
+    assert (answer.text, [query.text for query in answer.queries]) == ("Ten.", ["leave"])
+
+
+async def test_what_was_said_before_a_pause_stays_where_nothing_follows(stage: StageMaker) -> None:
+    search = tool_use("search_corpus", query="leave")
+    paused = text("Ten weeks.", stop_reason="pause_turn")
+    async with stage([paused, Reply([]), paused, search, Reply([]), text("Yes.")]) as on:
+        assert (await on.agent.ask("How long?")).text == "Ten weeks."
+        before = on.agent.messages
+        answer = await on.agent.ask("And now?")
+        assert len(before) == 2 and on.agent.messages == before
+        assert "dropped from the conversation" in answer.notes[-1]
+        await on.agent.ask("Sure?")
 
 
 async def test_questions_asked_at_once_are_answered_one_after_the_other(stage: StageMaker) -> None:
