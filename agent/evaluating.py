@@ -48,12 +48,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All questions, what their measures come to, and what they were asked of."""
+    """All questions asked, what their measures come to, and what they were asked of.
+
+    ``stopped`` tells why the rest were not asked, "" where none are left.
+    """
 
     model: str
     prompt_version: str
     judged: tuple[Judged, ...]
     judge: str = ""
+    stopped: str = ""
 
     @property
     def means(self) -> dict[str, Mean]:
@@ -73,6 +77,7 @@ class Evaluation:
             "prompt_version": self.prompt_version,
             "questions": len(self.judged),
             "failed": sum(one.answer is None for one in self.judged),
+            "stopped": self.stopped,
             "measures": {name: asdict(mean) for name, mean in self.means.items()},
             "judge": {"model": self.judge, "shares": self.opinions} if self.judge else None,
             "answers": [one.to_dict() for one in self.judged],
@@ -102,9 +107,12 @@ async def evaluate(
 ) -> Evaluation:
     """Ask each question in a conversation of its own; ``parts`` go to :class:`Agent`.
 
+    Three failures in a row (or nothing else) end it early.
+
     Raises:
-        ShoptalkError: three questions in a row failed (or all there are): the last one's reason.
+        ShoptalkError: no question was answered: the last one's reason.
     """
+    stopped = ""
     watch = _Watch()
     judged: list[Judged] = []
     async with Agent(workspace, settings=settings, on_event=watch, **parts) as agent:
@@ -113,9 +121,12 @@ async def evaluate(
             judged.append(await _judge_one(agent, question, watch, judge))
             last = judged[-_MOST_FAILURES:]
             if all(one.error for one in last) and len(last) in (_MOST_FAILURES, len(questions)):
-                raise ShoptalkError(last[-1].error)
+                stopped = last[-1].error
+                break
         progress("Questions", len(judged), len(questions))
-        return Evaluation(settings.model, agent.prompt_version, tuple(judged), judge.model if judge else "")
+        if stopped and all(one.answer is None for one in judged):
+            raise ShoptalkError(stopped)
+        return Evaluation(settings.model, agent.prompt_version, tuple(judged), judge.model if judge else "", stopped)
 
 
 async def _judge_one(agent: Agent, question: Question, watch: _Watch, judge: Judge | None) -> Judged:

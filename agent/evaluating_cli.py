@@ -11,6 +11,7 @@ import click
 from agent.cli import check_indexes, hush_libraries
 from agent.plain import plain_values
 from retrieval.console import Invocation, Progress, pass_invocation
+from retrieval.errors import ShoptalkError
 
 if TYPE_CHECKING:
     from agent.evaluating import Evaluation
@@ -45,6 +46,8 @@ def evaluate_answers(
     with invocation.progress() as progress:
         evaluation = asyncio.run(_evaluate(workspace, settings, asked, judge, progress))
     invocation.emit(plain_values(evaluation.to_dict()), str(evaluation))
+    if evaluation.stopped:
+        raise ShoptalkError(evaluation.stopped)
 
 
 async def _evaluate(

@@ -69,6 +69,26 @@ def test_one_failed_question_is_listed_and_all_failed_is_an_error(
     assert (run.code, run.out) == (1, "") and run.err.startswith("Error: the API refused the request (401)")
 
 
+def test_what_was_measured_before_three_failures_in_a_row_is_written(
+    evaluate: Callable[..., Run], api: MessagesServer, tmp_path: Path
+) -> None:
+    with (tmp_path / "questions" / "queries.jsonl").open("a") as more:
+        more.writelines(json.dumps({"_id": f"q{number}", "text": "Why?"}) + "\n" for number in range(4))
+    api.script[:] = [SEARCH, ten_weeks, *[Fault("status", 402, "billing_error", message="no credit")] * 3]
+    run = evaluate("--json")
+    value = json.loads(run.out)
+    assert run.code == 1 and run.err.startswith("Error: the API refused the request (402): no credit")
+    assert (value["questions"], value["failed"], value["measures"]["answered"]["mean"]) == (4, 3, 1)
+    assert value["stopped"] in run.err
+
+
+def test_a_judge_that_fails_leaves_the_measures(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, ten_weeks, Fault("status", 401, "authentication_error", message="invalid key")]
+    run = evaluate("--limit", "1", "--judge", "claude-haiku-5-5")
+    assert run.code == 1 and run.err.startswith("Error: the judge: the API refused the request (401)")
+    assert "answerable questions not declined" in run.out
+
+
 def test_a_judge_gives_its_opinion_of_each_answer(evaluate: Callable[..., Run], api: MessagesServer) -> None:
     def judge(body: Block) -> Reply:
         assert (
