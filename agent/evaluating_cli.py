@@ -44,21 +44,31 @@ def evaluate_answers(
     hush_libraries()
     settings = workspace.agent if model is None else workspace.agent.model_copy(update={"model": model})
     with invocation.progress() as progress:
-        evaluation = asyncio.run(_evaluate(workspace, settings, asked, judge, progress))
+        evaluation = asyncio.run(_evaluate(workspace, settings, asked, judge, invocation, progress))
     invocation.emit(plain_values(evaluation.to_dict()), str(evaluation))
     if evaluation.stopped:
         raise ShoptalkError(evaluation.stopped)
 
 
 async def _evaluate(
-    workspace: Workspace, settings: AgentSettings, questions: list[Question], judge: str | None, progress: Progress
+    workspace: Workspace,
+    settings: AgentSettings,
+    questions: list[Question],
+    judge: str | None,
+    invocation: Invocation,
+    progress: Progress,
 ) -> Evaluation:
     from agent.evaluating import evaluate
 
     if judge is None:
         return await evaluate(workspace, settings, questions, progress)
+    from agent.answer import Event, Notice
     from agent.faults import make_client
     from agent.judging import Judge
 
+    def hear(event: Event) -> None:
+        if isinstance(event, Notice):
+            invocation.note(f"Note: the judge: {event.text}")
+
     async with make_client() as client:
-        return await evaluate(workspace, settings, questions, progress, Judge(client, judge))
+        return await evaluate(workspace, settings, questions, progress, Judge(client, judge, hear))

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from agent.faults import check_credentials, diagnose
+from agent.draft import Draft
+from agent.faults import Patience, check_credentials
+from agent.transcript import Transcript
+from agent.turn import take_turn
 from agent.wording import answer_text, footnotes
 from retrieval.errors import ShoptalkError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-    from agent.answer import Answer
+    from agent.answer import Answer, Listener
     from agent.questions import Question
 
 __all__ = ["Judge", "Opinion"]
@@ -35,12 +38,14 @@ class Opinion(BaseModel):
 
 
 class Judge:
-    """A model that reads answers."""
+    """A model that reads answers; ``tell`` hears of waits, as an agent's listener does."""
 
-    def __init__(self, client: AsyncAnthropic, model: str) -> None:
+    def __init__(self, client: AsyncAnthropic, model: str, tell: Listener) -> None:
         check_credentials(client)
         self.model = model
-        self._client = client
+        self._client = client.with_options(max_retries=0)
+        self._tell = tell
+        self._patience = Patience()
 
     async def opinion(self, question: Question, answer: Answer) -> Opinion:
         """What the model says of ``answer``.
@@ -48,24 +53,26 @@ class Judge:
         Raises:
             ShoptalkError: it cannot be reached, or says nothing that can be read.
         """
+        from anthropic import transform_schema
+
         quotes = "\n".join(footnotes(answer, quoted=_LONGEST_QUOTE)) or "(none)"
         parts = {"question": question.text, "answer": answer_text(answer), "quotes": quotes}
         shown = "\n".join(f"<{name}>\n{part}\n</{name}>" for name, part in parts.items())
+        request = {
+            "model": self.model,
+            "max_tokens": _MAX_TOKENS,
+            "system": _SYSTEM,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": shown}]}],
+            "output_config": {"format": {"type": "json_schema", "schema": transform_schema(Opinion)}},
+        }
+        draft = Draft(Transcript(), self._tell)
         try:
-            message = await self._client.messages.parse(
-                model=self.model,
-                max_tokens=_MAX_TOKENS,
-                system=_SYSTEM,
-                messages=[{"role": "user", "content": [{"type": "text", "text": shown}]}],
-                output_format=Opinion,
-            )
+            turn = await take_turn(self._client, request, draft, self._patience)
+        except ShoptalkError as error:
+            raise ShoptalkError(f"the judge: {error}") from error
+        if not draft.said:
+            raise ShoptalkError(f"the judge {self.model} gave no opinion ({turn.stop_reason})")
+        try:
+            return Opinion.model_validate_json(draft.said)
         except ValueError as error:
             raise ShoptalkError(f"the judge {self.model} did not answer in the form asked for") from error
-        except Exception as error:
-            fault = diagnose(error, self._client, self.model)
-            if fault is None:
-                raise
-            raise ShoptalkError(f"the judge: {fault.message}") from error
-        if message.parsed_output is None:
-            raise ShoptalkError(f"the judge {self.model} gave no opinion ({message.stop_reason})")
-        return message.parsed_output

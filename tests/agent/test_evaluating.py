@@ -89,16 +89,19 @@ def test_a_judge_that_fails_leaves_the_measures(evaluate: Callable[..., Run], ap
     assert "answerable questions not declined" in run.out
 
 
-def test_a_judge_gives_its_opinion_of_each_answer(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+def test_a_judge_gives_its_opinion_of_each_answer_and_its_waits_are_said(
+    evaluate: Callable[..., Run], api: MessagesServer
+) -> None:
     def judge(body: Block) -> Reply:
         assert (
             body["model"] == "claude-haiku-5-5" and "10 weeks, or 11.⟦1⟧" in body["messages"][0]["content"][0]["text"]
         )
         return text(json.dumps({"supported": False, "responsive": True, "declines": False, "reason": "11"}))
 
-    api.script[:] = [SEARCH, ten_weeks, judge]
+    api.script[:] = [SEARCH, ten_weeks, Fault("status", 529, headers={"retry-after": "0"}), judge]
     run = evaluate("--limit", "1", "--judge", "claude-haiku-5-5", "--json")
     value = json.loads(run.out)
+    assert run.code == 0 and run.err.startswith("Note: the judge: the API answered overloaded (529)")
     assert value["judge"]["shares"] == {"supported": 0, "responsive": 1, "declines": 0}
     assert value["answers"][0]["opinion"]["reason"] == "11"
 
