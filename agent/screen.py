@@ -26,6 +26,7 @@ _GROWTH = 1.25
 
 Each look reads all of it: one a line would make a long list cost the square of its length.
 """
+_NOT_THE_ANSWER = "(What stands above is not part of the answer.)"
 
 
 class Screen(Protocol):
@@ -74,6 +75,7 @@ class PlainScreen:
         self._quiet = quiet
         self._live = live
         self._line_open = False
+        self._shown = False
         self._stream = PlainStream()
 
     def __call__(self, event: Event) -> None:
@@ -84,7 +86,7 @@ class PlainScreen:
             case Cited(citations) if self._live:
                 self._write(marks(number for number, _ in citations))
             case Withdrawn():
-                self._end_line()
+                self._withdraw()
             case QueryDone(query):
                 self.note(query_line(query))
             case Notice(text):
@@ -92,7 +94,7 @@ class PlainScreen:
 
     def begin(self) -> None:
         """Nothing is shown of a question on its way."""
-        self._stream = PlainStream()
+        self._stream, self._shown = PlainStream(), False
 
     def finish(self, answer: Answer) -> None:
         """Print the answer where it was not shown as it came, then its footnotes."""
@@ -128,10 +130,17 @@ class PlainScreen:
         for line in footnotes(answer):
             click.echo(line)
 
+    def _withdraw(self) -> None:
+        self._end_line()
+        if self._shown:
+            click.echo(_NOT_THE_ANSWER)
+        self._stream, self._shown = PlainStream(), False
+
     def _write(self, text: str) -> None:
         click.echo(text, nl=False)
         sys.stdout.flush()
         self._line_open = self._line_open or bool(text)
+        self._shown = self._shown or bool(text)
 
     def _end_line(self) -> None:
         if self._line_open:
@@ -251,7 +260,7 @@ class LiveScreen:
         self._text, self._next_look = "", 0
         self._stream = PlainStream()
         if self._blocks:
-            self._print("(What stands above is not part of the answer.)", "dim")
+            self._print(_NOT_THE_ANSWER, "dim")
         self._blocks = 0
 
     def _print_footnotes(self, answer: Answer) -> None:

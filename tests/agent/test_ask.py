@@ -213,9 +213,10 @@ def test_on_a_plain_terminal_the_answer_streams_with_its_marks(
     os.close(ours)
     lines = shown.replace("\r\n", "\n").split("\n")
     assert lines[0] == "search_corpus: leave → 1 hit (hybrid)"
-    assert lines[1].startswith("Eleven weeks") and lines[2].startswith("Note: the API's answer broke off")
-    assert lines[3:5] == ["Ten weeks.⟦1⟧ Or twelve.⟦2⟧", ""]
-    assert lines[5].startswith("⟦1⟧ handbook/leave.md:14 ")
+    assert lines[1].startswith("Eleven weeks") and lines[2] == "(What stands above is not part of the answer.)"
+    assert lines[3].startswith("Note: the API's answer broke off")
+    assert lines[4:6] == ["Ten weeks.⟦1⟧ Or twelve.⟦2⟧", ""]
+    assert lines[6].startswith("⟦1⟧ handbook/leave.md:14 ")
 
 
 def _read(descriptor: int) -> bytes:
