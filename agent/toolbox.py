@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from agent.connection import Connection
 from agent.outcomes import Outcome, read_outcome
 from agent.plain import one_line
+from agent.transcript import field_rules
 from retrieval.errors import ShoptalkError
 
 if TYPE_CHECKING:
@@ -21,9 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["READ_ONLY_TOOLS", "SEARCH", "Server", "Toolbox"]
 
+logger = logging.getLogger(__name__)
+
 SEARCH = "search_corpus"
 READ_ONLY_TOOLS = ("model_status", SEARCH)
 _MOST_PAGES = 100
+_ANYTHING = {"additionalProperties": True}
+"""Stands for a schema that is none: the server is left to judge."""
+_FURTHER_FIELDS = {"patternProperties", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "$ref", "$dynamicRef"}
+"""Where a schema names fields beside ``properties``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +134,30 @@ class Toolbox:
         """
         if name not in self._offers:
             return f"There is no tool {name}. Use one of: {', '.join(self._offers)}."
-        from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+        from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
         from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
 
         schema = self.schema(name)
-        properties = schema.get("properties") or {}
-        fix = (
-            f"Send {name} again with: {'; '.join(_describe(schema, field) for field in properties) or 'no arguments'}."
-        )
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError:
+            schema = _ANYTHING
+        properties = field_rules(schema)
+        required = schema.get("required", ())
+        fields = "; ".join(_describe(field, rule, field in required) for field, rule in properties.items())
+        fix = f"Send {name} again with: {fields or 'no arguments'}."
         if malformed:
             return f"The arguments of this {name} call were not one whole JSON object. {fix}"
         # MCP servers ignore arguments they do not know, and the model would take them for heeded.
         unknown = [field for field in arguments if field not in properties]
-        if unknown and schema.get("additionalProperties") in (None, False):
+        if unknown and schema.get("additionalProperties") in (None, False) and not schema.keys() & _FURTHER_FIELDS:
             return f"{name} takes no {', '.join(unknown)}. {fix}"
-        error = best_match(Draft202012Validator(schema).iter_errors(arguments))
+        try:
+            error = best_match(Draft202012Validator(schema).iter_errors(arguments))
+        except Exception as failure:
+            # A reference that leads nowhere, or in a circle: the server is left to judge.
+            logger.debug("the schema of %s cannot be followed: %s", name, failure)
+            return ""
         if error is None:
             return ""
         place = ".".join(str(part) for part in error.absolute_path)
@@ -182,11 +199,10 @@ async def _list_tools(client: Client) -> list[Tool]:
     raise ShoptalkError(f"an MCP server lists its tools without end ({_MOST_PAGES} pages read)")
 
 
-def _describe(schema: Mapping[str, Any], field: str) -> str:
+def _describe(field: str, rule: Mapping[str, Any], required: bool) -> str:
     """``query (string, required)``, ``mode (one of hybrid, dense, lexical)``."""
-    rule = schema["properties"][field]
     choices = rule.get("enum")
     kind = f"one of {', '.join(str(choice) for choice in choices)}" if choices else str(rule.get("type", "value"))
     low, high = rule.get("minimum"), rule.get("maximum")
     span = f" {low} to {high}" if low is not None and high is not None else ""
-    return f"{field} ({kind}{span}{', required' if field in schema.get('required', ()) else ''})"
+    return f"{field} ({kind}{span}{', required' if required else ''})"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agent.blocks import SentResult
 
-__all__ = ["Mark", "Transcript", "query_key"]
+__all__ = ["Mark", "Transcript", "field_rules", "query_key"]
 
 _CACHE = {"type": "ephemeral"}
 
@@ -159,9 +159,16 @@ class Transcript:
         return transcript
 
 
+def field_rules(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The fields of a tool's input with the rule for each; {} for what may be anything (its rule is ``true``)."""
+    properties = schema.get("properties")
+    rules = properties if isinstance(properties, dict) else {}
+    return {field: rule if isinstance(rule, dict) else {} for field, rule in rules.items()}
+
+
 def query_key(tool: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """One string for all ways of writing the same call: defaults filled in, white space collapsed."""
-    properties = schema.get("properties") or {}
-    filled = {name: rule["default"] for name, rule in properties.items() if "default" in rule} | dict(arguments)
+    rules = field_rules(schema)
+    filled = {name: rule["default"] for name, rule in rules.items() if "default" in rule} | dict(arguments)
     tidy = {name: " ".join(value.split()) if isinstance(value, str) else value for name, value in filled.items()}
     return json.dumps([tool, tidy], sort_keys=True, ensure_ascii=False)

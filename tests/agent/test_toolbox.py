@@ -15,6 +15,7 @@ from mcp.types import ListToolsResult, PaginatedRequestParams, Tool
 
 from agent.connection import own_server
 from agent.toolbox import Server, Toolbox
+from agent.transcript import query_key
 from retrieval.errors import ShoptalkError
 from retrieval.workspace import Workspace
 
@@ -73,6 +74,40 @@ async def test_a_wrong_call_is_told_the_fix(name: str, arguments: dict[str, Any]
         assert said in problem
         assert name == "reindex" or "query (string, required); corpus (string)" in problem
         assert toolbox.problem("search_corpus", {"query": "x", "top_k": 3}) == ""
+
+
+QUERY = {"query": "x"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "arguments", "said"),
+    [
+        ({"properties": {"query": {"type": "string"}, "filter": True}}, QUERY, ""),
+        ({"properties": {"query": {"type": "string"}, "filter": True}}, {"query": 5}, "query (string); filter (value)"),
+        ({"properties": {"query": {"type": "string"}, "never": False}}, {"never": 1}, "False schema does not allow 1"),
+        ({"properties": {"query": {"$ref": "#/$defs/Missing"}}}, QUERY, ""),
+        ({"$ref": "#"}, QUERY, ""),
+        ({"properties": {"query": {"pattern": "(?<bad"}}}, QUERY, ""),
+        ({"properties": {"query": {"type": "str"}}}, QUERY, ""),
+        ({"properties": {"query": {"enum": 5}}, "required": 5}, {"more": 1}, ""),
+        ({"patternProperties": {"^q": {"type": "string"}}}, QUERY, ""),
+        ({"patternProperties": {"^q": {"type": "string"}}}, {"query": 5}, "query: 5 is not of type 'string'"),
+        ({"anyOf": [{"properties": {"query": {"type": "string"}}}]}, QUERY, ""),
+        ({}, QUERY, "takes no query"),
+    ],
+)
+async def test_any_schema_is_kept_to_and_what_is_none_leaves_it_to_the_server(
+    schema: dict[str, Any], arguments: dict[str, Any], said: str
+) -> None:
+    from mcp.server import Server
+
+    async def list_tools(context: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=[Tool(name="search_corpus", input_schema={"type": "object"} | schema)])
+
+    async with opened(Server("tickets", on_list_tools=list_tools)) as toolbox:
+        problem = toolbox.problem("search_corpus", arguments)
+        assert said in problem if said else not problem
+        assert query_key("search_corpus", arguments, toolbox.schema("search_corpus"))
 
 
 async def test_hits_become_search_results_and_a_summary() -> None:
