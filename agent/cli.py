@@ -151,17 +151,25 @@ def _ask_on_screen(workspace: Workspace, settings: AgentSettings, question: str,
 async def _chat(
     workspace: Workspace, settings: AgentSettings, sessions: Sessions, session: Session, quiet: bool
 ) -> None:
+    from agent.answer import TurnDone
     from agent.conversation import Agent
     from agent.prompting import LineReader, PromptReader, Reader
     from agent.screen import can_move_cursor, choose_screen
     from agent.terminal import COMMANDS, Chat
 
     screen = choose_screen(quiet)
-    async with Agent(workspace, settings=settings, on_event=screen) as agent:
+    turns: list[TurnDone] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, TurnDone):
+            turns.append(event)
+        screen(event)
+
+    async with Agent(workspace, settings=settings, on_event=hear) as agent:
         attended = sys.stdin is not None and sys.stdin.isatty()
         editing = attended and can_move_cursor()
         reader: Reader = PromptReader(sessions.history_file, list(COMMANDS)) if editing else LineReader(attended)
-        await Chat(agent, sessions, session, screen).run(reader)
+        await Chat(agent, sessions, session, screen, turns).run(reader)
 
 
 def _no_answer(answer: Answer) -> str:

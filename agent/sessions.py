@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.answer import Answer, Usage
+from agent.answer import Answer, TurnDone, Usage
 from agent.plain import one_line
 from agent.transcript import Transcript
 from retrieval.durable import replace_text
@@ -36,7 +36,7 @@ class Session:
     """A conversation as it is kept: what people saw, and what the API must see again to go on with it.
 
     ``prompt_version`` is that of the system prompt the last answer was given under; ``transcript`` is a saved one, {}
-    while nothing was asked.
+    while nothing was asked; ``lost`` are turns of questions that came to no answer.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Session:
     prompt_version: str = ""
     exchanges: list[Exchange] = field(default_factory=list)
     transcript: dict[str, Any] = field(default_factory=dict)
+    lost: list[TurnDone] = field(default_factory=list)
     format: int = FORMAT
 
     @classmethod
@@ -60,14 +61,23 @@ class Session:
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all answers."""
-        return sum((exchange.answer.usage for exchange in self.exchanges), Usage())
+        """The tokens of all turns."""
+        return sum((one.usage for one in self._paid), Usage())
 
     @property
     def dollars(self) -> float | None:
-        """What all answers cost; None where one's price is not known."""
-        prices = [exchange.answer.dollars for exchange in self.exchanges]
+        """What all turns cost; None where one's price is not known."""
+        prices = [one.dollars for one in self._paid]
         return None if None in prices else sum(price for price in prices if price is not None)
+
+    @property
+    def unpriced(self) -> list[str]:
+        """The models whose price is not known."""
+        return sorted({one.model for one in self._paid if one.dollars is None})
+
+    @property
+    def _paid(self) -> list[Answer | TurnDone]:
+        return [*(exchange.answer for exchange in self.exchanges), *self.lost]
 
 
 class Sessions:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from agent.answer import TurnDone
 from agent.conversation import Agent
 from agent.interrupts import Stopped, stoppable
 from agent.plain import one_line, plain
@@ -22,6 +23,7 @@ __all__ = ["COMMANDS", "Chat"]
 
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 _MOST_LISTED = 10
+_NOT_COUNTED = "A turn that was cut off is not counted."
 
 COMMANDS = {
     "/help": "these commands",
@@ -38,10 +40,13 @@ COMMANDS = {
 
 
 class Chat:
-    """A conversation with a person. ``session`` is what of it is kept."""
+    """A conversation with a person. ``session`` is what of it is kept; ``turns`` is where ``agent``'s are noted."""
 
-    def __init__(self, agent: Agent, sessions: Sessions, session: Session, screen: Screen) -> None:
+    def __init__(
+        self, agent: Agent, sessions: Sessions, session: Session, screen: Screen, turns: list[TurnDone]
+    ) -> None:
         self.session = session
+        self._turns = turns
         self._agent = agent
         self._sessions = sessions
         self._screen = screen
@@ -91,10 +96,15 @@ class Chat:
 
     async def _answer(self, question: str) -> None:
         self._screen.begin()
+        self._turns.clear()
         try:
             answer = await stoppable(self._agent.ask(question))
             self._screen.finish(answer)
+        except ShoptalkError:
+            self.session.lost += self._turns
+            raise
         except Stopped:
+            self.session.lost += self._turns
             self._screen.stop()
             self._screen.note("Stopped; the question is not part of the conversation.")
             return
@@ -161,8 +171,9 @@ class Chat:
         answers = [exchange.answer for exchange in self.session.exchanges]
         self._screen.say(
             f"{usage.all_input_tokens:,} in ({usage.cache_read_input_tokens:,} of them from the cache), "
-            f"{usage.output_tokens:,} out; {len(answers)} answers, {sum(answer.turns for answer in answers)} turns, "
-            f"{sum(len(answer.queries) for answer in answers)} tool calls. What was stopped is not counted."
+            f"{usage.output_tokens:,} out; {len(answers)} answers, "
+            f"{sum(answer.turns for answer in answers) + len(self.session.lost)} turns, "
+            f"{sum(len(answer.queries) for answer in answers)} tool calls. {_NOT_COUNTED}"
         )
 
     def _cost(self, _: str) -> None:
@@ -170,9 +181,9 @@ class Chat:
 
         dollars = self.session.dollars
         if dollars is None:
-            models = sorted({one.answer.model for one in self.session.exchanges if one.answer.dollars is None})
-            raise ShoptalkError(f"the price of {', '.join(models)} is not known; set it under [agent.prices]")
-        self._screen.say(f"${dollars:.4f}, by list prices of {AS_OF}. What was stopped is not counted.")
+            models = ", ".join(self.session.unpriced)
+            raise ShoptalkError(f"the price of {models} is not known; set it under [agent.prices]")
+        self._screen.say(f"${dollars:.4f}, by list prices of {AS_OF}. {_NOT_COUNTED}")
 
     def _clear(self, _: str) -> None:
         self._agent.transcript = Transcript()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import Answer, Citation, Query, Segment, Usage
+from agent import Answer, Citation, Query, Segment, TurnDone, Usage
 from agent.sessions import Exchange, Session, Sessions
 from agent.transcript import Transcript
 from retrieval.errors import ShoptalkError
@@ -46,6 +46,17 @@ def test_an_unknown_price_makes_the_sum_unknown() -> None:
     session = Session.new("m")
     session.exchanges += [Exchange("a", ANSWER), Exchange("b", Answer("", (), (), (), 1, Usage(), "m", "end_turn"))]
     assert session.dollars is None
+
+
+def test_turns_that_came_to_no_answer_are_paid_for_as_well(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "sessions")
+    session = kept(sessions, "How long?")
+    session.lost.append(TurnDone(1, "m", "tool_use", Usage(100, 20), 0.5))
+    sessions.save(session)
+    again = sessions.read(session.id)
+    assert (again.usage.output_tokens, again.dollars) == (40, 0.75)
+    session.lost.append(TurnDone(1, "unknown", "tool_use", Usage(100, 20), None))
+    assert session.dollars is None and session.unpriced == ["unknown"]
 
 
 def test_files_are_for_their_owner_only_and_nothing_else_is_left(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ def test_a_dumb_terminal_gets_text_and_no_escapes(terminal: Open, api: MessagesS
     assert b"\x1b" not in window.raw
 
 
+def test_what_a_failed_question_took_is_counted(terminal: Open, api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, Fault("status", 400, "invalid_request_error")]
+    window = terminal(variables=("TERM=dumb",))
+    window.wait_prompt()
+    window.ask("How long is leave?")
+    window.wait_for("Error: the API refused the request (400)", PROMPT, after="leave?")
+    window.ask("/tokens")
+    window.wait_for("200 in (70 of them from the cache), 20 out; 0 answers, 1 turns", PROMPT, after="/tokens")
+    window.ask("/cost")
+    window.wait_for(f"${((100 + 70 * 0.1 + 30 * 1.25) * 4 + 20 * 20) / 1e6:.4f}, by list prices", after="/cost")
+
+
 def test_in_a_pipe_the_answer_is_text_and_the_rest_stays_on_the_terminal(
     terminal: Open, api: MessagesServer, tmp_path: Path
 ) -> None:
