@@ -111,6 +111,19 @@ def test_what_a_terminal_has_no_sign_for_is_shown_by_its_number_and_json_stays_j
     assert "\u30e9" in json.dumps(value, ensure_ascii=False)
 
 
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_closed_output_is_output_to_nowhere(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "shoptalk.toml").write_text("", encoding="utf-8")
+    command = f'"{sys.executable}" -m shoptalk'
+    for verb in ("status", "--json status", "models"):
+        result = subprocess.run(f"{command} {verb} {closed}", shell=True, capture_output=True, text=True, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, ""), verb
+    asked = subprocess.run(f"{command} ask hi {closed}", shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert asked.returncode == 1 and "Traceback" not in asked.stderr
+    served = subprocess.run(f"{command} serve 1>&-", shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert served.returncode == 1 and len(served.stderr.strip().splitlines()) == 1
+
+
 def test_a_folder_that_the_locale_cannot_name_is_told_with_the_fix(tmp_path: Path) -> None:
     folder = tmp_path / "W\u00f6rk"
     Workspace.create(folder, {"docs": "docs"}, "base")
