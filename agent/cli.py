@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.plain import one_line, plain_values
+from agent.plain import plain_values
 from retrieval.console import Invocation, pass_invocation
 from retrieval.errors import ShoptalkError
 
@@ -45,6 +45,7 @@ def ask(invocation: Invocation, question: str | None, model: str | None, max_tur
     ANTHROPIC_API_KEY, and an index (`shoptalk index`).
     """
     from agent.conversation import checked_question
+    from agent.wording import no_answer
 
     if events and invocation.json:
         raise click.UsageError("--json is one object at the end, --events one a line; choose one.")
@@ -62,7 +63,7 @@ def ask(invocation: Invocation, question: str | None, model: str | None, max_tur
         invocation.emit(plain_values({"question": text} | result.to_dict()), "")
     else:
         result = _ask_on_screen(workspace, settings, text, invocation.quiet)
-    if problem := _no_answer(result):
+    if problem := no_answer(result):
         raise ShoptalkError(problem)
 
 
@@ -170,15 +171,6 @@ async def _chat(
         editing = attended and can_move_cursor()
         reader: Reader = PromptReader(sessions.history_file, list(COMMANDS)) if editing else LineReader(attended)
         await Chat(agent, sessions, session, screen, turns).run(reader)
-
-
-def _no_answer(answer: Answer) -> str:
-    """Why what came is none, "" if it is."""
-    if not answer.text.strip():
-        return f"no answer: {one_line(answer.notes[-1])}" if answer.notes else "no answer"
-    if answer.queries and all(query.error for query in answer.queries):
-        return f"no search succeeded, so the answer rests on nothing: {one_line(answer.queries[-1].error)}"
-    return ""
 
 
 def _read_question() -> str:

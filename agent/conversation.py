@@ -44,7 +44,7 @@ def checked_question(question: str) -> str:
     """``question`` without blank ends.
 
     Raises:
-        ShoptalkError: it is empty, too long, or holds control characters.
+        ShoptalkError: it is empty, too long, not UTF-8, or holds control characters.
     """
     question = question.strip()
     if not question:
@@ -56,6 +56,8 @@ def checked_question(question: str) -> str:
         )
     for place, character in enumerate(question, 1):
         code = ord(character)
+        if 0xDC80 <= code < 0xDD00:  # What Python makes of a byte that it cannot decode.
+            raise ShoptalkError(f"the question is not UTF-8 (character {place}); convert it first")
         if (code < 32 and character not in "\t\n\r") or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000:
             raise ShoptalkError(f"character {place} of the question is the control character U+{code:04X}; remove it")
     return question

@@ -15,7 +15,7 @@ from agent.prompting import Reader
 from agent.screen import Screen
 from agent.sessions import Exchange, Session, Sessions
 from agent.transcript import Transcript
-from agent.wording import answer_text, footnotes
+from agent.wording import answer_text, footnotes, no_answer
 from retrieval.errors import ShoptalkError
 from retrieval.workspace import home_expanded
 
@@ -51,6 +51,7 @@ class Chat:
         self._sessions = sessions
         self._screen = screen
         self._over = False
+        self._attended = True
         self._kept = True
         self._actions: dict[str, Callable[[str], None]] = {
             "/help": self._help,
@@ -71,6 +72,7 @@ class Chat:
         Raises:
             ShoptalkError: something failed, and no person is there to mend it.
         """
+        self._attended = reader.attended
         if self.session.exchanges:
             self._go_on()
         else:
@@ -79,7 +81,7 @@ class Chat:
             try:
                 await self._take(line.strip())
             except ShoptalkError as error:
-                if not reader.attended:
+                if not self._attended:
                     raise
                 click.echo(f"Error: {plain(str(error))}", err=True)
 
@@ -112,6 +114,9 @@ class Chat:
             self._screen.stop()
         self.session.exchanges.append(Exchange(question, answer))
         self._keep()
+        # A person has seen the note.
+        if not self._attended and (problem := no_answer(answer)):
+            raise ShoptalkError(problem)
 
     def _keep(self) -> None:
         """Save the conversation; where that fails, the chat goes on all the same."""

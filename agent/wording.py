@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.answer import Answer, Query
     from agent.citations import Citation
 
-__all__ = ["answer_text", "footnote", "footnotes", "marked", "marks", "query_line", "unmarked"]
+__all__ = ["answer_text", "footnote", "footnotes", "marked", "marks", "no_answer", "query_line", "unmarked"]
 
 _FENCE = re.compile(r"(\s*)(?:`{3,}|~{3,})")
 _ROW = re.compile(r"\s*\|.*[^\\]\|")
@@ -77,3 +77,12 @@ def footnote(number: int, citation: Citation, quoted: int = 200) -> str:
 def footnotes(answer: Answer, quoted: int = 200) -> list[str]:
     """A line for each citation, in order."""
     return [footnote(number, citation, quoted) for number, citation in enumerate(answer.citations, 1)]
+
+
+def no_answer(answer: Answer) -> str:
+    """Why what came is none, "" if it is."""
+    if not answer.text.strip():
+        return f"no answer: {one_line(answer.notes[-1])}" if answer.notes else "no answer"
+    if answer.queries and all(query.error for query in answer.queries):
+        return f"no search succeeded, so the answer rests on nothing: {one_line(answer.queries[-1].error)}"
+    return ""

@@ -144,7 +144,7 @@ def test_options_go_before_settings(ask: Callable[..., Run], api: MessagesServer
         ([], b" \n", "the question is empty"),
         ([], b"x" * 1_000_000, "has 1,000,000 characters"),
         (["a\x1b[2Jb"], b"", "character 2 of the question is the control character U+001B"),
-        (["caf\udce9"], b"", "U+DCE9"),
+        (["caf\udce9"], b"", "not UTF-8 (character 4)"),
         ([], b"caf\xe9", "not UTF-8 (byte 3)"),
         ([], "é".encode() * 2_000_001, "longer than 4,000,000 bytes"),
         (["Hi?", "--max-turns", "0"], b"", "--max-turns"),

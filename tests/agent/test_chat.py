@@ -155,7 +155,7 @@ def test_save_writes_markdown_and_never_over_a_file(
         ("/resume zzzz", "none holds 'zzzz'"),
         ("a\x1b[2Jb", "control character U+001B"),
         ("x" * 1_000_000, "has 1,000,000 characters"),
-        ("caf\udce9", "U+DCE9"),  # a byte that is not UTF-8
+        ("caf\udce9?", "the question is not UTF-8 (character 4)"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_ends_a_chat_without_a_person(
@@ -170,6 +170,15 @@ def test_what_cannot_be_done_is_one_line_and_ends_a_chat_without_a_person(
 def test_a_path_at_the_beginning_of_a_question_is_no_command(chat: Callable[..., Run], api: MessagesServer) -> None:
     api.script[:] = [text("Hosts.")]
     assert chat("/etc/hosts holds what?").out == "Hosts.\n"
+
+
+def test_a_question_that_claude_declines_fails_where_no_person_is_there(
+    chat: Callable[..., Run], api: MessagesServer
+) -> None:
+    api.script[:] = [Reply([], "refusal"), text("Never asked.")]
+    run = chat("Bad?", "Fine?")
+    assert run.code == 1 and "Error: no answer: Claude declined to answer" in run.err
+    assert len(api.requests) == 1 and not run.out
 
 
 def test_a_failed_question_is_not_kept(chat: Callable[..., Run], api: MessagesServer, tmp_path: Path) -> None:
