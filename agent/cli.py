@@ -17,6 +17,8 @@ from retrieval.console import Invocation, pass_invocation
 from retrieval.errors import ShoptalkError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.answer import Answer, Event, Listener
     from agent.sessions import Session, Sessions
     from retrieval.workspace import AgentSettings, Workspace
@@ -112,8 +114,15 @@ def check_indexes(workspace: Workspace) -> None:
         return
     if not workspace.corpora:
         workspace.corpus_name()
-    if not any((workspace.index_dir(name) / "CURRENT").exists() for name in workspace.corpora):
+    if not any(_has_index(workspace.index_dir(name)) for name in workspace.corpora):
         raise ShoptalkError(f"there is no index of {', '.join(sorted(workspace.corpora))} yet; run `shoptalk index`")
+
+
+def _has_index(index_dir: Path) -> bool:
+    from retrieval.generation import current_name
+
+    name = current_name(index_dir)
+    return name is not None and (index_dir / name).is_dir()
 
 
 def hush_libraries() -> None:

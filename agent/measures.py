@@ -43,6 +43,18 @@ _DECLINES = re.compile(
     r"|mention(?:s|ed)?|passages?|say|specif(?:y|ied)|stated?|tell)\b",
     re.IGNORECASE,
 )
+# Who has nothing to say must be the documents, or whoever searched them: a contract that does not cover is an answer.
+_SOURCES = re.compile(
+    r"\b(?:I|we|documents?|documentation|collection|corpus|corpora|passages?|sources?|materials?|search(?:es)?)\b",
+    re.IGNORECASE,
+)
+# What says nothing is a document, whatever it is called.
+_TELLS_NOTHING = re.compile(
+    r"\b(?:do|does|did)(?: not|n['’]t) (?:\w+ly )?(?:say|mention|specify|state|describe|address)\b"
+    r"|\b(?:not|isn['’]t|aren['’]t) (?:\w+ly )?(?:mentioned|specified|stated|described|documented|addressed)\b"
+    r"|\bno (?:\w+ )?information\b",
+    re.IGNORECASE,
+)
 _LIST_MARK = re.compile(r"^\s*\d{1,3}[.)]\s", re.MULTILINE)
 # A number by itself: the digits of E11.9, v2 and 2026-11-23 are names.
 _NUMBER = re.compile(r"(?<![\w.,/:-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w/:-]|\.\d|,\d)")
@@ -114,7 +126,12 @@ def abstains(text: str) -> bool:
     A rule of words and no more: another language, or another way to say it, needs a judge.
     """
     opening = re.split(r"(?<=[.!?])\s+|\n+", text.strip())[:_OPENING_SENTENCES]
-    return not text.strip() or any(_DECLINES.search(sentence) for sentence in opening)
+    return not text.strip() or any(_declines(sentence) for sentence in opening)
+
+
+def _declines(sentence: str) -> bool:
+    found = _DECLINES.search(sentence) and _SOURCES.search(sentence)
+    return bool(found or _TELLS_NOTHING.search(sentence))
 
 
 def numbers(text: str) -> set[Decimal]:

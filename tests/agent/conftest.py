@@ -104,6 +104,6 @@ def environment(api: MessagesServer, workspace: Workspace, monkeypatch: pytest.M
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("SHOPTALK_WORKSPACE", str(workspace.root))
     monkeypatch.setattr(agent.conversation, "own_server", lambda root: build())
-    current = workspace.index_dir("handbook") / "CURRENT"
-    current.parent.mkdir(parents=True)
-    current.touch()
+    index = workspace.index_dir("handbook")
+    (index / "g000001").mkdir(parents=True)
+    (index / "CURRENT").write_text("g000001\n")

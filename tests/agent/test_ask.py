@@ -107,8 +107,14 @@ def test_events_and_json_exclude_each_other(ask: Callable[..., Run]) -> None:
     assert run.code == 2 and "choose one" in run.err
 
 
-def test_without_an_index_no_question_is_asked(ask: Callable[..., Run], api: MessagesServer, tmp_path: Path) -> None:
-    (tmp_path / "indexes" / "handbook" / "CURRENT").unlink()
+@pytest.mark.parametrize("named", [None, "", "g000002\n"])
+def test_without_an_index_no_question_is_asked(
+    ask: Callable[..., Run], api: MessagesServer, tmp_path: Path, named: str | None
+) -> None:
+    current = tmp_path / "indexes" / "handbook" / "CURRENT"
+    current.unlink()
+    if named is not None:
+        current.write_text(named)
     run = ask("How long is leave?")
     assert (run.code, run.out) == (1, "")
     assert run.err == "Error: there is no index of handbook yet; run `shoptalk index`\n"
