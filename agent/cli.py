@@ -119,10 +119,12 @@ def check_indexes(workspace: Workspace) -> None:
 
 
 def _has_index(index_dir: Path) -> bool:
-    from retrieval.generation import current_name
-
-    name = current_name(index_dir)
-    return name is not None and (index_dir / name).is_dir()
+    """Whether the pointer of :mod:`retrieval.generation` names a folder that is there."""
+    try:
+        name = (index_dir / "CURRENT").read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return False
+    return bool(name) and (index_dir / name).is_dir()
 
 
 def hush_libraries() -> None:
