@@ -61,6 +61,8 @@ SHEETS = (".xlsx", ".xlsm")
 """Files whose records are rows of several tables."""
 READING_VERSION = 8
 """Counted up where other documents, sections, passages or names of these are found in the same files."""
+MOST_LISTED = 1000
+"""Of the records that are left out of a file so many are listed each with its reason; a file may hold millions."""
 ID_LIMIT, TITLE_LIMIT = 1000, 2000
 """Characters: both are kept with each passage, and a title is embedded with it."""
 GROWTH = 1_000_000
@@ -369,28 +371,38 @@ def _add_records(
     metadata: Mapping[str, str],
     sheet: str = "",
 ) -> list[Skipped]:
-    """Add a document for each record to ``documents``, and return what cannot be one.
+    """Add a document for each record to ``documents``, and return what cannot be one, `MOST_LISTED` one by one.
 
     On a ``sheet`` a record whose id another has is known by its row.
     """
-    skipped = []
+    skipped: list[Skipped] = []
+    more, last = 0, ""
+
+    def leave_out(reason: str) -> None:
+        nonlocal more, last
+        if len(skipped) < MOST_LISTED:
+            skipped.append(Skipped(file.relative, reason))
+        else:
+            more, last = more + 1, reason
+
     unit = "row" if sheet else "line"
     part = f"{sheet}!" if sheet else ""
     for record in records:
         if isinstance(record, RecordError):
-            skipped.append(Skipped(file.relative, f"{unit} {record.line}: {record.reason}"))
+            leave_out(f"{unit} {record.line}: {record.reason}")
             continue
         id = record.id
         if not id or record.own_id or (sheet and id in documents):
             id = f"{file.relative}#{part}{(record.own_id and record.id) or record.row}"
         if id in documents:
-            reason = f"{unit} {record.first_line}: id {id!r} is taken by {unit} {documents[id].first_line}"
-            skipped.append(Skipped(file.relative, reason))
+            leave_out(f"{unit} {record.first_line}: id {id!r} is taken by {unit} {documents[id].first_line}")
             continue
         lines = (record.first_line, record.last_line)
         documents[id] = Document(
             id, file.relative, record.title, record.text, "text", *lines, {**metadata, **record.metadata}
         )
+    if more:
+        skipped.append(Skipped(file.relative, f"{more:,} more of the kind, the last of them {last}"))
     return skipped
 
 

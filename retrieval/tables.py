@@ -26,6 +26,8 @@ HEADER_SHARE = 2 / 3
 """So many of the columns that a row usually fills have a name."""
 HEADER_CHARACTERS = 200
 """A cell of more is no column's name."""
+MOST_NAMELESS = 1000
+"""Of a row's cells beyond the header so many columns are read."""
 FEW_ROWS = 2
 """Codes in fewer rows below do not tell that the first row is one like them."""
 LETTERS = re.compile(r"[A-Z]+")
@@ -86,14 +88,17 @@ def table_of(lines: Iterable[Line], columns: Columns) -> Table:
     names, body = _names(cells[above:])
     rows: list[RawRecord | RecordError] = []
     passed = -body - above
-    for first, last, values in lines:
+    start = next(first for first, _, values in lines if not isinstance(values, RecordError))
+    del cells
+    lines.reverse()
+    while lines:  # a row is not kept once it is a record
+        first, last, values = lines.pop()
         if isinstance(values, RecordError):
             rows.append(values)
         elif (passed := passed + 1) > 0:
             rows.append(RawRecord(_fields(names, values), len(rows) + 1, first, last))
     if above:
-        first = next(first for first, _, values in lines if not isinstance(values, RecordError))
-        rows.append(RecordError(f"rows above the header of its table: {above}", first))
+        rows.append(RecordError(f"rows above the header of its table: {above}", start))
     return Table(tuple(names), rows)
 
 
@@ -171,7 +176,7 @@ def _names(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
     names = [normal_name(name) if header else "" for name in first]
     if coded >= 0:
         names[coded] = "code"
-    names += [""] * (max(map(len, rows)) - len(names))
+    names += [""] * (min(max(map(len, rows)), MOST_NAMELESS) - len(names))
     return [name or f"column_{place}" for place, name in enumerate(names, 1)], int(header)
 
 

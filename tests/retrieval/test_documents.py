@@ -413,3 +413,10 @@ def test_a_file_that_became_something_else_since_the_walk_is_neither_followed_no
     assert documents == [] and skipped.path == "x.txt"
     with pytest.raises(DocumentError, match="^x.txt: "):
         file_hash(file)
+
+
+def test_of_a_file_without_measure_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    found, skipped = read(source(tmp_path / "a.csv", "id,text\n" + "7,\n" * 1200 + "8,The pump.\n"))
+    assert [document.text for document in found] == ["The pump."]
+    assert len(skipped) == 1001 and skipped[0].reason == "line 2: no text"
+    assert skipped[-1].reason == "200 more of the kind, the last of them line 1201: no text"

@@ -191,7 +191,7 @@ def test_a_document_is_read_in_its_order_and_hits_come_with_their_neighbours(wor
     write(workspace, {"one.md": text, "two.md": "# Two\n\nledger.\n"})
     index(workspace)
     engine = SearchEngine(workspace)
-    assert [passage.heading[-1] for passage in engine.document("one.md", 4)] == [f"Part {n}" for n in range(4)]
+    assert [row.passage.heading[-1] for row in engine.document("one.md", 4)] == [f"Part {n}" for n in range(4)]
     assert engine.document("none.md", 4) == []
     generation = open_store(workspace, "docs").open()
     number = generation.rank(WORDS[2], None, 1)[1][0][0]
