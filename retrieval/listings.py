@@ -9,7 +9,7 @@ from retrieval.references import references
 from retrieval.structure import Block
 from retrieval.words import count_words, words_of
 
-__all__ = ["LISTED_WORDS", "bare_name", "listings", "names_in"]
+__all__ = ["ITEM_MARK", "LISTED_WORDS", "bare_name", "listings", "names_in"]
 
 LISTED_WORDS = 10
 """A name has so many words at most."""
@@ -38,7 +38,9 @@ _AND = re.compile(r"(?:and|or|und|oder|et|ou|y)\s+")
 """What stands before the last of several."""
 _OR = re.compile(r"\s+(?:or|oder|ou)\s+")
 """What parts the last two; "and" is as often part of a name, as in hand, foot and mouth disease."""
-_BULLETED = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+(.+)$", re.MULTILINE)
+ITEM_MARK = r"(?:[-*+•]|(?:\d+|[a-z]|[ivx]{1,4})[.)])"
+"""What stands before an item of a list."""
+_BULLETED = re.compile(rf"^[ \t]*{ITEM_MARK}[ \t]+(.+)$", re.MULTILINE)
 _SET_APART = re.compile(rf"[;|]|{_BULLETED.pattern}", re.MULTILINE)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.listings import ITEM_MARK
 from retrieval.markup import FENCED
 from retrieval.words import SENTENCE_END, count_words
 from trainer.material import Material, is_code
@@ -18,8 +19,8 @@ CLOZE_A_PASSAGE = 1
 CLOZE_WORDS = (8, 45)
 DETAILS_A_SECTION = 2
 # "- ", "3. ", and the number of what is reported: "- CVE-2005-2498: ".
-_MARKED = re.compile(r"\n(?=[ \t]*(?:[-*+•]|\d+[.)])\s)")
-_MARK = re.compile(r"^\s*(?:(?:[-*+•]|\d+[.)])\s+)?(?:[A-Za-z]{1,12}-\d[\w.-]*:\s+)?")
+_MARKED = re.compile(rf"\n(?=[ \t]*{ITEM_MARK}\s)")
+_MARK = re.compile(rf"^\s*(?:{ITEM_MARK}\s+)?(?:[A-Za-z]{{1,12}}-\d[\w.-]*:\s+)?")
 MIN_KEY_WORDS = 3
 CLOSING_SENTENCES = 2
 

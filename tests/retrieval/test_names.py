@@ -41,6 +41,7 @@ def passage(text: str, called: tuple[str, ...] = ()) -> Passage:
         ("A part.\n\nAlso called: hose ring; seat of the valve", ["hose ring", "seat of the valve"]),
         ("A collar, also known as a hose ring, holds it.", ["hose ring"]),
         ("A part.\n\nIllustrative Examples:\n\n- Hose rings\n- Gland nuts", ["Hose rings", "Gland nuts"]),
+        ("A part.\n\nExamples:\n\na. Hose rings\nb. Gland nuts\niv. Seats", ["Hose rings", "Gland nuts", "Seats"]),
         ("Synonyms: none", []),
         ("Before use:\n\n1. Turn the handle until it stops.\n2. Wait until it has cooled.", []),
         ("See also: the valve, the hose", []),
