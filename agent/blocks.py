@@ -55,11 +55,11 @@ def to_result(
 ) -> SentResult | None:
     """The search_result block of one hit, or None where the hit has no text.
 
-    Lines are told block by block where ``text`` has one line for each line of the document, below the head of
-    a table that is repeated over further rows of it; where it has not (a record, a page of HTML, a passage cut
-    short) every block has the whole hit's lines.
+    Lines are told block by block where ``text`` has one line for each line of the document, or is the head of
+    a table repeated over further rows of it; where it has not (a record, a page of HTML, a passage cut short)
+    every block has the whole hit's lines.
     """
-    head = _TABLE_HEAD.match(text)
+    head = _TABLE_HEAD.match(text) if all("|" in line for line in text.split("\n")) else None
     repeated = text.count("\n") - (last_line - first_line)
     if truncated or repeated not in (0, head[0].count("\n") if head else 0):
         blocks = tuple(SentBlock(block.text, first_line, last_line) for block in split_lines(text, first_line))

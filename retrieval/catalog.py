@@ -95,7 +95,8 @@ class CatalogReader:
             finally:
                 self._idle.append(connection)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN and self._path.is_file():
+            # Python's own, over text that is not UTF-8, has no code.
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN and self._path.is_file():
                 raise IndexingError(
                     f"{self._path} cannot be opened: this process has too many files open, or may not read it"
                 ) from None

@@ -153,9 +153,12 @@ def _distinct(
     """The best ``wanted`` passages that say different things, ``per_document`` at most of each document."""
     look_at = wanted + LOOK_AHEAD if settings.collapse_duplicates else wanted
     while True:
-        some = numbers[:look_at]
-        found = catalog.passages(some)
         # A passage's number says when it came, so equal ones would stand as the index came about.
+        end = look_at
+        while 0 < end < len(numbers) and scores[end] == scores[end - 1]:
+            end += 1
+        some = numbers[:end]
+        found = catalog.passages(some)
         equal = groupby(zip(some, scores, strict=False), key=itemgetter(1))
         rows = [row for _, run in equal for row in sorted((found[number] for number, _ in run), key=_place)]
         groups = distinct([row.passage for row in rows]) if settings.collapse_duplicates else None

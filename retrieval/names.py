@@ -125,7 +125,9 @@ def listed_aliases(text: str) -> Iterator[str]:
 def inline_aliases(text: str) -> Iterator[tuple[str, str]]:
     """Each name that ", also known as …" in ``text`` gives, after the whole phrase; "X, Y or Z" are three."""
     for match in _INLINE_ALIAS.finditer(text):
-        more = None if match[0].endswith(")") else _AND_MORE.match(text, match.end())
+        # A comma before the name is closed by one behind it: ", also known as edema, affects the heart or lungs".
+        closed = match[0].endswith(")") or match[0].startswith(",")
+        more = None if closed else _AND_MORE.match(text, match.end())
         several = [text[match.start("name") : more.end("names")]] if more else []
         for said in (*several, match["name"]):
             names = [_ARTICLE.sub("", bare_name(name)) for name in _PARTED.split(said)]

@@ -153,13 +153,17 @@ def _heading(lines: Sequence[str], start: int, end: int, index: int, count: int)
     if end - start > 1:
         # Names a section if what is below hangs from it, or if it says so with a colon.
         hanging = not lines[start][0].isspace() and all(below[0].isspace() for below in lines[start + 1 : end])
-        names = _is_capitals(line) if hanging else line.endswith(":") and _is_capitals(line)
+        named = not VALUE.search(line) if hanging else line.endswith(":")
+        names = named and _is_capitals(line)
         return _Found(Heading(CAPITALS, line, start + 1, start + 1)) if names else None
     if index == count - 1:
         return None
     if index == 0 and _is_title(line):
         return _Found(Heading(TITLE, line, end, end))
-    return _Found(Heading(CAPITALS, line, end, end)) if _is_capitals(line) else None
+    # A value among others has no prose below: "ALLERGIES: PENICILLIN", but "STEP 1: DRAIN THE TANK".
+    below = next((lines[number] for number in range(end, len(lines)) if lines[number].strip()), "")
+    stated = VALUE.search(line) and not any(map(str.islower, below))
+    return _Found(Heading(CAPITALS, line, end, end)) if _is_capitals(line) and not stated else None
 
 
 def _subject(lines: Sequence[str], start: int, end: int, first: bool) -> Heading | None:
@@ -204,8 +208,6 @@ def _is_capitals(line: str) -> bool:
         words = line.split()
         if not words or len(words) > COLON_WORDS or words[0] in CALLS:
             return False
-    if VALUE.search(line):
-        return False
     letters = [character for character in line if character.isalpha()]
     if len(line) > HEADING_LIMIT or len(letters) < 4 or not all(letter.isupper() for letter in letters):
         return False

@@ -82,7 +82,7 @@ class _Connector:
                     for hit in result.hits
                 ]
             )
-        if refused and not found:
+        if refused and not any(found):
             raise refusal(self._workspace, refused, can_reindex=False) from refused
         documents = {item.id: item for item in chain(*zip_longest(*found)) if item is not None}
         output = contract.ConnectorResults(results=list(documents.values())[:_RESULTS])

@@ -237,3 +237,12 @@ def test_neighbours_are_those_of_the_document_in_its_order(catalog: Catalog, tmp
     texts = [row.passage.text for row in reader.neighbours(new, 1)]
     assert texts == ["a/one.md y", "new", "a/one.md x"]
     assert [row.position for row in reader.neighbours(new, 9)] == [0, 1, 2]
+
+
+def test_text_that_is_not_utf8_any_more_is_damage(catalog: Catalog, tmp_path: Path) -> None:
+    wanted = numbers(catalog)
+    catalog.close()
+    file = tmp_path / "catalog.sqlite"
+    file.write_bytes(file.read_bytes().replace(b"b/two.md y", b"b/two.md \xe1"))
+    with pytest.raises(IndexingError, match="is missing or damaged"):
+        CatalogReader(file).passages(wanted)

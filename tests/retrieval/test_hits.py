@@ -75,6 +75,13 @@ def test_of_copies_the_first_by_name_is_shown_whichever_came_first(indexed: Ask)
     assert (hit.document_id, [source.document_id for source in hit.also]) == ("a.md", ["sub/a.md"])
 
 
+def test_equal_passages_stand_in_one_order_however_many_are_asked_for(indexed: Ask) -> None:
+    for number in range(20, 8, -1):
+        engine = indexed({f"z{number:02}.md": f"# Fee\n\nThe fee of zone {'abcdefghijklm'[number - 9]}.\n"})
+    first = [names(words(engine, "fee", top_k=top_k))[0] for top_k in (1, 3, 10)]
+    assert first == ["z09.md"] * 3
+
+
 def test_a_source_says_where_the_other_copy_stands(indexed: Ask) -> None:
     engine = indexed({**COPIES, "a.md": f"# Fees\n\n{LONG} fee {LONG} fee\n"}, collapse_duplicates=True)
     (hit,) = words(engine, f"fee {WORDS[0]}", top_k=1)

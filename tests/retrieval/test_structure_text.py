@@ -132,7 +132,9 @@ def test_clauses_of_other_languages_are_headings(text: str, found: list[tuple[in
     assert [(item.level, item.text) for item in outline(text) if isinstance(item, Heading)] == found
 
 
-def test_a_line_in_capitals_with_a_value_after_its_colon_is_no_heading() -> None:
+def test_a_line_in_capitals_with_a_value_after_its_colon_is_a_heading_over_prose_only() -> None:
+    steps = "Pump manual\n\nIt is long.\n\nSTEP 1: LIFT\n\nLift it.\n\nSTEP 2: DRAIN THE TANK\n\nOpen it.\n"
+    assert headings(steps)[1:] == ["STEP 1: LIFT", "STEP 2: DRAIN THE TANK"]
     note = "A note.\n\nHISTORY:\n\nNone.\n\nALLERGIES: PENICILLIN\n\nVITALS\nBP 120/80\n\n"
     assert headings(f"{note}MEDICATION: ASPIRIN\n  One a day.\n\nEnd.\n") == ["HISTORY:"]
 
