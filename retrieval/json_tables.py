@@ -96,7 +96,7 @@ def _best(whole: Any, columns: Columns) -> tuple[Path, int]:
     tables: dict[Path, _Table] = {}
     if isinstance(whole, dict):
         _count(tables, (), WHOLE, whole, columns)
-    _survey(whole, (), 0, columns, tables)
+    _survey(whole, (), 0, columns, tables, False)
     # Nobody can tell what is unknown within what is unknown.
     found = {
         path: table for path, table in tables.items() if table.known or (table.kind != BY_KEY and None not in path[:-1])
@@ -108,8 +108,13 @@ def _best(whole: Any, columns: Columns) -> tuple[Path, int]:
     return best, sum(table.objects for table in apart if table.known)
 
 
-def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[Path, _Table]) -> None:
-    """Count in ``tables`` the objects within ``value``; what belongs to one that is a record is not looked at."""
+def _survey(
+    value: Any, path: Path, depth: int, columns: Columns, tables: dict[Path, _Table], in_record: bool
+) -> None:
+    """Count in ``tables`` the objects within ``value``; what belongs to one that is a record is not looked at.
+
+    ``in_record``: an object around it has the fields of a record, so that objects by their names are parts of that.
+    """
     if depth > DEPTH:
         return
     if isinstance(value, list):
@@ -117,14 +122,15 @@ def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[P
         kind = OF_RECORD if is_part(column) or is_apart(column) else ARRAY
         for item in value:
             if isinstance(item, dict) and not _count(tables, (*path, None), kind, item, columns):
-                _survey(item, (*path, None), depth + 1, columns, tables)
+                _survey(item, (*path, None), depth + 1, columns, tables, in_record)
     elif isinstance(value, dict):
-        by_key = sum(isinstance(member, dict) for member in value.values()) >= KEYED
+        in_record = in_record or by_name(tuple(_flat(value)), columns) is not None
+        by_key = not in_record and sum(isinstance(member, dict) for member in value.values()) >= KEYED
         for name, member in value.items():
             if not (by_key and isinstance(member, dict)):
-                _survey(member, (*path, name), depth + 1, columns, tables)
+                _survey(member, (*path, name), depth + 1, columns, tables, in_record)
             elif not _count(tables, (*path, None), BY_KEY, member, columns):
-                _survey(member, (*path, None), depth + 1, columns, tables)
+                _survey(member, (*path, None), depth + 1, columns, tables, in_record)
 
 
 def _count(tables: dict[Path, _Table], path: Path, kind: int, item: Mapping[str, Any], columns: Columns) -> bool:

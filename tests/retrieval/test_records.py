@@ -493,6 +493,17 @@ def test_objects_under_their_codes_or_names_are_records() -> None:
     assert said(named) == [("reset", "Q", "A"), ("start", "R", "B")]
 
 
+def test_objects_in_a_record_do_not_take_its_place() -> None:
+    ticket = (
+        '{"id": 5, "subject": "Broken", "description": "It is broken", "requester": {"name": "Ann", "notes": "vip"},'
+        ' "resolution": {"answer": "fix", "note": "done"}, "assignee": {"name": "x", "description": "agent"}}'
+    )
+    assert said(ticket) == said(f'{{"ticket": {ticket}}}') == [("5", "Broken", "It is broken")]
+    part = '{"name": "N", "description": "D"}'
+    for parts in (f'"warranty": {part}, "shipping": {part}', f'"terms": {{"warranty": {part}, "shipping": {part}}}'):
+        assert said(f'{{"name": "Pump", "description": "It pumps", {parts}}}') == [("", "Pump", "It pumps")]
+
+
 def test_the_texts_of_a_record_s_arrays_stand_below_its_own() -> None:
     ticket = (
         '{"id": 7, "subject": "Leak", "description": "<p>It leaks.</p>", "tags": ["seal", "valve"],'
