@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retrieval.columns import OF_A_SCHEME, Columns, by_name, is_apart, is_part, normal_name
+from retrieval.columns import OF_A_SCHEME, Columns, Roles, by_name, is_apart, is_part, normal_name
 from retrieval.tables import RawRecord, RecordError, clean, plain
 
 __all__ = ["json_rows", "jsonl_rows"]
@@ -31,11 +31,12 @@ Path = tuple[str | None, ...]
 
 @dataclass(slots=True)
 class _Table:
-    """How many objects stand at a path, and how many of the first have columns that are known."""
+    """How many objects stand at a path, how many of the first have columns that are known, and one's roles."""
 
     kind: int
     objects: int = 0
     recognised: int = 0
+    roles: Roles | None = None
 
     @property
     def known(self) -> bool:
@@ -97,6 +98,11 @@ def _best(whole: Any, columns: Columns) -> tuple[Path, int]:
     if isinstance(whole, dict):
         _count(tables, (), WHOLE, whole, columns)
     _survey(whole, (), 0, columns, tables, False)
+    record = tables[()].roles if () in tables else None
+    for path, table in tables.items():
+        # What has an id is a record with its notes and files; what has none may be a file of notes that have titles.
+        if table.kind == OF_RECORD and table.roles and None not in path[:-1]:
+            table.kind = OF_RECORD if record and (record.id or not table.roles.title) else ARRAY
     # Nobody can tell what is unknown within what is unknown.
     found = {
         path: table for path, table in tables.items() if table.known or (table.kind != BY_KEY and None not in path[:-1])
@@ -138,9 +144,10 @@ def _count(tables: dict[Path, _Table], path: Path, kind: int, item: Mapping[str,
     table = tables.setdefault(path, _Table(kind))
     table.objects += 1
     holds = any(isinstance(value, dict | list) for value in item.values())
-    known = (holds or table.objects <= SAMPLE) and by_name(tuple(_fields(item, columns)[0]), columns) is not None
-    table.recognised += known and table.objects <= SAMPLE
-    return known or not holds
+    roles = by_name(tuple(_fields(item, columns)[0]), columns) if holds or table.objects <= SAMPLE else None
+    table.roles = table.roles or roles
+    table.recognised += roles is not None and table.objects <= SAMPLE
+    return roles is not None or not holds
 
 
 def _placed(text: str, position: int, path: Path, columns: Columns) -> Iterator[RawRecord]:

@@ -528,6 +528,16 @@ def test_what_describes_a_file_does_not_hide_its_records() -> None:
     assert [text for _, _, text in said(text)] == ["one", "two"]
 
 
+def test_arrays_in_the_whole_file_are_records_whatever_they_are_called() -> None:
+    notes = [{"id": f"n{place}", "title": f"T{place}", "text": f"Text {place}"} for place in range(4)]
+    records = [(f"n{place}", f"T{place}", f"Text {place}") for place in range(4)]
+    assert said(json.dumps({"name": "Export", "description": "My notes", "notes": notes})) == records
+    found = json_records(json.dumps({"folders": [{"name": "F", "description": "folder"}], "notes": notes}), NONE)
+    assert [item.id for item in found if isinstance(item, Record)] == ["n0", "n1", "n2", "n3"]
+    files = '[{"name": "a.txt", "content": "A"}, {"name": "b.txt", "content": "B"}]'
+    assert [text for _, _, text in said(f'{{"name": "repo", "description": "x", "files": {files}}}')] == ["A", "B"]
+
+
 def test_of_arrays_that_nobody_knows_the_longest_that_stands_in_none_is_read() -> None:
     item = {"was": "Der Deckel des Kastens steht offen.", "werte": [{"n": "a"}, {"n": "b"}, {"n": "c"}]}
     assert len(said(json.dumps({"alle": [item, item]}))) == 2
