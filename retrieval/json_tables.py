@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from retrieval.columns import OF_A_SCHEME, Columns, Roles, by_name, is_apart, is_part, normal_name
@@ -17,8 +18,12 @@ DEPTH = 3
 """Objects that may stand around the records, and arrays within one another that belong to a record."""
 SAMPLE = 10
 """So many objects of an array tell whether it is one of records."""
+MOST_FIELDS = 200
+"""An object with more fields of its own says itself what it is about."""
 KEYED = 2
 """So many objects under names of their own may be records that go by these names."""
+COMPARED_CHARACTERS = 2**16
+"""So much of a record's own text is searched for what its arrays say, so that many in a long one make nobody wait."""
 SPACE = re.compile(r"[ \t\n\r]*")
 DECODER = json.JSONDecoder()
 
@@ -208,11 +213,18 @@ def _row(values: Mapping[str, Any], key: str, columns: Columns, row: int, first:
     if key:
         fields = {"key" if OF_A_SCHEME.fullmatch(key) else "uid": key, **fields}
     # Settings have the first word.
-    below = () if columns.text or columns.title else (*_below(values, DEPTH), *_below(inner, DEPTH))
-    if below:
+    if not (columns.text or columns.title):
         roles = by_name(tuple(fields), columns)
-        place = roles.texts[-1] if roles else "text"
-        fields[place] = "\n\n".join(text for text in (plain(fields.get(place, "")), *below) if text)
+        own = _own(fields, roles)
+        below = [
+            text
+            for part in (values, inner)
+            for text in _below(part, DEPTH, bool(own))
+            if text not in own[:COMPARED_CHARACTERS]
+        ]
+        if below:
+            place = roles.texts[-1] if roles else "text"
+            fields[place] = "\n\n".join(text for text in (plain(fields.get(place, "")), *below) if text)
     return RawRecord(fields, row, first, last)
 
 
@@ -222,9 +234,9 @@ def _fields(values: Mapping[str, Any], columns: Columns) -> tuple[dict[str, str]
     So do Jira's ``fields``, Elasticsearch's ``_source``, JSON:API's ``attributes`` and GraphQL's ``node``.
     """
     fields = _flat(values)
-    objects = [value for name, value in values.items() if isinstance(value, dict) and not is_apart(normal_name(name))]
-    if objects and by_name(tuple(fields), columns) is None:
-        for inner in objects:
+    if len(fields) <= MOST_FIELDS and by_name(tuple(fields), columns) is None:
+        objects = (value for name, value in values.items() if isinstance(value, dict) and not is_apart(normal_name(name)))
+        for inner in islice(objects, SAMPLE):
             both = fields | {name: value for name, value in _flat(inner).items() if not fields.get(name)}
             if by_name(tuple(both), columns) is not None:
                 return both, inner
@@ -246,17 +258,26 @@ def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     return fields
 
 
-def _below(values: Mapping[str, Any], depth: int) -> Iterator[str]:
-    """The texts of the objects in a record's arrays, in their order: comments, replies, steps."""
+def _own(fields: Mapping[str, str], roles: Roles | None) -> str:
+    """What an object says itself, its arrays left out."""
+    return "\n\n".join(plain(fields.get(name, "")) for name in roles.texts).strip() if roles else ""
+
+
+def _below(values: Mapping[str, Any], depth: int, has_text: bool) -> Iterator[str]:
+    """The texts of the objects in a record's arrays, in their order: comments, replies, steps.
+
+    Beside a text of the record's own (``has_text``) other arrays are of what is related to it, or was it once.
+    """
     for name, value in values.items() if depth else ():
         column = normal_name(name)
-        if is_apart(column):
+        if is_apart(column) or (has_text and not is_part(column)):
             continue
         if isinstance(value, dict) and is_part(column):
-            yield from _below(value, depth - 1)
+            yield from _below(value, depth - 1, False)
         for item in value if isinstance(value, list) else ():
             if isinstance(item, dict):
                 fields = _flat(item)
-                if roles := by_name(tuple(fields), Columns()):
+                roles = by_name(tuple(fields), Columns())
+                if roles:
                     yield from (text for part in (roles.title, *roles.texts) if (text := plain(fields.get(part, ""))))
-                yield from _below(item, depth - 1)
+                yield from _below(item, depth - 1, bool(_own(fields, roles)))

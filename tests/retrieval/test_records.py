@@ -538,6 +538,27 @@ def test_arrays_in_the_whole_file_are_records_whatever_they_are_called() -> None
     assert [text for _, _, text in said(f'{{"name": "repo", "description": "x", "files": {files}}}')] == ["A", "B"]
 
 
+def test_beside_a_text_of_its_own_a_record_is_what_its_parts_add_to_it() -> None:
+    record = {
+        "id": "1",
+        "title": "T",
+        "text": "One two. Three four.",
+        "chunks": [{"text": "One two."}, {"text": "Three four."}],
+        "related": [{"title": "R", "text": "Another"}],
+        "history": [{"text": "Zero"}],
+        "seo": [{"title": "S", "description": "Buy"}],
+        "steps": [{"text": "Three four."}, {"text": "Five."}],
+    }
+    assert said(json.dumps([record])) == [("1", "T", "One two. Three four.\n\nFive.")]
+
+
+def test_of_many_objects_in_one_the_first_tell_what_it_is_about() -> None:
+    objects = {f"o{place}": {"x": 1} for place in range(50)} | {"late": {"text": "Far below"}}
+    assert [str(item) for item in jsonl_records(json.dumps(objects), NONE)] == ["no text"]
+    numbers = {f"n{place}": place for place in range(300)}
+    assert [str(item) for item in jsonl_records(json.dumps({**numbers, "o": {"text": "Foreign"}}), NONE)] == ["no text"]
+
+
 def test_of_arrays_that_nobody_knows_the_longest_that_stands_in_none_is_read() -> None:
     item = {"was": "Der Deckel des Kastens steht offen.", "werte": [{"n": "a"}, {"n": "b"}, {"n": "c"}]}
     assert len(said(json.dumps({"alle": [item, item]}))) == 2
