@@ -25,7 +25,7 @@ HEADER_AMONG = 30
 HEADER_SHARE = 2 / 3
 """So many of the columns that a row usually fills have a name."""
 HEADER_CHARACTERS = 200
-"""A cell of more is no column's name."""
+"""A cell of more is seldom a column's name."""
 MOST_NAMELESS = 1000
 """Of a row's cells beyond the header so many columns are read."""
 FEW_ROWS = 2
@@ -172,7 +172,10 @@ def _names(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
     """The names of the columns, and how many rows at the head are no record: 0 where the first is one itself."""
     first, *below = rows
     coded = next((place for place in range(len(first)) if _has_codes(first, below, place)), -1)
-    header = coded < 0 and max(map(len, first)) <= HEADER_CHARACTERS
+    short = [name for name in first if len(name) <= HEADER_CHARACTERS]
+    # What a survey asks may be longer.
+    named = 2 * len(short) > len(first) or by_name(tuple(map(normal_name, short)), Columns()) is not None
+    header = coded < 0 and named
     names = [normal_name(name) if header else "" for name in first]
     if coded >= 0:
         names[coded] = "code"

@@ -352,6 +352,14 @@ def test_a_first_row_that_is_like_those_below_is_a_record() -> None:
     assert [text for _, text in found_in(many)[0]][1] == f"{LONG}\n\nColumn 1: Why?" and len(found_in(many)[0]) == 2
 
 
+def test_a_long_name_among_others_does_not_make_the_header_a_record() -> None:
+    survey = f'"{"How satisfied are you with it? " * 8}"'
+    [record] = good(csv_records(f"id,question,answer,{survey}\n7,How?,So.,5\n", NONE))
+    assert (record.id, record.title, record.text.split("\n\n")[0]) == ("7", "How?", "So.")
+    [record] = good(csv_records(f"answer,{survey},{survey}\nSo.,5,4\n", NONE))
+    assert record.text.split("\n\n")[0] == "So."
+
+
 @pytest.mark.parametrize("header", ["ICD10,Bezeichnung", "Nr1,Bezeichnung"])
 def test_a_first_row_of_another_scheme_is_the_header(header: str) -> None:
     rows = "".join(f"J{place},The disease of the lungs by number {place}.\n" for place in range(40, 43))
