@@ -119,9 +119,7 @@ def _best(whole: Any, columns: Columns) -> tuple[Path, int]:
     return best, sum(table.objects for table in apart if table.known)
 
 
-def _survey(
-    value: Any, path: Path, depth: int, columns: Columns, tables: dict[Path, _Table], in_record: bool
-) -> None:
+def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[Path, _Table], in_record: bool) -> None:
     """Count in ``tables`` the objects within ``value``; what belongs to one that is a record is not looked at.
 
     ``in_record``: an object around it has the fields of a record, so that objects by their names are parts of that.
@@ -235,7 +233,9 @@ def _fields(values: Mapping[str, Any], columns: Columns) -> tuple[dict[str, str]
     """
     fields = _flat(values)
     if len(fields) <= MOST_FIELDS and by_name(tuple(fields), columns) is None:
-        objects = (value for name, value in values.items() if isinstance(value, dict) and not is_apart(normal_name(name)))
+        objects = (
+            value for name, value in values.items() if isinstance(value, dict) and not is_apart(normal_name(name))
+        )
         for inner in islice(objects, SAMPLE):
             both = fields | {name: value for name, value in _flat(inner).items() if not fields.get(name)}
             if by_name(tuple(both), columns) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -28,6 +29,8 @@ HEADER_CHARACTERS = 200
 """A cell of more is seldom a column's name."""
 MOST_NAMELESS = 1000
 """Of a row's cells beyond the header so many columns are read."""
+ALIKE = 0.8
+"""So many of a table's rows have the same number of cells."""
 FEW_ROWS = 2
 """Codes in fewer rows below do not tell that the first row is one like them."""
 LETTERS = re.compile(r"[A-Z]+")
@@ -117,10 +120,22 @@ def plain(value: str) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """What most often parts the header's names; a title above has nothing to part."""
-    lines = [line for line in text[: 2**16].split("\n") if line.strip()][:HEADER_AMONG]
-    parted = (line for line in lines if by_name((normal_name(line),), Columns()) or any(d in line for d in DELIMITERS))
-    return max(DELIMITERS, key=next(parted, "").count)
+    """What most often parts the first line; below a title, what parts another line and those below it alike."""
+    lines = [line for line in text[: 2**16].replace("\r", " ").split("\n") if line.strip()][:HEADER_AMONG]
+    own, *others = [max(DELIMITERS, key=line.count) for line in lines] or [DELIMITERS[0]]
+    if by_name(tuple(map(normal_name, lines[0].split(own))) if lines else (), Columns()):
+        return own
+    parting = (
+        delimiter for place, delimiter in enumerate((own, *others)) if _parted_alike(lines[place:], delimiter) > place
+    )
+    return next(parting, own)
+
+
+def _parted_alike(lines: Sequence[str], delimiter: str) -> int:
+    """How many rows, if nearly all, ``delimiter`` parts into the same number of cells; in prose it parts some."""
+    cells = Counter(map(len, csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)))
+    number, rows = max(cells.items(), key=lambda item: item[1], default=(0, 0))
+    return rows if number > 1 and rows >= ALIKE * cells.total() else 0
 
 
 def _lines(text: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[Line]:

@@ -330,6 +330,29 @@ def test_excel_s_line_that_names_the_delimiter_is_no_header() -> None:
         assert [(item.title, item.text, item.first_line) for item in found] == [("E01", "Tripped, twice", 3)]
 
 
+@pytest.mark.parametrize("sign", ";|\t")
+def test_signs_in_prose_delimit_nothing(sign: str) -> None:
+    rows = [
+        f"Das Geraet ist gut{sign} es laeuft ohne Probleme seit vielen Jahren",
+        "Der Service war schlecht",
+        f"Ich bin zufrieden{sign} gerne wieder",
+        f"Alles gut{sign} danke",
+    ]
+    found = good(csv_records("\n".join(["Kommentar", *rows, ""]), NONE))
+    assert [record.text for record in found] == rows
+    assert [record.text for record in good(csv_records(f"text\nA b{sign} c\nD e{sign} f\n", NONE))] == [
+        f"A b{sign} c",
+        f"D e{sign} f",
+    ]
+
+
+def test_a_title_with_another_sign_does_not_say_how_the_table_below_is_delimited() -> None:
+    records, _ = found_in("Preise, Stand 2024\nCode;Bezeichnung;Meaning\nE1;Pumpe;It pumps, well\nE2;Rad;It turns\n")
+    assert [text.split("\n\n")[0] for _, text in records] == ["It pumps, well", "It turns"]
+    records, _ = found_in('Error codes\nCode;Meaning;Remedy\nE01;"Tripped\nor\nhot\nor\nwet";Reset it\n')
+    assert records[0][1].startswith("Tripped\nor\nhot")
+
+
 @pytest.mark.parametrize("title", ["Error codes of the pump;;\n\n", "Error codes of the pump\n"])
 def test_titles_above_the_header_of_a_file_are_none(title: str) -> None:
     records, left_out = found_in(f"{title}Code;Meaning;Remedy\nE01;Tripped;Reset it\nE02;Dry run;Fill it\n")
