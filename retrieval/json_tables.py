@@ -211,18 +211,16 @@ def _row(values: Mapping[str, Any], key: str, columns: Columns, row: int, first:
     if key:
         fields = {"key" if OF_A_SCHEME.fullmatch(key) else "uid": key, **fields}
     # Settings have the first word.
-    if not (columns.text or columns.title):
-        roles = by_name(tuple(fields), columns)
-        own = _own(fields, roles)
-        below = [
-            text
-            for part in (values, inner)
-            for text in _below(part, DEPTH, bool(own))
-            if text not in own[:COMPARED_CHARACTERS]
-        ]
-        if below:
-            place = roles.texts[-1] if roles else "text"
-            fields[place] = "\n\n".join(text for text in (plain(fields.get(place, "")), *below) if text)
+    if columns.text or columns.title:
+        return RawRecord(fields, row, first, last)
+    roles = by_name(tuple(fields), columns)
+    has_text = _has_text(fields, roles)
+    below = (*_below(values, DEPTH, has_text), *_below(inner, DEPTH, has_text))
+    if below:
+        texts = roles.texts if roles else ("text",)
+        own = "\n\n".join(plain(fields.get(name, "")) for name in texts)[:COMPARED_CHARACTERS]
+        new = (text for text in below if text not in own)
+        fields[texts[-1]] = "\n\n".join(text for text in (plain(fields.get(texts[-1], "")), *new) if text)
     return RawRecord(fields, row, first, last)
 
 
@@ -258,9 +256,9 @@ def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     return fields
 
 
-def _own(fields: Mapping[str, str], roles: Roles | None) -> str:
-    """What an object says itself, its arrays left out."""
-    return "\n\n".join(plain(fields.get(name, "")) for name in roles.texts).strip() if roles else ""
+def _has_text(fields: Mapping[str, str], roles: Roles | None) -> bool:
+    """Whether an object says something itself, its arrays left out."""
+    return roles is not None and any(fields.get(name) for name in roles.texts)
 
 
 def _below(values: Mapping[str, Any], depth: int, has_text: bool) -> Iterator[str]:
@@ -280,4 +278,4 @@ def _below(values: Mapping[str, Any], depth: int, has_text: bool) -> Iterator[st
                 roles = by_name(tuple(fields), Columns())
                 if roles:
                     yield from (text for part in (roles.title, *roles.texts) if (text := plain(fields.get(part, ""))))
-                yield from _below(item, depth - 1, bool(_own(fields, roles)))
+                yield from _below(item, depth - 1, _has_text(fields, roles))
