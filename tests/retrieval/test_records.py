@@ -508,7 +508,7 @@ def test_records_in_arrays_within_arrays_are_found_with_their_lines() -> None:
 @pytest.mark.parametrize("wrapper", ["fields", "_source", "attributes"])
 def test_a_record_whose_fields_stand_in_an_object_of_its_own_is_read(wrapper: str) -> None:
     issue = {"summary": "Leak", "description": "It leaks.", "reporter": {"name": "Ada", "description": "Of sales"}}
-    issue["comment"] = {"comments": [{"author": {"name": "Bo"}, "body": "Replace the seal."}, {"body": "It fixed it."}]}  # type: ignore[assignment]
+    issue["comment"] = {"comments": [{"author": {"name": "Bo"}, "body": "Replace the seal."}, {"body": "It fixed it."}]}
     export = {"startAt": 0, "issues": [{"id": "10001", "key": "PUMP-1", wrapper: issue}]}
     record = ("10001", "PUMP-1: Leak", "It leaks.\n\nReplace the seal.\n\nIt fixed it.")
     assert said(json.dumps(export)) == [record]
