@@ -52,7 +52,11 @@ _SOURCES = re.compile(
 _TELLS_NOTHING = re.compile(
     r"\b(?:do|does|did)(?: not|n['’]t) (?:\w+ly )?(?:say|mention|specify|state|describe|address)\b"
     r"|\b(?:not|isn['’]t|aren['’]t) (?:\w+ly )?(?:mentioned|specified|stated|described|documented|addressed)\b"
-    r"|\bno (?:\w+ )?information\b",
+    r"|\bno (?:\w+ )?(?:information|mention)\b"
+    r"|\bcould(?: not|n['’]t) be found\b"
+    # A policy that does not pay is an answer, so only of these, and only what a document does with its subjects.
+    r"|\b(?:handbooks?|manuals?|polic(?:y|ies)|guides?|pages?|files?) (?:do|does|did)(?: not|n['’]t) (?:\w+ly )?"
+    r"(?:contain|cover|include)\b",
     re.IGNORECASE,
 )
 _LIST_MARK = re.compile(r"^\s*\d{1,3}[.)]\s", re.MULTILINE)
