@@ -103,10 +103,10 @@ class Chat:
             answer = await stoppable(self._agent.ask(question))
             self._screen.finish(answer)
         except ShoptalkError:
-            self.session.lost += self._turns
+            self._lose_turns()
             raise
         except Stopped:
-            self.session.lost += self._turns
+            self._lose_turns()
             self._screen.stop()
             self._screen.note("Stopped; the question is not part of the conversation.")
             return
@@ -117,6 +117,12 @@ class Chat:
         # A person has seen the note.
         if not self._attended and (problem := no_answer(answer)):
             raise ShoptalkError(problem)
+
+    def _lose_turns(self) -> None:
+        """The question came to no answer, but its turns were paid for."""
+        self.session.lost += self._turns
+        if self._turns and self.session.exchanges:
+            self._keep()
 
     def _keep(self) -> None:
         """Save the conversation; where that fails, the chat goes on all the same."""

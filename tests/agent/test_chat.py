@@ -187,6 +187,17 @@ def test_a_failed_question_is_not_kept(chat: Callable[..., Run], api: MessagesSe
     assert run.code == 1 and "check ANTHROPIC_API_KEY" in run.err and not sessions(tmp_path)
 
 
+def test_a_failed_question_is_paid_for_after_a_resume_as_well(
+    chat: Callable[..., Run], api: MessagesServer, tmp_path: Path
+) -> None:
+    api.script[:] = [text("Ten weeks."), SEARCH, Fault("status", 401, "authentication_error")]
+    assert chat("How long is leave?", "And when?").code == 1
+    (file,) = sessions(tmp_path)
+    kept = json.loads(file.read_text())
+    assert (len(kept["exchanges"]), len(kept["lost"]), len(kept["transcript"]["messages"])) == (1, 1, 2)
+    assert "1 answers, 2 turns" in chat("/tokens", arguments=("--resume",)).out
+
+
 def test_a_folder_that_cannot_be_written_is_told_once_and_the_chat_goes_on(
     chat: Callable[..., Run], api: MessagesServer, tmp_path: Path
 ) -> None:
