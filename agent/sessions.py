@@ -134,17 +134,19 @@ class Sessions:
             raise ShoptalkError(
                 f"{part!r} fits {len(exact)} conversations: {', '.join(exact[:5])}; give more of the id"
             )
+        taken = ""
         for name in exact:
             try:
                 self.read(name)
             except ShoptalkError as error:
-                if name == exact[-1]:
+                if name == exact[-1] and not taken:
                     raise
                 passed_over(str(error))
                 continue
             if self.hold(name):
                 return self.read(name)
-        raise ShoptalkError(f"the conversation {exact[0]} is open in another chat; close that one first")
+            taken = taken or name
+        raise ShoptalkError(f"the conversation {taken} is open in another chat; close that one first")
 
     def read(self, name: str) -> Session:
         """The conversation ``name``, without holding it.

@@ -140,6 +140,19 @@ def test_a_broken_file_is_passed_over_for_the_latest_and_lets_go_of_nothing(tmp_
     ours.release()
 
 
+def test_the_conversation_that_is_open_is_named_whatever_else_is_broken(tmp_path: Path) -> None:
+    ours, theirs = Sessions(tmp_path / "sessions"), Sessions(tmp_path / "sessions")
+    session = kept(ours, "How long?")
+    assert ours.hold(session.id)
+    for broken in ("20990101-090000-dead", "20000101-090000-dead"):
+        file = ours.folder / f"{broken}.json"
+        file.write_text("{")
+        with pytest.raises(ShoptalkError, match=f"the conversation {session.id} is open in another chat"):
+            theirs.load()
+        file.unlink()
+    ours.release()
+
+
 def test_nothing_of_the_key_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-0123456789")
     sessions = Sessions(tmp_path / "sessions")
