@@ -137,20 +137,24 @@ class Toolbox:
         from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
         from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
 
-        schema = self.schema(name)
+        offered = schema = self.schema(name)
         try:
             Draft202012Validator.check_schema(schema)
         except SchemaError:
             schema = _ANYTHING
-        properties = field_rules(schema)
-        required = schema.get("required", ())
-        fields = "; ".join(_describe(field, rule, field in required) for field, rule in properties.items())
-        fix = f"Send {name} again with: {fields or 'no arguments'}."
+        closed = schema.get("additionalProperties") in (None, False) and not schema.keys() & _FURTHER_FIELDS
+        # What cannot be checked still tells the model which fields there are.
+        properties, required = field_rules(offered), offered.get("required")
+        needed = required if isinstance(required, list) else []
+        fields = "; ".join(_describe(field, rule, field in needed) for field, rule in properties.items())
+        fix = "Send it again as one JSON object."
+        if fields or closed:
+            fix = f"Send {name} again with: {fields or 'no arguments'}."
         if malformed:
             return f"The arguments of this {name} call were not one whole JSON object. {fix}"
         # MCP servers ignore arguments they do not know, and the model would take them for heeded.
         unknown = [field for field in arguments if field not in properties]
-        if unknown and schema.get("additionalProperties") in (None, False) and not schema.keys() & _FURTHER_FIELDS:
+        if unknown and closed:
             return f"{name} takes no {', '.join(unknown)}. {fix}"
         try:
             error = best_match(Draft202012Validator(schema).iter_errors(arguments))
@@ -202,7 +206,8 @@ async def _list_tools(client: Client) -> list[Tool]:
 def _describe(field: str, rule: Mapping[str, Any], required: bool) -> str:
     """``query (string, required)``, ``mode (one of hybrid, dense, lexical)``."""
     choices = rule.get("enum")
-    kind = f"one of {', '.join(str(choice) for choice in choices)}" if choices else str(rule.get("type", "value"))
+    listed = isinstance(choices, list) and choices
+    kind = f"one of {', '.join(map(str, choices))}" if listed else str(rule.get("type", "value"))
     low, high = rule.get("minimum"), rule.get("maximum")
     span = f" {low} to {high}" if low is not None and high is not None else ""
     return f"{field} ({kind}{span}{', required' if required else ''})"

@@ -110,6 +110,31 @@ async def test_any_schema_is_kept_to_and_what_is_none_leaves_it_to_the_server(
         assert query_key("search_corpus", arguments, toolbox.schema("search_corpus"))
 
 
+@pytest.mark.parametrize(
+    ("schema", "fix"),
+    [
+        (
+            {"properties": {"query": {"type": "str"}, "more": {"enum": 5}}, "required": ["query"]},
+            "Send search_corpus again with: query (str, required); more (value).",
+        ),
+        ({"properties": {"query": {}}, "required": 5}, "Send search_corpus again with: query (value)."),
+        ({"$ref": "#/$defs/Call", "$defs": {"Call": {}}}, "Send it again as one JSON object."),
+        ({"properties": 5}, "Send it again as one JSON object."),
+        ({"additionalProperties": True}, "Send it again as one JSON object."),
+        ({}, "Send search_corpus again with: no arguments."),
+    ],
+)
+async def test_a_malformed_call_is_told_the_fields_that_any_schema_lists(schema: dict[str, Any], fix: str) -> None:
+    from mcp.server import Server
+
+    async def list_tools(context: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=[Tool(name="search_corpus", input_schema={"type": "object"} | schema)])
+
+    async with opened(Server("tickets", on_list_tools=list_tools)) as toolbox:
+        problem = toolbox.problem("search_corpus", {}, malformed=True)
+    assert problem == f"The arguments of this search_corpus call were not one whole JSON object. {fix}"
+
+
 async def test_hits_become_search_results_and_a_summary() -> None:
     async with opened(build()) as toolbox:
         outcome = await toolbox.call("search_corpus", {"query": "leave"})
