@@ -185,7 +185,7 @@ class Exchange:
             # Without calls that were not run: the API wants a result for each.
             self._transcript.assistant([block for block in turn.content if block["type"] != "tool_use"])
         said = bool(self._draft.said.strip())
-        whole = said and self._transcript.messages[-1]["role"] == "assistant"
+        whole = said and self._transcript.messages[-1]["role"] == "assistant" and self._transcript.resolved
         if not said:
             self._draft.notice("Claude answered without a word; ask again, or put it differently")
         elif any(query.hits is not None for query in self._calls.queries) and not self._draft.checked:

@@ -85,6 +85,13 @@ class Transcript:
         if results:
             self._sent.setdefault(len(self.messages), []).extend(results)
 
+    @property
+    def resolved(self) -> bool:
+        """Whether each call that the API runs by itself has its result: it takes no further message before."""
+        blocks = [block for message in self.messages for block in message["content"]]
+        results = {block.get("tool_use_id") for block in blocks}
+        return all(block["id"] in results for block in blocks if block["type"] == "server_tool_use")
+
     def answered(self, key: str) -> int | None:
         """How many passages the query ``key`` brought when it was run, None if it was not."""
         return self._queries[key][0] if key in self._queries else None

@@ -235,6 +235,17 @@ async def test_pauses_have_an_end(stage: StageMaker) -> None:
     assert (answer.limit, answer.turns) == ("pauses", 6)
 
 
+async def test_an_exchange_that_ends_before_the_results_of_the_apis_own_calls_is_dropped(stage: StageMaker) -> None:
+    searching: Block = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+    async with stage(
+        [*[text("more ", stop_reason="pause_turn")] * 5, text("end", searching, stop_reason="pause_turn")]
+    ) as on:
+        answer = await on.agent.ask("How long?")
+        assert on.agent.messages == ()
+    assert (answer.limit, answer.text) == ("pauses", "more " * 5 + "end")
+    assert "dropped from the conversation" in answer.notes[-1]
+
+
 async def test_a_refusal_is_said_and_dropped(stage: StageMaker) -> None:
     refusal = Reply(
         [{"type": "text", "text": "I"}],
