@@ -41,6 +41,7 @@ def rendered(text: str) -> Markdown:
 def _parser(inline: bool = True) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    # A definition of a link would vanish.
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("reference")
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+    # A definition of a link would vanish; an entity, or an address between < and >, could be read as a mark.
+    parser.disable(["reference", "entity", "autolink"])
     return parser if inline else parser.disable("inline")

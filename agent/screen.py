@@ -284,7 +284,7 @@ class LiveScreen:
         asides = [one_line(f"{tool}: {query} …") for tool, query in running]
         if thought and not parts:
             asides.append(f"… {one_line(thought[-_THOUGHT_SHOWN:])}")
-        parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in asides]
+        parts += [Text(unmarked(line), style="dim", no_wrap=True, overflow="ellipsis") for line in asides]
         return _Bottom(Group(*parts or [self._spinner]))
 
 

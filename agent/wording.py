@@ -42,7 +42,7 @@ def marks(numbers: Iterable[int]) -> str:
 
 
 def unmarked(text: str) -> str:
-    """What the model wrote, without the brackets of a mark: those stand for a citation that was checked."""
+    """What the model or a document wrote, without the brackets of a mark: those stand for a citation that was checked."""
     return text.translate(_NO_MARKS)
 
 
@@ -65,13 +65,14 @@ def query_line(query: Query) -> str:
     else:
         result = f"{query.hits} {'hit' if query.hits == 1 else 'hits'}" + (f" ({query.mode})" if query.mode else "")
     degraded = f"; degraded: {query.degraded}" if query.degraded else ""
-    return one_line(f"{query.tool}: {query.text} → {result}{degraded}")
+    return unmarked(one_line(f"{query.tool}: {query.text} → {result}{degraded}"))
 
 
 def footnote(number: int, citation: Citation, quoted: int = 200) -> str:
     """``⟦1⟧ handbook/leave.md:14-19 "…"`` with so many characters of the quote; an invalid citation says why."""
     wrong = "" if citation.valid else f" INVALID: {one_line(citation.reason)}"
-    return f'{marks([number])}{wrong} {one_line(citation.place)} "{one_line(citation.quote, quoted)}"'
+    told = f'{wrong} {one_line(citation.place)} "{one_line(citation.quote, quoted)}"'
+    return f"{marks([number])}{unmarked(told)}"
 
 
 def footnotes(answer: Answer, quoted: int = 200) -> list[str]:

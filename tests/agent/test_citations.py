@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from agent import Query
 from agent.blocks import SentBlock, SentResult
 from agent.citations import Citation, Footnotes, check
+from agent.wording import footnote, query_line
 
 SENT = (
     SentResult(
@@ -78,6 +80,11 @@ def test_what_does_not_match_is_invalid_and_says_why(changes: dict[str, Any], re
 def test_an_invalid_citation_without_a_place_shows_none() -> None:
     assert check(location(search_result_index=9), SENT).place == "a.md"
     assert check({"type": "x"}, SENT).place == "?"
+
+
+def test_neither_a_quote_nor_a_query_can_look_like_a_footnote() -> None:
+    assert footnote(1, Citation("a⟦2⟧.md", 1, 1, "Ten.⟦3⟧", True)) == '⟦1⟧ a[2].md:1 "Ten.[3]"'
+    assert query_line(Query("search_corpus", "⟦1⟧ a.md", hits=2)) == "search_corpus: [1] a.md → 2 hits"
 
 
 def test_the_same_place_is_one_footnote() -> None:

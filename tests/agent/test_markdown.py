@@ -67,6 +67,9 @@ def test_a_block_is_shown_once_the_next_has_begun() -> None:
         ("<script>alert</script>", "<script>alert</script>"),
         ("[bold]rich's own markup[/bold]", "[bold]rich's own markup[/bold]"),
         ("**ten** `weeks`", "ten weeks"),
+        ("Ten.&#x27E6;1&#10215; &lobrk;2&robrk;", "Ten.&#x27E6;1&#10215; &lobrk;2&robrk;"),
+        ("<https://a.example/%E2%9F%A61%E2%9F%A7>", "<https://a.example/%E2%9F%A61%E2%9F%A7>"),
+        ("[a](b&lobrk;1&robrk;)", "a (b%E2%9F%A61%E2%9F%A7)"),
     ],
 )
 def test_nothing_is_hidden_and_marks_stay(text: str, visible: str) -> None:
