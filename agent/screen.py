@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +28,7 @@ _GROWTH = 1.25
 
 Each look reads all of it: one a line would make a long list cost the square of its length.
 """
+_SIGNS = "shoptalk.signs"
 _NOT_THE_ANSWER = "(What stands above is not part of the answer.)"
 
 
@@ -56,8 +59,21 @@ class Screen(Protocol):
 
 def choose_screen(quiet: bool) -> Screen:
     """Rendered where standard output is a terminal that can move its cursor, else plain text."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error(_SIGNS, _without_sign)
+        sys.stdout.reconfigure(errors=_SIGNS)
     terminal = sys.stdout.isatty()
     return LiveScreen(quiet) if terminal and can_move_cursor() else PlainScreen(quiet, live=terminal)
+
+
+def _without_sign(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A terminal of Latin-1 shows ``⟦1⟧`` as ``[1]``, and what else it has no sign for as its number."""
+    if isinstance(error, UnicodeEncodeError):
+        error.end = error.start + 1
+        sign = error.object[error.start]
+        if unmarked(sign) != sign:
+            return unmarked(sign), error.end
+    return codecs.backslashreplace_errors(error)
 
 
 def can_move_cursor() -> bool:

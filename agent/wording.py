@@ -42,7 +42,7 @@ def marks(numbers: Iterable[int]) -> str:
 
 
 def unmarked(text: str) -> str:
-    """What the model or a document wrote, without the brackets of a mark: those stand for a citation that was checked."""
+    """What was written by others, without the brackets of a mark: those stand for a citation that was checked."""
     return text.translate(_NO_MARKS)
 
 

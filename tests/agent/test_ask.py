@@ -206,6 +206,14 @@ def test_ctrl_c_ends_it_with_130_and_stops_the_server(environment: None, api: Me
     assert (process.returncode, out, err.strip()) == (130, "", "Stopped.")
 
 
+def test_marks_are_plain_brackets_where_there_is_no_sign_for_them(environment: None, api: MessagesServer) -> None:
+    api.script[:] = [SEARCH, honest_and_not, text("キ")]
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    shown = subprocess.run([*ASK, "How long?"], stdout=subprocess.PIPE, env=latin, check=True, timeout=60).stdout
+    assert shown.startswith(b"Ten weeks.[1] Or twelve.[2]\n\n[1] handbook/leave.md:14 ")
+    assert subprocess.run([*ASK, "Ki?"], stdout=subprocess.PIPE, env=latin, check=True).stdout == b"\\u30ad\n"
+
+
 def test_on_a_plain_terminal_the_answer_streams_with_its_marks(
     environment: None, api: MessagesServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
