@@ -206,8 +206,9 @@ async def _list_tools(client: Client) -> list[Tool]:
 def _describe(field: str, rule: Mapping[str, Any], required: bool) -> str:
     """``query (string, required)``, ``mode (one of hybrid, dense, lexical)``."""
     choices = rule.get("enum")
-    listed = isinstance(choices, list) and choices
-    kind = f"one of {', '.join(map(str, choices))}" if listed else str(rule.get("type", "value"))
+    kind = str(rule.get("type", "value"))
+    if isinstance(choices, list) and choices:
+        kind = f"one of {', '.join(map(str, choices))}"
     low, high = rule.get("minimum"), rule.get("maximum")
     span = f" {low} to {high}" if low is not None and high is not None else ""
     return f"{field} ({kind}{span}{', required' if required else ''})"
