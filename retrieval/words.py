@@ -33,7 +33,7 @@ _COUNTED = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _ABBREVIATIONS = (
     "al cf vs etc mr mrs ms dr prof st jr sr sra srta inc ltd corp co dept vgl bzw usw ggf sog hr fr mme mlle ex"
 ).split()
-"""What ends no sentence, but that one letter does not either: "J. Doe", "z. B."."""
+"""What ends no sentence, but that one letter does not either ("J. Doe", "z. B."), unless it counts: "it. b. A fee"."""
 _COUNTING = (
     "no nos nr núm fig figs eq eqs ref refs sec secs ch kap cap vol bd pp pág págs ed eds art arts abs abb para est "
     "max min ca approx jan feb mar apr jun jul aug sep sept oct nov dec"
@@ -51,7 +51,7 @@ def _behind(words: Iterable[str]) -> str:
 _CAPITALS = "".join(chr(code) for code in range(0xC0, 0x590) if chr(code).isupper())
 _CLOSING = "[\"'”’)\\]»]*"
 SENTENCE_END = re.compile(
-    rf"(?<=[.!?…؟।])(?!(?<=\b[^\W\d_]\.)|{_behind(_ABBREVIATIONS)})"
+    rf"(?<=[.!?…؟।])(?!(?<=\b[^\W\d_]\.)(?<!\w\w[.;:]\s[a-z]\.)|{_behind(_ABBREVIATIONS)})"
     rf"(?!(?:{_behind(_COUNTING)}){_CLOSING}\s+(?:\d|[IVXLC]+\b|[A-Z]\b))"
     rf"{_CLOSING}\s+(?=[\"'“‘„«(\[*_`¿¡]*[A-Z0-9{_CAPITALS}\u0590-\u10ff{_UNSPACED}])"
     rf"|(?:(?<=[。！？])|(?<=[。！？][」』”）]))(?=[^」』”）\n])"

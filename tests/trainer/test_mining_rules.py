@@ -111,6 +111,14 @@ def test_a_term_may_have_a_point_in_it(tmp_path: Path) -> None:
     assert set(mined(tmp_path, "definition", terms_md=text)) == {"U.S. Person", "Acme Inc. Products"}
 
 
+def test_terms_that_letters_count_are_defined_each(tmp_path: Path) -> None:
+    text = (
+        "# Terms of sale\n\nIt is agreed. a. “Pump” means any machine that lifts water. b. “Yearly Fee” means what is "
+        "paid for each of them. c. “Buyer” means who pays for it.\n"
+    )
+    assert set(mined(tmp_path, "definition", terms_md=text)) == {"Pump", "Yearly Fee", "Buyer"}
+
+
 def test_glossaries_in_all_the_ways_markdown_writes_them_give_their_terms(tmp_path: Path) -> None:
     found = mined(tmp_path, "definition", handbook_md=GLOSSARY)
     assert set(found) == {"Priming", "Check valve", "max_rpm", "Impeller", "Bolt torque"}
