@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from retrieval.html_tables import Line
 
-__all__ = ["Formulas", "Place"]
+__all__ = ["Formulas", "Point"]
 
 MARKS = {"mfrac": "/", "msup": "^"}
 """What stands between the two parts of an element of MathML."""
@@ -18,7 +18,7 @@ NUMBER = re.compile(r"\s*[+\-−–]?\d{1,9}(?:[.,]\d{1,9})?\s*")
 SINGLE = re.compile(r"[+\-−–]?[\w.,]*|\([^()]*\)")
 """What needs no brackets around it."""
 
-Place = tuple[int, int]
+Point = tuple[int, int]
 """The number of a line, and of a character in it."""
 
 
@@ -29,14 +29,14 @@ class _Formula:
     tag: str
     depth: int = 0
     parts: int = 0
-    start: Place | None = None
+    start: Point | None = None
 
 
 class Formulas:
     """Follows the tags of a block of text, and marks in its lines what they show."""
 
     def __init__(self) -> None:
-        self.power: Place | None = None
+        self.power: Point | None = None
         self.open: list[_Formula] = []
 
     def clear(self) -> None:
@@ -44,7 +44,7 @@ class Formulas:
         self.power = None
         self.open.clear()
 
-    def begin(self, tag: str, place: Place, before: str) -> str:
+    def begin(self, tag: str, place: Point, before: str) -> str:
         """Take a start tag at ``place``, ``before`` being the character before it; return what mark it stands for."""
         if tag == "sup":
             self.power = place if before.isalnum() or before in tuple(")]}") else None
@@ -78,12 +78,12 @@ class Formulas:
                 _put(formula.start, lines, f"({text})")
 
 
-def _since(place: Place, lines: Sequence[Line]) -> str:
+def _since(place: Point, lines: Sequence[Line]) -> str:
     """What was written since, on the same line."""
     number, start = place
     return lines[number].text[start:] if number == len(lines) - 1 else ""
 
 
-def _put(place: Place, lines: Sequence[Line], text: str) -> None:
+def _put(place: Point, lines: Sequence[Line], text: str) -> None:
     number, start = place
     lines[number].text = lines[number].text[:start] + text

@@ -21,7 +21,7 @@ from retrieval.html_elements import (
     VOID,
     Within,
 )
-from retrieval.html_formulas import Formulas
+from retrieval.html_formulas import Formulas, Point
 from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.structure import Block, BlockKind, Heading
@@ -37,6 +37,8 @@ MACHINERY = frozenset(("headerlink", "viewcode-link", "linenos"))
 """Classes of what belongs to no text: a heading's link to itself, a link to the source, line numbers."""
 SHOWN = ("html", "body", "main", "dt", "dd", "option")
 """Never taken for hidden: pages, and answers that unfold."""
+CLOSING = (".", ",", ";", ":", "!", "?", ")")
+"""What stands right after the word before it."""
 NO_DISPLAY = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 
 Attributes = list[tuple[str, str | None]]
@@ -129,6 +131,7 @@ class _Page(HTMLParser):
         self.unread: Within | None = None
         self.button: Within | None = None
         self.in_buttons: set[bool] = set()
+        self.controls: Point | None = None
         self.mains = 0
         self.sectioning = 0
 
@@ -156,6 +159,8 @@ class _Page(HTMLParser):
             self.permalink = (self.target or "").startswith("#")
         elif tag == "button":
             self.button = Within(tag)
+            self.controls = self.controls or self._point()
+            self._space()
         elif tag in HEADINGS or tag in BLOCKS:
             self._begin(tag, dict(attrs))
         self.sectioning += tag in SECTIONING
@@ -236,9 +241,14 @@ class _Page(HTMLParser):
         current = self.lines[-1]
         if not current.text:
             current.first = line
+        worded = any(map(str.isalnum, words))
+        closing = words.lstrip().startswith(CLOSING)
+        if self.controls and not self.button and (worded or closing):
+            self.controls = None
+            current.text += "" if closing else " "
         current.text += words
         current.last = line
-        if any(map(str.isalnum, words)):
+        if worded:
             self.in_buttons.add(self.button is not None)
         count = 0 if self.heading or self.button else len(words.strip())
         self.characters += count
@@ -253,10 +263,12 @@ class _Page(HTMLParser):
     def _break_line(self) -> None:
         self.open_line = False
 
+    def _point(self) -> Point:
+        return len(self.lines) - self.open_line, len(self.lines[-1].text) if self.open_line else 0
+
     def _begin_formula(self, tag: str) -> None:
-        line = self.lines[-1].text if self.open_line else ""
-        before = "" if self.pre or self.target is not None else line[-1:]
-        if mark := self.formulas.begin(tag, (len(self.lines) - self.open_line, len(line)), before):
+        before = "" if self.pre or self.target is not None or not self.open_line else self.lines[-1].text[-1:]
+        if mark := self.formulas.begin(tag, self._point(), before):
             self._add(mark, self.getpos()[0])
 
     def _end_link(self) -> None:
@@ -385,10 +397,17 @@ class _Page(HTMLParser):
         """The lines gathered so far, white space as a browser shows it.
 
         Words of nothing but buttons are a page's controls, unless they are a heading or ask what unfolds below.
+        So are buttons that no words follow.
         """
-        controls = self.in_buttons == {True} and not self.heading and not self.in_term
-        lines = [] if controls else self.lines
-        self.lines, self.open_line, self.in_buttons = [], False, set()
+        lines = self.lines
+        if self.in_buttons == {True}:
+            lines = lines if self.heading or self.in_term else []
+        elif self.controls:
+            number, start = self.controls
+            del lines[number + 1 :]
+            for line in lines[number:]:
+                line.text = line.text[:start]
+        self.lines, self.open_line, self.in_buttons, self.controls = [], False, set(), None
         self.formulas.clear()
         if self.pre:
             while lines and not lines[0].text.strip():

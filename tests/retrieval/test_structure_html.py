@@ -327,6 +327,24 @@ def test_a_button_is_read_in_a_heading_a_term_and_a_sentence_and_not_by_itself(p
     assert shown(page) == seen
 
 
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("<p>Run <code>npm install x</code><button>Copy</button></p>", ["Run npm install x"]),
+        ("<h2>Install<button>Copy\nlink</button></h2>", ["## Install"]),
+        ("<table><tr><th>Name<button>Sort</button></th><th>Age<button>Sort</button>", ["Name | Age"]),
+        ("<div>Was this helpful?<button>Yes</button> | <button>No</button></div>", ["Was this helpful?"]),
+        ("<ul><li>One<button>Edit</button><li>Two<button>Edit</ul>", ["- One\n- Two"]),
+        ("<p><button>Open</button>the door<button>now</button>or later.</p>", ["Open the door now or later."]),
+        ("<p>Click<button><b>Save</b></button>.</p><p>One<br><button>x</button></p>", ["Click Save.", "One"]),
+    ],
+)
+def test_a_button_that_ends_a_block_is_no_word_of_it_and_others_are_words_by_themselves(
+    page: str, seen: list[str]
+) -> None:
+    assert shown(page) == seen
+
+
 HALF = "<mfrac><mn>1</mn><mn>2</mn></mfrac>"
 
 
