@@ -23,12 +23,16 @@ class List:
         style = STYLE.search(attributes.get("style") or "")
         self.type = TYPES[style["style"].lower()] if style else attributes.get("type") or ""
         self.numbered = tag == "ol" and self.type != "none"
-        self.number = _number(attributes, "start", 1)
+        self.step = -1 if "reversed" in attributes else 1
+        # One that counts down from how many items it has: that is not known before its end.
+        self.number = _number(attributes, "start", None if self.step < 0 else 1)
 
     def mark(self, attributes: Mapping[str, str | None]) -> str:
         """The mark of its next item, which has these attributes."""
         number = _number(attributes, "value", self.number)
-        self.number = number + 1
+        if number is None:
+            return BULLET
+        self.number = number + self.step
         return f"{self._written(number)}. " if self.numbered else BULLET
 
     def _written(self, number: int) -> str:
@@ -41,6 +45,6 @@ class List:
         return written.upper() if self.type.isupper() else written
 
 
-def _number(attributes: Mapping[str, str | None], name: str, default: int) -> int:
+def _number(attributes: Mapping[str, str | None], name: str, default: int | None) -> int | None:
     value = attributes.get(name) or ""
     return int(value) if NUMBER.fullmatch(value) else default

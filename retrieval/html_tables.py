@@ -35,6 +35,7 @@ class Cell:
     line: Line
     columns: int
     rows: int
+    hidden: bool = False
 
 
 def spans(attributes: Mapping[str, str | None]) -> tuple[int, int]:
@@ -59,8 +60,10 @@ class Table:
         self.reaching: dict[int, tuple[Line, int]] = {}
 
     def add(self, row: Sequence[Cell]) -> None:
-        """Add a row, if it has words of its own."""
+        """Add a row, if it has words of its own. Its hidden cells are empty ones, unless there is no column for them."""
         self.number += 1
+        if self.rows and sum(cell.columns for cell in row) > len(self.rows[-1]):
+            row = [cell for cell in row if not cell.hidden]
         cells = self._spread(row)
         if any(cell.line.text for cell in row):
             self.rows.append(cells)

@@ -145,6 +145,9 @@ class _Page(HTMLParser):
         if self.button and self.button.ends_before(tag):
             self.button = None
         if self._is_unread(tag, dict(attrs)):
+            if tag in CELLS and self.row is not None:
+                self._end_cell()
+                self.row.append(Cell(EMPTY, *spans(dict(attrs)), hidden=True))
             self.unread = Within(tag)
             return
         self._begin_region(tag, dict(attrs))

@@ -278,6 +278,18 @@ def test_a_cell_that_spans_rows_is_each_of_theirs_and_one_that_spans_columns_has
     assert [table.lines_of(row, row) for row in (0, 1, 3, 4, 6)] == [(2, 2), (2, 3), (5, 5), (5, 6), (7, 8)]
 
 
+@pytest.mark.parametrize(
+    ("head", "row", "seen"),
+    [
+        ("<th>Name<th>Age<th>Town", "<td>Ann<td hidden>30<td>Oslo", "Name | Age | Town\nAnn |  | Oslo"),
+        ("<th hidden>Key<th>Name<th>Age", "<td hidden>7<td>Ann<td>30", "Name | Age\nAnn | 30"),
+        ("<th>Name<th>Age", "<td hidden>7<td>Ann<td>30", "Name | Age\nAnn | 30"),
+    ],
+)
+def test_a_hidden_cell_moves_no_other_out_of_its_column(head: str, row: str, seen: str) -> None:
+    assert shown(f"<table><tr>{head}<tr>{row}</table>") == [seen]
+
+
 def test_a_table_that_only_lays_a_page_out_has_no_bars() -> None:
     assert shown("<table><tr><td><img src=x><td>One<td></tr><tr><td></tr><tr><td><td colspan=2>Two</table>") == [
         "One\nTwo"
@@ -385,6 +397,7 @@ def test_powers_and_fractions_are_written_as_they_are_typed_and_words_without_ho
         ),
         ("<ol start=two><li value=99999999999>x<li hidden>y<li>z</ol>", "1. x\n2. z"),
         ("<ol style='list-style: none'><li>(a) x</ol>", "- (a) x"),
+        ("<ol reversed start=3><li>x<li>y<ol reversed><li>a<li value=4>b<li>c</ol></ol>", "3. x\n2. y\n  - a\n  4. b\n  3. c"),
     ],
 )
 def test_the_items_of_a_numbered_list_have_the_numbers_that_the_page_shows(page: str, seen: str) -> None:
