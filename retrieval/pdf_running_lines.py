@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from retrieval.pdf_pages import Line
 
@@ -28,8 +29,12 @@ PAGE = r"(?:page|p[aá]g(?:ina)?|seite|sida|side|strona|стр(?:аница)?|p(
 OF = r"(?:/|of|von|van|de|di|z|из) ?"
 PAGE_NUMBER = re.compile(rf"\W*(?:{PAGE})?(\d{{1,4}})\W*(?:{OF}\d{{1,4}}\W*)?", re.IGNORECASE)
 NAMED_PAGE = re.compile(rf"^[ivxlc]+$|\b{PAGE}(?:[ivxlc]+$|\d{{1,4}}\b(?: ?{OF}\d{{1,4}}\b)?)")
-NAMED_NUMBER = re.compile(r"(?:^[^\W\d_]{2,}|[:=#]|\bn[or]\.?) ?\d{1,4}\W*$", re.IGNORECASE)
-"""As in "Exhibit 4" or "Weight: 351": it may be a page's where other rows show that pages are counted there."""
+NAMED_NUMBER = re.compile(r"([^\W\d_]{2,}) ?\d{1,4}\W*")
+LABELLED_NUMBER = re.compile(r"(?:[:=#]|\bn[or]\.?) ?\d{1,4}\W*$", re.IGNORECASE)
+"""As in "Exhibit 4" or "Weight: 351": it may be a page's where other rows show that pages are counted there.
+
+It is a page's, too, where it goes on under another name, or is a line of its own beside the one word.
+"""
 
 
 def without_running_lines(pages: Sequence[Sequence[Line]], heading_size: float, gap: float) -> list[list[Line]]:
@@ -62,6 +67,8 @@ class _Row:
     text: str
     y: float
     size: float
+    name: str
+    """The one word that a line of it has before a number, which may be that of what the page is about."""
 
     def distance(self, other: _Row) -> float:
         """How far apart two rows are, in multiples of the larger one's size."""
@@ -80,6 +87,7 @@ def _rows(lines: Sequence[Line], top: bool) -> list[_Row]:
             " ".join(lines[index].text for index in found),
             lines[found[0]].y,
             max(lines[index].size for index in found),
+            next((match[1] for index in found if (match := NAMED_NUMBER.fullmatch(lines[index].text))), ""),
         )
         for height, found in sorted(by_height.items(), reverse=top)
     ]
@@ -88,14 +96,19 @@ def _rows(lines: Sequence[Line], top: bool) -> list[_Row]:
 def _recurring(edges: Sequence[Sequence[_Row]]) -> list[set[int]]:
     """The heights of each page's edge at which a row recurs, or counts the pages, as most do there."""
     alike: dict[tuple[int, str | int], list[int]] = {}
+    counted: dict[tuple[int, int], dict[str, list[int]]] = {}
     standing: dict[int, list[int]] = {}
     recurring: dict[int, list[int]] = {}
     for page, rows in enumerate(edges):
         for row in rows:
             standing.setdefault(row.height, []).append(page)
-            offsets = () if NAMED_NUMBER.search(row.text) else _offsets(row.text, page)
-            for mark in (_pattern(row.text), *offsets):
-                alike.setdefault((row.height, mark), []).append(page)
+            alike.setdefault((row.height, _pattern(row.text)), []).append(page)
+            for offset in () if LABELLED_NUMBER.search(row.text) else _offsets(row.text, page):
+                counted.setdefault((row.height, offset), {}).setdefault(row.name, []).append(page)
+    for mark, names in counted.items():
+        unnamed = names.get("", [])
+        chapters = sum(len(found) >= RUNNING_PAGES for name, found in names.items() if name) > 1
+        alike[mark] = sorted(chain.from_iterable(names.values())) if chapters else unnamed
     for page, rows in enumerate(edges):
         for row in rows:
             marks: tuple[str | int, ...] = (_pattern(row.text), *_offsets(row.text, page))

@@ -161,6 +161,26 @@ def test_a_header_that_names_the_chapter_goes_by_the_page_it_counts() -> None:
     assert "Chapter" not in found.text and found.text.count("2 holds.") == 4
 
 
+def test_a_running_head_of_one_word_with_the_page_number_apart_from_it_is_dropped() -> None:
+    for head, kept in (("Introduction", False), ("Weight:", True), ("Exhibit no.", True)):
+        pages = [
+            [Type(head, 770), *lines(f"{word} 1 holds.", f"{word} 2 holds."), Type(str(number), 770, x=500)]
+            for number, word in enumerate(("Alpha", "Beta", "Gamma", "Delta"), 12)
+        ]
+        text = read_text("a.pdf", pdf(*pages)).text
+        assert text.count("2 holds.") == 4 and (head in text) == ("13" in text) == kept
+
+
+def test_a_running_head_of_one_word_before_the_page_number_is_dropped_where_the_next_chapter_counts_on() -> None:
+    for chapters, kept in ((("Introduction", "Methods"), False), (("Exhibit", "Exhibit"), True)):
+        pages = [
+            [Type(f"{chapters[number > 12]} {number}", 770), *lines(f"Text {word} and", "more of it.")]
+            for number, word in enumerate(("alpha", "beta", "gamma", "delta", "epsilon", "zeta"), 10)
+        ]
+        text = read_text("a.pdf", pdf(*pages)).text
+        assert text.count("more of it.") == 6 and all((f" {number}" in text) == kept for number in range(10, 16))
+
+
 def test_what_recurs_within_pages_is_kept() -> None:
     pages = [[*lines("Opening."), *lines("Warning!", "Stay clear.", "Keep off.", "Call us.", top=500)]] * 4
     assert read_text("a.pdf", pdf(*pages)).text.count("Stay clear.") == 4
