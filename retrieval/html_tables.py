@@ -60,7 +60,7 @@ class Table:
         self.reaching: dict[int, tuple[Line, int]] = {}
 
     def add(self, row: Sequence[Cell]) -> None:
-        """Add a row, if it has words of its own. Its hidden cells are empty ones, unless there is no column for them."""
+        """Add a row, if it has words of its own. A hidden cell is empty, or none where it has no column."""
         self.number += 1
         if self.rows and sum(cell.columns for cell in row) > len(self.rows[-1]):
             row = [cell for cell in row if not cell.hidden]

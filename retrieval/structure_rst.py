@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from retrieval.structure import Block, BlockKind, Heading, source_block
@@ -68,8 +69,11 @@ def outline(text: str) -> list[Heading | Block]:
     tree = _parse(text)
     values = _substitutions(tree)
     _put_in(tree, values)
+    literal = _literal_lines(tree) if values else set()
     return [
-        replace(item, text=_filled(item.text, values)) if isinstance(item, Block) and item.kind != "code" else item
+        replace(item, text=_filled_outside(literal, item.text, values))
+        if isinstance(item, Block) and item.kind != "code"
+        else item
         for item in _walk(tree, lines, 0, 0, len(lines))
     ]
 
@@ -153,6 +157,25 @@ def _put_in(tree: document, values: Mapping[str, str]) -> None:
 def _filled(text: str, values: Mapping[str, str]) -> str:
     """``text`` with the substitutions put in that are known, but for literals."""
     return SUBSTITUTION.sub(lambda match: values.get(_name(match["name"] or ""), match[0]), text) if values else text
+
+
+def _literal_lines(tree: document) -> set[str]:
+    """The lines of code, wherever it stands; of a directive that docutils does not know, it makes code of its own."""
+    from docutils import nodes
+
+    return {
+        line.strip()
+        for node in tree.findall(nodes.literal_block)
+        if not isinstance(node.parent, nodes.system_message)
+        for line in node.astext().split("\n")
+        if "|" in line
+    }
+
+
+def _filled_outside(literal: Set[str], text: str, values: Mapping[str, str]) -> str:
+    """``text`` filled but for ``literal`` lines."""
+    runs = groupby(text.split("\n"), lambda line: line.strip() in literal)
+    return "\n".join("\n".join(run) if kept else _filled("\n".join(run), values) for kept, run in runs)
 
 
 def _walk(parent: Node, lines: Sequence[str], level: int, start: int, end: int) -> Iterator[Heading | Block]:

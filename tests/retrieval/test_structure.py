@@ -286,6 +286,16 @@ def test_substitutions_that_a_restructuredtext_file_defines_are_put_in() -> None
     ]
 
 
+def test_code_within_a_list_or_a_note_has_no_substitutions_put_in() -> None:
+    text = (
+        ".. |p| replace:: Pump\n\n- run |p|::\n\n    cat a |p| b\n\n- then |p|\n\n"
+        "  .. code-block:: sh\n\n     cat c |p| d\n\n  - of |p|\n\n.. tip-of-sphinx::\n   Mind the |p|.\n"
+    )
+    seen = "\n".join(text for _, text, _, _ in blocks(text, "rst"))
+    assert "cat a |p| b" in seen and "cat c |p| d" in seen
+    assert all(f"{words} Pump" in seen for words in ("run", "then", "of", "the"))
+
+
 def test_substitutions_that_name_each_other_or_are_long_are_left_as_they_stand() -> None:
     endless = ".. |a| replace:: x |b|\n.. |b| replace:: y |a|\n\n|a| |b|\n"
     assert [text for _, text, _, _ in blocks(endless, "rst")] == ["|a| |b|"]

@@ -397,7 +397,10 @@ def test_powers_and_fractions_are_written_as_they_are_typed_and_words_without_ho
         ),
         ("<ol start=two><li value=99999999999>x<li hidden>y<li>z</ol>", "1. x\n2. z"),
         ("<ol style='list-style: none'><li>(a) x</ol>", "- (a) x"),
-        ("<ol reversed start=3><li>x<li>y<ol reversed><li>a<li value=4>b<li>c</ol></ol>", "3. x\n2. y\n  - a\n  4. b\n  3. c"),
+        (
+            "<ol reversed start=3><li>x<li>y<ol reversed><li>a<li value=4>b<li>c</ol></ol>",
+            "3. x\n2. y\n  - a\n  4. b\n  3. c",
+        ),
     ],
 )
 def test_the_items_of_a_numbered_list_have_the_numbers_that_the_page_shows(page: str, seen: str) -> None:
