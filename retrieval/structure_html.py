@@ -248,7 +248,7 @@ class _Page(HTMLParser):
         closing = words.lstrip().startswith(CLOSING)
         if self.controls and not self.button and (worded or closing):
             self.controls = None
-            current.text += "" if closing else " "
+            words = words if closing else f" {words}"
         current.text += words
         current.last = line
         if worded:
