@@ -10,9 +10,9 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -94,7 +94,7 @@ class Document:
     ``path`` that hold the record; for a whole file they are None and the lines of ``text`` count.
     ``outline`` is set where ``format`` is outlined: headings and blocks that the reader found itself, as
     formats have them whose structure is not in their text (PDF, DOCX, source code). ``pages`` has the
-    first line of ``text`` on each page, in formats that have pages (PDF).
+    first line of ``text`` on each page, in formats that have pages (PDF). ``question`` is what a record's text answers.
     """
 
     id: str
@@ -104,7 +104,7 @@ class Document:
     format: Format
     first_line: int | None = None
     last_line: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    question: str = ""
     outline: tuple[Heading | Block, ...] = ()
     pages: tuple[int, ...] = ()
 
@@ -275,17 +275,16 @@ def _place(document: Document) -> str:
     return document.path if document.first_line is None else f"{document.path} line {document.first_line}"
 
 
-def _decode(file: SourceFile, data: bytes, *, markup: bool = False) -> tuple[str, dict[str, str]]:
-    """Return the text of ``data`` with line feeds as line ends, and as metadata its encoding if not UTF-8."""
+def _decode(file: SourceFile, data: bytes, *, markup: bool = False) -> str:
+    """Return the text of ``data`` with line feeds as line ends."""
     try:
-        text, encoding = decode(data, markup=markup)
+        return decode(data, markup=markup)[0]
     except NotTextError as error:
         raise DocumentError(f"{file.relative}: {error}") from None
-    return text, {} if encoding == "utf-8" else {"encoding": encoding}
 
 
 def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
-    text, metadata = _decode(file, data, markup=format == "html")
+    text = _decode(file, data, markup=format == "html")
     if not text.strip():
         return [], [Skipped(file.relative, "no text")]
     title = ""
@@ -298,10 +297,7 @@ def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
         from retrieval.front_matter import front_matter
 
         matter, _ = front_matter(text)
-        # A record's question is asked by its text; that of a page would be asked by every section.
-        question = matter.pop("question", "")
-        title = matter.get("title") or question
-        metadata.update(matter)
+        title = matter.get("title") or matter.get("question", "")
     # What leads a text beside its markup is its title, as in any other.
     if not title and plain and (format == "text" or text.lstrip()[0].isalnum()):
         title = _plain_title(text)
@@ -310,7 +306,7 @@ def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
 
         title = first_heading(text, format)
     title = title or name_title(file.relative)
-    return [Document(file.relative, file.relative, title, text, format, metadata=metadata)], []
+    return [Document(file.relative, file.relative, title, text, format)], []
 
 
 def _plain_title(text: str) -> str:
@@ -332,13 +328,13 @@ def name_title(relative: str) -> str:
 def _read_records(
     file: SourceFile, data: bytes, *, parse: Callable[[str, Columns], list[Record | RecordError]]
 ) -> Found:
-    text, encoding = _decode(file, data)
+    text = _decode(file, data)
     try:
         records = parse(text, file.columns)
     except RecordError as error:
         raise DocumentError(f"{file.relative}: {error.reason}") from None
     documents: dict[str, Document] = {}
-    skipped = _add_records(file, records, documents, encoding)
+    skipped = _add_records(file, records, documents)
     if not records:
         skipped.append(Skipped(file.relative, "no records"))
     return list(documents.values()), skipped
@@ -357,7 +353,7 @@ def _read_sheets(file: SourceFile, data: bytes) -> Found:
         except RecordError as error:
             skipped.append(Skipped(file.relative, f"{called}: {error.reason}"))
             continue
-        found = _add_records(file, records, documents, {"sheet": sheet.name}, sheet.name)
+        found = _add_records(file, records, documents, sheet.name)
         skipped += (replace(item, reason=f"{called}: {item.reason}") for item in found)
     if not documents and not skipped:
         skipped.append(Skipped(file.relative, "no records"))
@@ -368,7 +364,6 @@ def _add_records(
     file: SourceFile,
     records: Sequence[Record | RecordError],
     documents: dict[str, Document],
-    metadata: Mapping[str, str],
     sheet: str = "",
 ) -> list[Skipped]:
     """Add a document for each record to ``documents``, and return what cannot be one, `MOST_LISTED` one by one.
@@ -398,9 +393,7 @@ def _add_records(
             leave_out(f"{unit} {record.first_line}: id {id!r} is taken by {unit} {documents[id].first_line}")
             continue
         lines = (record.first_line, record.last_line)
-        documents[id] = Document(
-            id, file.relative, record.title, record.text, "text", *lines, {**metadata, **record.metadata}
-        )
+        documents[id] = Document(id, file.relative, record.title, record.text, "text", *lines, record.question)
     if more:
         skipped.append(Skipped(file.relative, f"{more:,} more of the kind, the last of them {last}"))
     return skipped

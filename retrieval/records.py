@@ -36,18 +36,17 @@ TAGGED = re.compile(r"(?:<[^<>\s/]+>)+")
 class Record:
     """One record: ``id`` is "" where it has none; ``row`` counts records (JSONL: lines) from 1.
 
-    ``own_id``: the id counts within its file only. ``metadata`` has what is neither title nor text, under
-    normal names; where the columns were guessed by what they hold, ``columns`` says which were taken.
+    ``own_id``: the id counts within its file only. ``question`` is what its text answers, "" where none is asked.
     """
 
     id: str
     title: str
     text: str
-    metadata: Mapping[str, str]
     row: int
     first_line: int
     last_line: int
     own_id: bool = False
+    question: str = ""
 
 
 Records = list[Record | RecordError]
@@ -129,8 +128,7 @@ def _records(rows: Sequence[RawRecord | RecordError], columns: Columns, header: 
         if isinstance(item, RecordError):
             found.append(item)
         else:
-            sure = next(known)
-            found.append(_record(item, sure or guessed, extras, sure=sure is not None))
+            found.append(_record(item, next(known) or guessed, extras))
     return _unique_own_ids(found)
 
 
@@ -151,7 +149,7 @@ class _Extras:
         return cls(code, names, tuple(name for name in value_columns(rows) if name != code and name not in names))
 
 
-def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool) -> Record | RecordError:
+def _record(row: RawRecord, roles: Roles | None, extras: _Extras) -> Record | RecordError:
     if roles is None:
         return RecordError("no text", row.first_line)
     fields = row.fields
@@ -174,16 +172,9 @@ def _record(row: RawRecord, roles: Roles | None, extras: _Extras, *, sure: bool)
         line = _on_a_line(fields.get(name, ""))
         if line.casefold() not in (*NOTHING, *(FLAGS if name in extras.names else ())):
             texts.append(f"{label(name)}: {line}")
-    used = {roles.id, roles.title, *roles.texts, "id", "_id"}
-    metadata = {"question": question.strip()} if roles.question and question.strip() else {}
-    if not sure:
-        taken = {"text": roles.texts[:1], "title": (roles.title,) if roles.title else ()}
-        metadata["columns"] = ", ".join(f"{role}: {name}" for role, names in taken.items() for name in names)
-    metadata.update((name, value) for name, value in fields.items() if name not in used and value)
     id = fields.get(roles.id, "").strip()
-    return Record(
-        id, title, "\n\n".join(texts), metadata, row.row, row.first_line, row.last_line, roles.own_id and bool(id)
-    )
+    own_id, asked = roles.own_id and bool(id), question.strip() if roles.question else ""
+    return Record(id, title, "\n\n".join(texts), row.row, row.first_line, row.last_line, own_id, asked)
 
 
 def _unique_own_ids(records: Records) -> Records:
@@ -192,10 +183,7 @@ def _unique_own_ids(records: Records) -> Records:
     if len({record.id for record in own}) == len(own):
         return records
     return [
-        Record("", item.title, item.text, item.metadata, item.row, item.first_line, item.last_line)
-        if isinstance(item, Record) and item.own_id
-        else item
-        for item in records
+        replace(item, id="", own_id=False) if isinstance(item, Record) and item.own_id else item for item in records
     ]
 
 

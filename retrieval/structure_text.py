@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from retrieval.numerals import roman
 from retrieval.structure import Block, BlockKind, Heading
 
 __all__ = ["outline", "paragraph", "paragraphs", "subject"]
@@ -81,11 +82,7 @@ class _Found:
     column: int = 0
 
 
-def _roman(number: int) -> str:
-    return "X" * (number // 10) + ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")[number % 10]
-
-
-ROMANS = {_roman(number): number for number in range(1, 40)}
+ROMANS = {roman(number).upper(): number for number in range(1, 40)}
 LETTERS = {chr(ord("A") + number): number + 1 for number in range(26)}
 
 

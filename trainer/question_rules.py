@@ -51,9 +51,9 @@ def question(material: Material, place: int, generator: Random) -> Iterator[Pair
                 answer = answer.strip() if is_question(asked.strip(_STYLE)) else ""
             if answer:
                 yield pair_of(material, asked.strip(_STYLE), passage, "question", excerpt=answer)
-    said = document.metadata.get("question") or informative_heading(material, section)
+    said = document.question or informative_heading(material, section)
     asked = _ASKS.sub("", said.strip(_STYLE))
-    if not section.blocks or not ("question" in document.metadata or is_question(asked)):
+    if not section.blocks or not (document.question or is_question(asked)):
         return
     for passage in material.passages_of[place][:PASSAGES_A_HEADING]:
         yield pair_of(material, asked, passage, "question", heading=said)

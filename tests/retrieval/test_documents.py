@@ -223,22 +223,20 @@ def test_what_is_not_text_says_so(tmp_path: Path, data: bytes, reason: str) -> N
     assert read_or_skip(file) == ([], [Skipped("x.txt", reason)])
 
 
-def test_a_text_in_another_encoding_says_which(tmp_path: Path) -> None:
+def test_a_text_in_another_encoding_is_read(tmp_path: Path) -> None:
     [document], _ = read(source(tmp_path / "x.txt", "Menü\r\n\r\nCafé au lait\r\n".encode("cp1252")))
     assert (document.text, document.title) == ("Menü\n\nCafé au lait\n", "Menü")
-    assert document.metadata == {"encoding": "cp1252"}
 
 
-def test_front_matter_is_metadata_and_its_title_the_title(tmp_path: Path) -> None:
+def test_the_title_that_front_matter_states_is_the_page_s(tmp_path: Path) -> None:
     page = "---\ntitle: Opening hours\ntags: [shop, time]\n---\n# When\n\nFrom nine.\n"
     [document], _ = read(source(tmp_path / "x.md", page))
     assert (document.title, document.text) == ("Opening hours", page)
-    assert document.metadata == {"title": "Opening hours", "tags": "shop; time"}
 
 
 def test_the_question_of_a_page_is_its_title_and_no_record_s_question(tmp_path: Path) -> None:
     [document], _ = read(source(tmp_path / "x.md", "---\nquestion: How?\n---\nSo.\n"))
-    assert (document.title, document.metadata) == ("How?", {})
+    assert (document.title, document.question) == ("How?", "")
 
 
 def test_a_message_is_titled_by_its_subject(tmp_path: Path) -> None:
@@ -289,7 +287,6 @@ def test_a_beir_corpus_gives_a_document_a_record(tmp_path: Path) -> None:
         ("corpus.jsonl#3", "", "No id", 3, 3),
         ("d4", "Only a title", "", 4, 4),
     ]
-    assert documents[0].metadata == {"url": "http://x", "year": "1999"}
     assert {d.path for d in documents} == {"corpus.jsonl"}
 
 
@@ -316,7 +313,7 @@ def test_text_that_no_utf8_file_can_hold_is_replaced(tmp_path: Path) -> None:
 def test_questions_and_answers_become_titles_and_texts(tmp_path: Path, question: str, answer: str) -> None:
     [document], _ = records(tmp_path / "c.jsonl", json.dumps({question: " Why? ", answer: "Because.", "team": "A"}))
     assert (document.title, document.text) == ("Why?", "Because.")
-    assert document.metadata == {"question": "Why?", "team": "A"}
+    assert document.question == "Why?"
 
 
 def test_csv_rows_know_the_lines_they_span(tmp_path: Path) -> None:

@@ -60,14 +60,14 @@ def test_names_are_one_however_they_are_written(written: str, normal: str) -> No
 def test_columns_are_known_by_their_names(header: str, title: str, text: str, asked: bool) -> None:
     record = only(f"{header}\nA,B\n")
     assert (record.title, record.text) == (title, text)
-    assert record.metadata.get("question") == ("A" if asked else None)
+    assert record.question == ("A" if asked else "")
 
 
 def test_a_ticket_is_its_description_and_its_resolution() -> None:
     record = only("Ticket ID,Subject,Priority,Resolution,Description\n7,Jam,high,Open the lid.,It jams.\n")
     assert (record.title, record.text) == ("Jam", "It jams.\n\nOpen the lid.")
     assert (record.id, record.own_id) == ("7", True)
-    assert record.metadata == {"question": "Jam", "priority": "high"}
+    assert record.question == "Jam"
 
 
 def test_ids_of_a_file_count_only_where_each_record_has_its_own() -> None:
@@ -79,7 +79,6 @@ def test_settings_say_which_columns_are_what() -> None:
     columns = Columns(text=("Notes", "Steps Taken"), title="What", id="Nr")
     record = only("Nr,What,Question,Steps taken,notes\n9,T,Q,S,N\n", columns)
     assert (record.id, record.title, record.text, record.own_id) == ("9", "T", "N\n\nS", False)
-    assert record.metadata == {"question": "Q"}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,6 @@ def test_a_records_code_leads_its_title_and_its_other_names_stand_below_its_text
     assert (first.title, second.title) == ("E11.9", "J45")
     assert first.text == "Type 2 diabetes\n\nCategory: Endocrine\n\nSynonyms: adult onset diabetes; NIDDM"
     assert second.text == "Asthma of any kind\n\nCategory: Respiratory"
-    assert first.metadata["code"] == "E11.9" and first.metadata["owner"] == "Ada B"
     [named] = good(csv_records("Part No,Name,Description\nP-10,Check valve,One way only\n", NONE))
     assert named.title == "P-10: Check valve"
     [listed] = good(jsonl_records('{"title": "Valve", "text": "One way", "keywords": ["flap", "non-return"]}', NONE))
@@ -270,11 +268,10 @@ def test_where_settings_name_the_text_or_the_title_nothing_is_added(columns: Col
     assert first.text == "Type 2 diabetes" and "E11.9" not in first.title
 
 
-def test_where_no_name_helps_the_longest_column_is_the_text_and_it_is_said() -> None:
+def test_where_no_name_helps_the_longest_column_is_the_text() -> None:
     rows = "".join(f"{number},Broken lid {number},{LONG} It was number {number}.,red\n" for number in range(5))
     found = good(csv_records(f"nr,was,weiter,farbe\n{rows}", NONE))
     assert (found[1].title, found[1].text) == ("Broken lid 1", f"{LONG} It was number 1.")
-    assert found[1].metadata == {"columns": "text: weiter, title: was", "nr": "1", "farbe": "red"}
 
 
 def test_a_table_of_numbers_and_labels_has_no_text() -> None:
@@ -320,8 +317,9 @@ def test_a_row_that_ends_before_its_text_is_left_out_and_the_others_are_read() -
     assert isinstance(second, RecordError) and (second.line, second.reason) == (3, "no text")
 
 
-def test_cells_beyond_the_header_are_kept() -> None:
-    assert only("title,text\nA,B c,d\n").metadata == {"column_3": "d"}
+def test_cells_beyond_the_header_have_columns_of_their_own() -> None:
+    record = only("title,text\nA,B c,d\n", Columns(text=("text", "column_3")))
+    assert (record.title, record.text) == ("A", "B c\n\nd")
 
 
 def test_excel_s_line_that_names_the_delimiter_is_no_header() -> None:

@@ -48,10 +48,15 @@ def cells(data: bytes) -> list[list[str]]:
     return [cells for _, cells in sheet.rows]
 
 
-def documents(tmp_path: Path, data: bytes, name: str = "fees.xlsx") -> tuple[list[Document], list[str]]:
+NONE = Columns()
+
+
+def documents(
+    tmp_path: Path, data: bytes, name: str = "fees.xlsx", columns: Columns = NONE
+) -> tuple[list[Document], list[str]]:
     path = tmp_path / name
     path.write_bytes(data)
-    found, skipped = read(SourceFile(path, name, len(data), 0, Columns()))
+    found, skipped = read(SourceFile(path, name, len(data), 0, columns))
     return found, [item.reason for item in skipped]
 
 
@@ -92,7 +97,6 @@ def test_sheets_are_told_apart_and_a_hidden_one_is_left_out_with_a_reason(tmp_pa
         *("fees.xlsx#Sheet!2", "fees.xlsx#Sheet!3"),
         *("fees.xlsx#Sheet2!2", "fees.xlsx#Sheet2!3"),
     ]
-    assert found[2].metadata["sheet"] == "Sheet2"
     assert [reason.partition(":")[0] for reason in left_out] == ["sheet 'Sheet4' is hidden", "sheet 'Sheet5'"]
 
 
@@ -238,20 +242,15 @@ def test_no_row_is_lost_above_a_header_of_known_names(tmp_path: Path, rows: tupl
     assert not any(item.id.isdecimal() for item in found)
 
 
-def test_what_columns_of_one_name_and_of_none_say_is_kept(tmp_path: Path) -> None:
+def test_the_first_of_columns_of_one_name_that_says_something_counts(tmp_path: Path) -> None:
     table = (
         ("Name", "Text", "Note", "Note", None),
         ("a", "Dry.", "one", "two", "three"),
         ("b", "Wet.", None, "four", None),
     )
-    found, _ = documents(tmp_path, saved(rows_of(*table)))
-    said = [{key: value for key, value in item.metadata.items() if key not in ("sheet", "columns")} for item in found]
-    assert said == [{"note": "one", "note_2": "two", "column_5": "three"}, {"note": "four"}]
-
-
-def test_a_column_called_sheet_is_not_overwritten(tmp_path: Path) -> None:
-    found, _ = documents(tmp_path, saved(rows_of(("Text", "Sheet"), ("Dry.", "drawing 7"))))
-    assert found[0].metadata["sheet"] == "drawing 7"
+    columns = Columns(text=("Text", "Note", "column_5"))
+    found, _ = documents(tmp_path, saved(rows_of(*table)), columns=columns)
+    assert [item.text for item in found] == ["Dry.\n\none\n\nthree", "Wet.\n\nfour"]
 
 
 def test_an_id_merged_over_rows_loses_none(tmp_path: Path) -> None:
