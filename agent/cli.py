@@ -15,10 +15,9 @@ import click
 from agent.plain import plain_values
 from retrieval.console import Invocation, pass_invocation
 from retrieval.errors import ShoptalkError
+from retrieval.pointer import current_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent.answer import Answer, Event, Listener
     from agent.sessions import Session, Sessions
     from retrieval.workspace import AgentSettings, Workspace
@@ -114,17 +113,11 @@ def check_indexes(workspace: Workspace) -> None:
         return
     if not workspace.corpora:
         workspace.corpus_name()
-    if not any(_has_index(workspace.index_dir(name)) for name in workspace.corpora):
+    if workspace.store.kind != "local":
+        return  # what lies in a vector database another machine may have put there
+    folders = map(workspace.index_dir, workspace.corpora)
+    if not any((name := current_name(folder)) and (folder / name).is_dir() for folder in folders):
         raise ShoptalkError(f"there is no index of {', '.join(sorted(workspace.corpora))} yet; run `shoptalk index`")
-
-
-def _has_index(index_dir: Path) -> bool:
-    """Whether the pointer of :mod:`retrieval.generation` names a folder that is there."""
-    try:
-        name = (index_dir / "CURRENT").read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return False
-    return bool(name) and (index_dir / name).is_dir()
 
 
 def hush_libraries() -> None:

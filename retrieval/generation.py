@@ -31,12 +31,12 @@ from typing import Any
 from retrieval.documents import Skipped
 from retrieval.durable import file_sha256, replace_text, sync
 from retrieval.errors import IndexingError, NewerFormat
+from retrieval.pointer import CURRENT, current_name
 
 __all__ = [
     "FORMAT",
     "Generation",
     "Manifest",
-    "current_name",
     "generation_folders",
     "open_current",
     "refuse_to_switch",
@@ -56,7 +56,6 @@ One of an earlier version is built anew by the next indexing run, from the vecto
 of a later version is left alone.
 """
 
-CURRENT = "CURRENT"
 LOCK = "LOCK"
 MANIFEST = "manifest.json"
 CATALOG = "catalog.sqlite"
@@ -204,14 +203,6 @@ def _hold(manifest: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def current_name(index_dir: Path) -> str | None:
-    """Return the name of the live generation, or None where there is none yet."""
-    try:
-        return (index_dir / CURRENT).read_text(encoding="utf-8", errors="replace").strip() or None
-    except FileNotFoundError:
-        return None
 
 
 def open_current(index_dir: Path, corpus: str) -> Generation:

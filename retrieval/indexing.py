@@ -31,7 +31,6 @@ from retrieval.generation import (
     FORMAT,
     Generation,
     Manifest,
-    current_name,
     generation_folders,
     open_current,
     seal,
@@ -45,6 +44,7 @@ from retrieval.lexical import TOKENIZER_VERSION
 from retrieval.models import current_reference, tuned_fusion, verify_version
 from retrieval.names import compares_names, encode_names
 from retrieval.passages import cut_all
+from retrieval.pointer import current_name
 from retrieval.stores import Draft, Store, Written, open_store
 from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
 from retrieval.vector_writing import Blocks

@@ -11,11 +11,11 @@ from retrieval.errors import IndexingError, ShoptalkError
 from retrieval.generation import (
     VECTORS,
     Generation,
-    current_name,
     generation_folders,
     open_current,
     verify,
 )
+from retrieval.pointer import current_name
 from retrieval.workspace import Workspace
 
 __all__ = ["Examined", "examine_index"]

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 from retrieval.catalog import CatalogReader
 from retrieval.errors import IndexingError
 from retrieval.generation import (
-    CURRENT,
     LEXICAL,
     VECTORS,
     Generation,
-    current_name,
     open_current,
     switch,
 )
 from retrieval.late_interaction import CODES, NAME_CODES, CodeFile, Codes
 from retrieval.lexical import LexicalIndex
 from retrieval.lexical_writing import write_lexical
+from retrieval.pointer import CURRENT, current_name
 from retrieval.stages import stage
 from retrieval.stores import Draft, Facts, Ranking, Written
 from retrieval.vector_writing import write_vectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from retrieval.console import Progress, silent
 from retrieval.embedders import Embedder, load_embedder
 from retrieval.errors import IndexingError
-from retrieval.generation import Generation, current_name, open_current
+from retrieval.generation import Generation, open_current
 from retrieval.indexing import build_generation, build_index, put_live
 from retrieval.models import (
     changing_models,
@@ -15,6 +15,7 @@ from retrieval.models import (
     roll_back,
     set_current,
 )
+from retrieval.pointer import current_name
 from retrieval.workspace import Workspace
 
 __all__ = ["put_to_use", "return_to_previous"]

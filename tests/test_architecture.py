@@ -22,7 +22,7 @@ ALLOWED = {
     # the standard library only.
     "agent": {
         "agent",
-        *(f"retrieval.{name}" for name in ("console", "durable", "errors", "labels", "prices", "workspace")),
+        *(f"retrieval.{name}" for name in ("console", "durable", "errors", "labels", "pointer", "prices", "workspace")),
     },
 }
 HEAVY = {

@@ -10,6 +10,7 @@ import click
 
 from retrieval.console import Duration, Invocation, pass_invocation
 from retrieval.errors import GateRefused, SettingsError, ShoptalkError
+from retrieval.pointer import current_name
 from trainer.models_cli import version_value
 from trainer.options import corpus_option, questions_option, recipe_option
 from trainer.ranks import is_alone
@@ -52,7 +53,7 @@ def tune(
     report = run_tune(invocation, corpus, recipe, questions=questions, seed=seed, budget=budget, promote=not no_promote)
     invocation.emit(tune_value(report), tune_text(report))
     workspace = invocation.workspace()
-    if report.promoted and not workspace.index_dir(workspace.corpus_name(corpus)).joinpath("CURRENT").exists():
+    if report.promoted and not current_name(workspace.index_dir(workspace.corpus_name(corpus))):
         invocation.note("Next: shoptalk index, then shoptalk search")
     if refusal := _refusal(report):
         # A launcher takes any exit code but 0 for a crash of the process, and says so at length.

@@ -121,6 +121,17 @@ def test_without_an_index_no_question_is_asked(
     assert not api.requests
 
 
+def test_an_index_in_a_vector_database_need_not_have_been_made_here(
+    ask: Callable[..., Run], api: MessagesServer, tmp_path: Path
+) -> None:
+    (tmp_path / "indexes" / "handbook" / "CURRENT").unlink()
+    settings = tmp_path / "shoptalk.toml"
+    store = '[store]\nkind = "qdrant"\nurl = "http://127.0.0.1:6333"\n'
+    settings.write_text(f"{settings.read_text()}\n{store}")
+    api.script[:] = [tool_use("search_corpus", query="leave"), text("Ten days.")]
+    assert ask("How long is leave?").code == 0
+
+
 def test_an_answer_after_failed_searches_only_is_a_failure(ask: Callable[..., Run], api: MessagesServer) -> None:
     api.script[:] = [tool_use("search_corpus", query="broken"), text("I cannot search.")]
     run = ask("-q", "How long is leave?")

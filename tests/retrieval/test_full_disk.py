@@ -13,8 +13,9 @@ from hash_embedder import HashEmbedder
 
 from retrieval.errors import IndexingError
 from retrieval.full_disk import full_disk_told
-from retrieval.generation import current_name, open_current, verify
+from retrieval.generation import open_current, verify
 from retrieval.indexing import build_index
+from retrieval.pointer import current_name
 from retrieval.workspace import Workspace
 
 

@@ -16,7 +16,7 @@ from hash_embedder import HashEmbedder
 
 import retrieval.search
 from retrieval.errors import IndexingError, ModelError, NewerFormat, ShoptalkError
-from retrieval.generation import FORMAT, Generation, current_name, open_current, writer, writing
+from retrieval.generation import FORMAT, Generation, open_current, writer, writing
 from retrieval.indexing import build_generation, build_index, put_live
 from retrieval.integrity import examine_index
 from retrieval.models import (
@@ -30,6 +30,7 @@ from retrieval.models import (
     staging_folder,
     verify_version,
 )
+from retrieval.pointer import current_name
 from retrieval.promotion import put_to_use, return_to_previous
 from retrieval.search import Mode, SearchEngine
 from retrieval.workspace import Workspace

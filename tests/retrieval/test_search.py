@@ -10,9 +10,10 @@ import pytest
 
 from retrieval.embedders import Embedder
 from retrieval.errors import IndexingError, ModelError, SettingsError, ShoptalkError
-from retrieval.generation import current_name, open_current
+from retrieval.generation import open_current
 from retrieval.indexing import build_index
 from retrieval.models import Fusion, remember_base_fusion
+from retrieval.pointer import current_name
 from retrieval.search import SearchEngine, SearchResult
 from retrieval.workspace import Workspace
 

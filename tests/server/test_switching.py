@@ -15,8 +15,8 @@ from http_serving import indexed_workspace, search, serving
 
 import retrieval.search
 from retrieval.errors import ShoptalkError
-from retrieval.generation import current_name
 from retrieval.indexing import build_index
+from retrieval.pointer import current_name
 from retrieval.workspace import Workspace
 from server.engines import Engines
 
