@@ -30,12 +30,13 @@ EMPTY = Line("", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell as it stands in its row, and how many columns and rows it spans."""
+    """A cell as it stands in its row, and how many columns and rows it spans; it ``names`` them if it is a header."""
 
     line: Line
     columns: int
     rows: int
     hidden: bool = False
+    names: bool = False
 
 
 def spans(attributes: Mapping[str, str | None]) -> tuple[int, int]:
@@ -51,11 +52,14 @@ class Table:
     """Gathers rows. A cell that spans rows is each of theirs; one that spans columns has empty ones after it.
 
     In all that adds no more than ``room`` characters: what a page says of spans could make it any size.
+    ``in_head`` is set while the rows are said to be the table's head; so are first rows of nothing but headers.
     """
 
     def __init__(self, room: int) -> None:
         self.room = room
         self.rows: list[list[Line]] = []
+        self.in_head = False
+        self.heads = 0
         self.number = 0
         self.reaching: dict[int, tuple[Line, int]] = {}
 
@@ -66,17 +70,21 @@ class Table:
             row = [cell for cell in row if not cell.hidden]
         cells = self._spread(row)
         if any(cell.line.text for cell in row):
+            names = self.in_head or all(cell.names for cell in row if cell.line.text)
+            self.heads += names and self.heads == len(self.rows)
             self.rows.append(cells)
 
     def end_part(self) -> None:
         """End the head, a body or the foot: no cell reaches out of it."""
         self.reaching.clear()
+        self.in_head = False
 
-    def take(self) -> list[Line]:
-        """The rows since the last call, as lines; a column without any words is left out."""
-        rows, self.rows = self.rows, []
+    def take(self) -> tuple[list[Line], int]:
+        """The rows since the last call, as lines, and how many are the head; a column without any words is left out."""
+        rows, heads, self.rows, self.heads = self.rows, self.heads, [], 0
         columns = {column for row in rows for column, cell in enumerate(row) if cell.text}
-        return [_joined([cell for column, cell in enumerate(row) if column in columns]) for row in rows]
+        lines = [_joined([cell for column, cell in enumerate(row) if column in columns]) for row in rows]
+        return lines, heads
 
     def _spread(self, row: Sequence[Cell]) -> list[Line]:
         """The row's cells by columns, with those that reach into it from above."""

@@ -23,8 +23,6 @@ TINY = 0.15
 HEAD_SHARE = 0.2
 """A table's head is repeated over further rows of it if it takes no more of the budget than this."""
 
-TABLE_HEAD = re.compile(r"[^\n]*\n(?=[^\n]*--)[|:\- \t]+\n")
-"""The first row of a table, and the rule below that makes it a head."""
 SENTENCE_OR_PARAGRAPH_END = re.compile(rf"{SENTENCE_END.pattern}|\n(?=[^\S\n]*\n)")
 LINE_END = re.compile(r"\n")
 NOT_SPACE = re.compile(r"\S")
@@ -163,9 +161,9 @@ class Slicer:
 
 
 def _head_end(block: Block) -> int:
-    """Where the head of a table ends; 0 where it has none."""
-    head = TABLE_HEAD.match(block.text) if block.kind == "table" else None
-    return head.end() if head else 0
+    """Where the head of a table ends; 0 where it has none, or nothing else."""
+    lines = block.text.split("\n", block.head) if block.head else []
+    return len(block.text) - len(lines[-1]) if len(lines) > block.head else 0
 
 
 def _indent(text: str, unit: Unit) -> int | None:

@@ -60,7 +60,8 @@ class Block:
     """A paragraph, code block, table or list, as it reads, with its 1-based lines in the file.
 
     ``spans`` has the (first, last) line in the file of each line of ``text``; it is empty where
-    they follow one another from ``first_line``, as they do in a slice of the source.
+    they follow one another from ``first_line``, as they do in a slice of the source. The first ``head`` lines
+    of a table name its columns.
     """
 
     kind: BlockKind
@@ -68,6 +69,7 @@ class Block:
     first_line: int
     last_line: int
     spans: tuple[tuple[int, int], ...] = ()
+    head: int = 0
 
     def lines_of(self, start: int, end: int) -> tuple[int, int]:
         """Return the first and last line in the file of lines ``start`` to ``end`` (from 0, inclusive) of the text."""
@@ -122,10 +124,10 @@ class Outliner:
         """Add a heading; ``marks`` follow it in the text alone."""
         self.items.append(Heading(level, text, *self._put([text + marks])))
 
-    def block(self, kind: BlockKind, lines: Sequence[str]) -> None:
+    def block(self, kind: BlockKind, lines: Sequence[str], head: int = 0) -> None:
         """Add a block, if it has lines."""
         if lines:
-            self.items.append(Block(kind, "\n".join(lines), *self._put(lines)))
+            self.items.append(Block(kind, "\n".join(lines), *self._put(lines), head=head))
 
     def _put(self, lines: Sequence[str]) -> tuple[int, int]:
         """Write lines; return the first's and the last's number."""

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from retrieval.structure import HEADING_CHARACTERS, Block, BlockKind, Heading
 
@@ -51,6 +52,7 @@ CONTAINER = re.compile(r"={4,}|\*{4,}|_{4,}|--")
 FENCE = "```"
 CODE = re.compile(rf"-{{4,}}|\.{{4,}}|\+{{4,}}|{FENCE}[\w-]*")
 TABLE = re.compile(r"[|,:!]={3,}")
+HEADED = re.compile(r"%[\w%]*header\b|\bopt(?:ion)?s=[\w\",% ]*header\b")
 BREAKS = (CODE, TABLE, CONTAINER, COMMENT, STYLE, re.compile(r"\+|"))
 """Lines that a paragraph ends before."""
 ITEM = re.compile(r"\s*(?:\*{1,5}|-|\.{1,5}|\d+\.|[a-zA-Z]\.|<(?:\d+|\.)>)\s+\S|\S.*?(?::{2,4}|;;)(?:\s|$)")
@@ -82,7 +84,7 @@ class _Reader:
 
     def items(self) -> Iterator[Heading | Block]:
         place, titled = 0, False
-        code = hidden = False
+        code = hidden = headed = False
         caption: list[int] = []
         label: tuple[int, str] | None = None
         within: list[str] = []
@@ -96,6 +98,7 @@ class _Reader:
             elif match := STYLE.fullmatch(line):
                 code = code or CODE_STYLE.match(match["style"]) is not None
                 hidden = hidden or match["style"] == "comment"
+                headed = headed or HEADED.search(match["style"]) is not None
                 if admonition := ADMONITION.fullmatch(match["style"]):
                     label = (place + 1, admonition["label"])
                 elif cited := CITED.fullmatch(match["style"]):
@@ -125,9 +128,11 @@ class _Reader:
                 else:
                     end, kind, inner = self._block(place, code)
                     if not hidden and (block := self._made(kind, [*caption, *inner])):
+                        if kind == "table" and self._names_columns(inner, headed):
+                            block = replace(block, head=1 + len(caption))
                         yield from _labelled(block, *label) if label else (block,)
                         label = None
-                code = hidden = False
+                code = hidden = headed = False
                 caption = []
             place = end
 
@@ -194,6 +199,11 @@ class _Reader:
             end += 1
         kind: BlockKind = "code" if code or line[0].isspace() else "paragraph"
         return end, "list" if ITEM.match(line) else kind, range(place, end)
+
+    def _names_columns(self, places: range, headed: bool) -> bool:
+        """Whether the first line of a table names its columns: it is said to, or stands right on top, a gap below."""
+        first, *below = (self.lines[place] for place in places[:2])
+        return first.count("|") > 1 and (headed or below == [""])
 
     def _made(self, kind: BlockKind, places: Sequence[int]) -> Block | None:
         """The block of these lines, less what no reader sees; None if none is left."""

@@ -25,7 +25,8 @@ BOLD_CHARACTERS = 100
 
 UNREAD = frozenset("drawing pict object Fallback del moveFrom sectPr sdtPr rt".split())
 """Pictures and text boxes, the second form of the same thing, deleted text, settings, and how a word is read aloud."""
-TABLE_TAGS = frozenset("tr tc gridBefore gridSpan vMerge".split())
+TABLE_TAGS = frozenset("tr tc tblHeader gridBefore gridSpan vMerge".split())
+OFF = ("0", "false", "off")
 COLUMNS = frozenset(map(str, range(1, 64)))
 """As many as a table of Word's may have."""
 BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
@@ -64,6 +65,7 @@ class _Table:
 
     rows: list[list[_Cell]] = field(default_factory=list)
     depth: int = 0
+    heads: int = 0
 
     def start(self, tag: str, value: str) -> None:
         """Begin a row or a cell, or take what one is said to be."""
@@ -73,6 +75,8 @@ class _Table:
             return
         elif tag == "tc":
             self.rows[-1].append(_Cell())
+        elif tag == "tblHeader":
+            self.heads += self.heads == len(self.rows) - 1 and value not in OFF
         elif tag == "gridBefore" and value in COLUMNS:
             self.rows[-1].append(_Cell(columns=int(value)))
         elif tag == "gridSpan" and value in COLUMNS and self.rows[-1]:
@@ -84,6 +88,11 @@ class _Table:
         """Add a paragraph to the last cell, if it shows anything; its style or list may number it."""
         if self.rows and self.rows[-1] and (paragraph.text or paragraph.style or paragraph.number):
             self.rows[-1][-1].paragraphs.append(paragraph)
+
+    def head(self) -> int:
+        """How many rows name the columns: those repeated on each page, or a first one in bold above others."""
+        bold = [all(item.bold for cell in row for item in cell.paragraphs if item.text) for row in self.rows[:2]]
+        return self.heads or int(bold == [True, False])
 
 
 def read(name: str, data: bytes) -> Outlined:
@@ -195,7 +204,7 @@ class _Run:
         elif tag == "rPr":
             self.in_properties = True
         elif self.in_properties:
-            on = value not in ("0", "false", "off")
+            on = value not in OFF
             self.bold |= tag == "b" and on
             self.hidden |= tag == "vanish" and on
             self.raised |= tag == "vertAlign" and value == "superscript"
@@ -235,6 +244,7 @@ class _Writer:
     outline: Outliner = field(default_factory=Outliner)
     group: list[str] = field(default_factory=list)
     group_kind: BlockKind = "paragraph"
+    head: int = 0
     noted: int = 0
     pending: list[str] = field(default_factory=list)
     merged: MergedCells = field(default_factory=MergedCells)
@@ -246,7 +256,8 @@ class _Writer:
             if isinstance(item, _Table):
                 self._end_group()
                 notes = [note for row in item.rows for cell in row for part in cell.paragraphs for note in part.notes]
-                self._add("table", list(self.merged.lines(map(self._row, item.rows))), notes)
+                rows = [*map(self._row, item.rows)]
+                self._add("table", list(self.merged.lines(rows)), notes, sum(map(any, rows[: item.head()])))
             else:
                 self._paragraph(item, bold_headings=not styled)
         self._end_group()
@@ -321,18 +332,20 @@ class _Writer:
             marks += f" [{self.noted}]"
         return marks
 
-    def _add(self, kind: BlockKind, lines: Sequence[str], notes: Sequence[Note]) -> None:
+    def _add(self, kind: BlockKind, lines: Sequence[str], notes: Sequence[Note], head: int = 0) -> None:
         """Add lines to the list or code they belong to, or begin another block."""
         if kind != self.group_kind:
             self._end_group()
             self.group_kind = kind
+        self.head = head
         if lines:
             self.group += [*lines[:-1], lines[-1] + self._marks(notes)]
 
     def _end_group(self) -> None:
         """Make a block of the lines gathered so far, and of the notes to them."""
         lines, self.group = self.group, []
-        self.outline.block(self.group_kind, lines)
+        self.outline.block(self.group_kind, lines, self.head)
+        self.head = 0
         notes, self.pending = self.pending, []
         self.outline.block("paragraph", notes)
 

@@ -126,6 +126,7 @@ class _Page(HTMLParser):
         self.mark = ""
         self.row: list[Cell] | None = None
         self.cell: tuple[int, int] | None = None
+        self.names = False
         self.table = Table(length)
         self.list_lines: list[Line] = []
         self.unread: Within | None = None
@@ -343,7 +344,7 @@ class _Page(HTMLParser):
     def _begin(self, tag: str, attributes: dict[str, str | None]) -> None:
         if self.row is not None and tag in CELLS:
             self._end_cell()
-            self.cell = spans(attributes)
+            self.cell, self.names = spans(attributes), tag == "th"
             return
         if self.row is not None and tag not in HEADINGS and tag not in ("tr", *TABLE_PARTS):
             return self._space()
@@ -354,9 +355,10 @@ class _Page(HTMLParser):
         elif tag == "pre":
             self.pre += 1
         elif tag == "tr":
-            self.row, self.cell = [], None
+            self.row, self.cell, self.names = [], None, False
         elif tag in TABLE_PARTS:
             self.table.end_part()
+            self.table.in_head = tag == "thead"
         elif tag in LISTS:
             self.lists.append(List(tag, attributes))
         elif tag == "li" and self.lists:
@@ -393,8 +395,8 @@ class _Page(HTMLParser):
         if self.row is not None and (lines or self.cell):
             words = " ".join(line.text for line in lines)
             line = Line(words, lines[0].first, lines[-1].last) if lines else EMPTY
-            self.row.append(Cell(line, *(self.cell or (1, 1))))
-        self.cell = None
+            self.row.append(Cell(line, *(self.cell or (1, 1)), names=self.names))
+        self.cell, self.names = None, False
 
     def _take_lines(self) -> list[Line]:
         """The lines gathered so far, white space as a browser shows it.
@@ -458,16 +460,17 @@ class _Page(HTMLParser):
     def end_group(self) -> None:
         """Make a block of the list or table gathered so far."""
         kind: BlockKind = "list" if self.list_lines else "table"
-        lines, self.list_lines = self.list_lines or self.table.take(), []
+        lines, head = (self.list_lines, 0) if self.list_lines else self.table.take()
+        self.list_lines = []
         if lines:
-            self.items.append(_block(kind, lines))
+            self.items.append(_block(kind, lines, head))
 
     def _keep(self, item: Heading | Block) -> None:
         self.end_group()
         self.items.append(item)
 
 
-def _block(kind: BlockKind, lines: Sequence[Line]) -> Block:
+def _block(kind: BlockKind, lines: Sequence[Line], head: int = 0) -> Block:
     spans = tuple((line.first, line.last) for line in lines)
     text = "\n".join(line.text.rstrip() for line in lines)
-    return Block(kind, text, spans[0][0], max(last for _, last in spans), spans)
+    return Block(kind, text, spans[0][0], max(last for _, last in spans), spans, head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,7 +68,8 @@ def outline(text: str) -> list[Heading | Block]:
         elif token.type in KINDS:
             block = source_block(KINDS[token.type], lines, start, end)
             if block:
-                items.append(block)
+                # Without the rule below its first row it would be no table.
+                items.append(replace(block, head=2) if block.kind == "table" else block)
     place = int(bool(items) and isinstance(items[0], Heading) and items[0].level == 1)
     items[place:place] = said
     return items

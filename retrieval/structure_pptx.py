@@ -32,12 +32,13 @@ UNREAD = frozenset("Fallback extLst".split())
 class _Shape:
     """A shape with text, or a table: the placeholder it fills, its paragraphs by their level, its rows of cells.
 
-    A cell that is None is merged with the one above it.
+    A cell that is None is merged with the one above it; where there is a ``head``, the first row names the columns.
     """
 
     placeholder: str = ""
     paragraphs: list[tuple[int, str]] = field(default_factory=list)
     rows: list[list[str | None]] = field(default_factory=list)
+    head: bool = False
 
 
 def read(name: str, data: bytes) -> Outlined:
@@ -121,6 +122,8 @@ def _shapes(events: Iterable[Event], element: str = "sp") -> Iterator[_Shape | t
                 yield tag, attributes
             elif tag == "ph":
                 shape.placeholder = attributes.get("type", "body")
+            elif tag == "tblPr":
+                shape.head = attributes.get("firstRow") in TRUE
             elif tag == "tr":
                 shape.rows.append([])
             elif tag == "tc" and shape.rows:
@@ -181,7 +184,8 @@ class _Writer:
         title = title or f"Slide {number}"
         self.outline.heading(1, title)
         for shape in others:
-            self.outline.block("table", list(self.merged.lines(shape.rows)))
+            head = sum(map(any, shape.rows[: shape.head]))
+            self.outline.block("table", list(self.merged.lines(shape.rows)), head)
             lines = ["  " * level + text for level, text in shape.paragraphs]
             self.outline.block("list" if len(lines) > 1 else "paragraph", lines)
         for text in notes:

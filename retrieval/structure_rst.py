@@ -32,6 +32,7 @@ CODE_DIRECTIVE = re.compile(
     r"productionlist|ipython|jupyter-execute|math)::"
 )
 TABLE_DIRECTIVE = re.compile(r"\.\. +(?:table|list-table|csv-table|flat-table)::")
+GRID_RULE, HEAD_RULE, SIMPLE_RULE = map(re.compile, (r"\+(?:-+\+)+", r"\+(?:=+\+)+", r"=+(?: +=+)+"))
 INLINE_CHARACTERS = 400
 """Inline markup is parsed in texts of so many characters, as headings are: docutils takes quadratic time."""
 UNREAD = ("comment", "target", "substitution_definition", "transition", "pending", "meta")
@@ -227,7 +228,7 @@ def _blocks(children: Sequence[Node], lines: Sequence[str], start: int, end: int
         if not any(name in UNREAD for name in names):
             block = source_block(_kind(names, lines[first]), lines, first, last)
             if block:
-                yield block
+                yield replace(block, head=_head(block.text.split("\n"))) if block.kind == "table" else block
 
 
 def _line(node: Node, lines: Sequence[str], start: int) -> int | None:
@@ -244,6 +245,14 @@ def _line(node: Node, lines: Sequence[str], start: int) -> int | None:
         while line > start and lines[line - 1].strip():
             line -= 1
     return line
+
+
+def _head(table: Sequence[str]) -> int:
+    """How many of the lines of a table that is drawn are its head, with the rules above and below."""
+    if GRID_RULE.fullmatch(table[0]):
+        return next((place + 1 for place, line in enumerate(table) if place and HEAD_RULE.fullmatch(line)), 0)
+    rules = [place for place, line in enumerate(table) if SIMPLE_RULE.fullmatch(line)]
+    return rules[1] + 1 if len(rules) > 2 and not rules[0] else 0
 
 
 def _kind(names: Sequence[str], line: str) -> BlockKind:

@@ -52,7 +52,7 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
 
 
 def _heads(section: Section, gridded: bool) -> frozenset[str]:
-    """The rows that name the columns of the section's tables: above a rule, or the first where there is no rule.
+    """The rows that name the columns of the section's tables: its head, those above a rule, or else the first.
 
     A table of two columns without a rule is as often one of what is what, without a head.
     """
@@ -61,7 +61,8 @@ def _heads(section: Section, gridded: bool) -> frozenset[str]:
         if block.kind != "table":
             continue
         lines = block.text.split("\n")
-        rule = next((place for place, line in enumerate(lines) if place and _RULE.fullmatch(line)), 0)
+        ruled = (place for place, line in enumerate(lines) if place and _RULE.fullmatch(line))
+        rule = block.head or next(ruled, 0)
         rows = _rows(lines[: rule or None], gridded)
         if not rule:
             rows = rows[:1] if any(len(row) > 2 for row in rows) else []

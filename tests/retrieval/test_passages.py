@@ -185,6 +185,55 @@ def test_rows_parted_from_the_head_of_their_table_have_it_before_them() -> None:
     assert spans(found) == [(head + "\n".join(rows[:4]), 1, 6), (head + "\n".join(rows[4:]), 7, 10)]
 
 
+GRID = "+----+---+\n| k  | v |\n+====+===+\n"
+HEADED: list[tuple[Format, str, str, str, str]] = [
+    ("html", "<table><thead><tr><td>k<td>v</thead>\n", "<tr><td>{0}<td>x\n", "k | v\n", "{0} | x"),
+    ("html", "<table><tr><th><th>v\n", "<tr><th>{0}<td>x\n", "| v\n", "{0} | x"),
+    ("html", "<table><caption>K</caption><tr><th>k<th>v\n", "<tr><td>{0}<td>x\n", "k | v\n", "{0} | x"),
+    ("asciidoc", "|===\n|k |v\n\n", "|{0} |x\n", "|k |v\n", "|{0} |x"),
+    ("asciidoc", '[cols="1,2",options="header"]\n|===\n|k |v\n', "|{0} |x\n", "|k |v\n", "|{0} |x"),
+    ("asciidoc", "[%autowidth%header]\n|===\n|k |v\n", "|{0} |x\n", "|k |v\n", "|{0} |x"),
+    ("rst", "== ==\nk  v\n== ==\n", "{0}  x\n", "== ==\nk  v\n== ==\n", "{0}  x"),
+    ("rst", GRID, "| {0} | x |\n+----+---+\n", GRID, "| {0} | x |"),
+]
+
+
+@pytest.mark.parametrize(("format", "above", "row", "head", "read"), HEADED)
+def test_the_head_of_a_table_is_repeated_in_every_format_that_marks_it(
+    format: Format, above: str, row: str, head: str, read: str
+) -> None:
+    text = above + "".join(row.format(number) for number in range(10, 50))
+    text += {"html": "</table>", "asciidoc": "|===\n", "rst": "" if above == GRID else "== ==\n"}[format]
+    first, *others = passages(text, format, limit=60)
+    assert head in first.text and others
+    assert all(passage.text.startswith(head) for passage in others)
+    lines = "\n".join(passage.text for passage in (first, *others)).split("\n")
+    assert [line for line in lines if line[-1:] != "-" and "x" in line] == [
+        read.format(number) for number in range(10, 50)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("format", "above", "row"),
+    [
+        ("html", "<table><tr><th>a<td>b\n", "<tr><th>{0}<td>x\n"),
+        ("html", "<table>", "<tr><th>{0}<th>x\n"),
+        ("asciidoc", "|===\n|k |v\n", "|{0} |x\n"),
+        ("asciidoc", "[%header]\n|===\n|k\n|v\n", "|{0}\n|x\n"),
+        ("rst", "== ==\n", "{0}  x\n"),
+        ("rst", "+----+---+\n| k  | v |\n+----+---+\n", "| {0} | x |\n+----+---+\n"),
+    ],
+)
+def test_first_rows_that_are_no_head_are_not_repeated(format: Format, above: str, row: str) -> None:
+    text = above + "".join(row.format(number) for number in range(10, 50))
+    text += {"html": "</table>", "asciidoc": "|===\n", "rst": "== ==\n" if above == "== ==\n" else ""}[format]
+    found = passages(text, format, limit=60)
+    assert len(found) > 1
+    lines = [line for passage in found for line in passage.text.split("\n") if any(map(str.isalnum, line))]
+    assert len(lines) == len(set(lines)) or row.startswith("|{0}\n")
+    assert lines[0] not in lines[1:]
+
+
 def test_no_head_is_repeated_that_is_long_or_that_a_rule_does_not_mark() -> None:
     rows = [f"| {number} | x |" for number in range(20)]
     long = ["| a very long name of a column | b |", "|---|---|", *rows]

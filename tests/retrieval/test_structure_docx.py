@@ -114,6 +114,27 @@ def test_merged_cells_stand_in_each_of_their_rows_and_leave_columns_empty() -> N
     ]
 
 
+def bold(*cells: str) -> str:
+    """A table's row in bold."""
+    return row(*cells).replace("<w:r>", "<w:r><w:rPr><w:b/></w:rPr>")
+
+
+@pytest.mark.parametrize(
+    ("rows", "head"),
+    [
+        ([row("Dose", "Note").replace("<w:tr>", "<w:tr><w:trPr><w:tblHeader/></w:trPr>"), row("1", "a")], 1),
+        ([row("Dose", "").replace("<w:tr>", "<w:tr><w:trPr><w:tblHeader w:val='0'/></w:trPr>"), row("1", "a")], 0),
+        ([bold("Dose", "Note"), row("1", "a")], 1),
+        ([bold("Dose", "Note"), bold("1", "a")], 0),
+        ([row("Dose", "Note"), row("1", "a")], 0),
+        ([bold("Dose", "Note")], 0),
+    ],
+)
+def test_the_head_of_a_table_is_what_is_repeated_on_each_page_or_alone_in_bold(rows: list[str], head: int) -> None:
+    found = read("a.docx", docx(paragraph("Before.") + f"<w:tbl>{''.join(rows)}</w:tbl>" + paragraph("After.")))
+    assert [item.head for item in found.outline if isinstance(item, Block)] == [0, head, 0]
+
+
 def test_a_merged_cell_that_says_something_of_its_own_is_read() -> None:
     body = row("<w:vMerge/>:Alpha", "1") + row("<w:vMerge/>:", "2")
     assert read("a.docx", docx(f"<w:tbl>{body}</w:tbl>")).text == "Alpha | 1\nAlpha | 2"

@@ -12,7 +12,7 @@ from retrieval.embedders import Embedder
 from retrieval.errors import DocumentError
 from retrieval.indexing import build_index
 from retrieval.search import SearchEngine
-from retrieval.structure import Heading, Outlined
+from retrieval.structure import Block, Heading, Outlined
 from retrieval.structure_pptx import read
 from retrieval.workspace import Workspace
 
@@ -81,6 +81,14 @@ def test_a_part_that_is_listed_many_times_is_read_once() -> None:
     data = pptx(first, order=[0] * 50, diagram=f"<d:pt><d:t>{body('plan')}</d:t></d:pt>")
     found = read("a.pptx", data)
     assert shown(found) == ["# T", "paragraph: plan"] and found.pages == (1,)
+
+
+def test_the_first_row_of_a_table_names_its_columns_where_the_table_says_so() -> None:
+    plain = table(["Code", "Name"], ["E1", "Dry"])
+    headed = plain.replace("<a:tbl>", '<a:tbl><a:tblPr firstRow="1"/>')
+    empty = '<p:graphicFrame><a:tbl><a:tblPr firstRow="1"/></a:tbl></p:graphicFrame>'
+    found = read("a.pptx", pptx(slide(shape("T", placeholder="title"), plain, headed, empty)))
+    assert [item.head for item in found.outline if isinstance(item, Block)] == [0, 1]
 
 
 def test_a_slide_without_a_title_is_called_by_its_first_words_or_its_number() -> None:
