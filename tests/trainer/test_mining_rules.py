@@ -442,6 +442,16 @@ def test_a_table_of_what_is_what_has_no_head(tmp_path: Path) -> None:
     }
 
 
+def test_a_table_of_two_columns_has_the_head_that_the_page_says(tmp_path: Path) -> None:
+    rows = "<tr><td>Dry run<td>Fill the pump with water<tr><td>Blocked rotor<td>Take the stones out"
+    table = f"<h1>Faults</h1><table><tr><th>Fault that is shown<th>What to do{rows}</table>"
+    found = mined(tmp_path, "table_row", faults_html=table)
+    assert {name: positive.split("\n")[-1] for name, positive in found.items()} == {
+        "Dry run": "What to do: Fill the pump with water",
+        "Blocked rotor": "What to do: Take the stones out",
+    }
+
+
 def test_a_row_of_a_grid_is_what_stands_between_its_rules(tmp_path: Path) -> None:
     grid = """Codes
 =====
