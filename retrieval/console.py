@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import click
 
-from retrieval.workspace import Workspace
+from retrieval.workspace import Workspace, unread_variables
 
 __all__ = ["Duration", "Invocation", "Progress", "pass_invocation", "printable", "silent", "staged"]
 
@@ -67,10 +68,17 @@ class Invocation:
     quiet: bool = False
     named: bool = False
     """Whether -w or SHOPTALK_WORKSPACE named the root."""
+    _opened: bool = False
 
     def workspace(self) -> Workspace:
-        """Open the workspace of this call."""
-        return Workspace.open(self.root)
+        """Open the workspace of this call; variables that look like misspelt settings are noted, once."""
+        workspace = Workspace.open(self.root)
+        if not self._opened:
+            for name, near in unread_variables(os.environ):
+                if near:
+                    self.note(f"Note: {name} is set and nothing reads it; did you mean {near}?")
+        self._opened = True
+        return workspace
 
     def emit(self, value: Any, text: str) -> None:
         """Write the answer to stdout: ``value`` as JSON where --json was given, else ``text``."""

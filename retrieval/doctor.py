@@ -6,7 +6,6 @@ server tell the same ones.
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,12 +17,11 @@ from retrieval.generation import open_current, remains, writer
 from retrieval.installation import Check, check_installation, check_machine
 from retrieval.models import ResolvedModel, abandoned, current_reference, history, list_versions, resolve
 from retrieval.stores import open_store
-from retrieval.workspace import FILE_NAME, SECTIONS, Workspace
+from retrieval.workspace import FILE_NAME, Workspace, unread_variables
 
 __all__ = ["Check", "corpus_problem", "examine", "folder_problem", "index_problem", "model_problems"]
 
 _GIB = 1024**3
-_SECRETS = {"SHOPTALK_ENDPOINT_KEY", "SHOPTALK_STORE_KEY", "SHOPTALK_SYNTHESIS_KEY"}
 _HERE = ("127.0.0.1", "::1", "localhost")
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _REMOTE_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs"}
@@ -123,13 +121,9 @@ def index_problem(workspace: Workspace, corpus: str) -> str:
 
 def _environment() -> Iterator[Check]:
     """Variables that nothing reads are most often misspelt ones."""
-    known = {"SHOPTALK_WORKSPACE", *_SECRETS}
-    known |= {f"SHOPTALK_{name}_{field}".upper() for name, model in SECTIONS.items() for field in model.model_fields}
-    for name in sorted(name for name in os.environ if name.startswith("SHOPTALK_")):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f"did you mean {near[0]}?" if near else "see `shoptalk status --settings`"
-            yield Check("environment", "note", f"{name} is set and nothing reads it", meant)
+    for name, near in unread_variables(os.environ):
+        meant = f"did you mean {near}?" if near else "see `shoptalk status --settings`"
+        yield Check("environment", "note", f"{name} is set and nothing reads it", meant)
 
 
 def _disk(workspace: Workspace) -> Check:

@@ -6,11 +6,12 @@ environment (``SHOPTALK_<SECTION>_<KEY>``), ``shoptalk.toml``, the default writt
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -44,10 +45,14 @@ __all__ = [
     "TrainerSettings",
     "Workspace",
     "home_expanded",
+    "unread_variables",
 ]
 
 FILE_NAME = "shoptalk.toml"
 DEFAULT_BASE_MODEL = "BAAI/bge-base-en-v1.5"
+PREFIX = "SHOPTALK_"
+NO_SETTINGS = {"WORKSPACE", "ENDPOINT_KEY", "STORE_KEY", "SYNTHESIS_KEY"}
+"""Variables that are read and are no settings: where the workspace is, and what no file may hold."""
 CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -485,6 +490,16 @@ class Workspace:
     def setting_origin(self, name: str) -> str:
         """Where the value of the dotted setting ``name`` came from, e.g. ``default``."""
         return next(origin.origin for origin in self.origins if origin.name == name)
+
+
+def unread_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each variable called SHOPTALK_… that nothing reads, and the one that is most like it, "" for none."""
+    known = {f"{section}_{field}".upper() for section, model in SECTIONS.items() for field in model.model_fields}
+    known |= NO_SETTINGS
+    for name in sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            yield PREFIX + name, PREFIX + near[0] if near else ""
 
 
 def home_expanded(path: Path | str) -> Path:

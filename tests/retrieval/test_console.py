@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from retrieval.console import Invocation, printable
+from retrieval.workspace import Workspace
 
 
 def test_nothing_that_is_written_can_steer_the_terminal() -> None:
@@ -14,3 +17,18 @@ def test_answers_and_notes_are_made_printable(capsys: pytest.CaptureFixture[str]
     Invocation().note("b\x1b[31m")
     written = capsys.readouterr()
     assert (written.out, written.err) == ("a\ufffd[31m\n", "b\ufffd[31m\n")
+
+
+def test_a_variable_that_looks_like_a_misspelt_setting_is_noted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Workspace.create(tmp_path, {}, "base")
+    monkeypatch.setenv("SHOPTALK_SERCH_MODE", "dense")
+    monkeypatch.setenv("SHOPTALK_XYZ", "somebody's own")
+    monkeypatch.setenv("SHOPTALK_SEARCH_FUSION", "rrf")
+    invocation = Invocation(tmp_path)
+    assert invocation.workspace().search.fusion == invocation.workspace().search.fusion == "rrf"
+    noted = "Note: SHOPTALK_SERCH_MODE is set and nothing reads it; did you mean SHOPTALK_SEARCH_MODE?\n"
+    assert capsys.readouterr() == ("", noted)
+    Invocation(tmp_path, quiet=True).workspace()
+    assert capsys.readouterr() == ("", "")
