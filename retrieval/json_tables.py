@@ -24,6 +24,10 @@ KEYED = 2
 """So many objects under names of their own may be records that go by these names."""
 COMPARED_CHARACTERS = 2**16
 """So much of a record's own text is searched for what its arrays say, so that many in a long one make nobody wait."""
+GROUP = "category"
+GROUPS = (GROUP, "name", "title", "section", "topic", "group", "label", "heading")
+"""What records go by together, in an object around them; the first is what each of them is told to be of."""
+GROUP_CHARACTERS = 100
 SPACE = re.compile(r"[ \t\n\r]*")
 DECODER = json.JSONDecoder()
 
@@ -135,11 +139,26 @@ def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[P
     elif isinstance(value, dict):
         in_record = in_record or by_name(tuple(_flat(value)), columns) is not None
         by_key = not in_record and sum(isinstance(member, dict) for member in value.values()) >= KEYED
+        grouped = set() if in_record else _grouped(value, columns)
         for name, member in value.items():
-            if not (by_key and isinstance(member, dict)):
+            if name in grouped:
+                _survey(member, (*path, None), depth + 1, columns, tables, in_record)
+            elif not (by_key and isinstance(member, dict)):
                 _survey(member, (*path, name), depth + 1, columns, tables, in_record)
             elif not _count(tables, (*path, None), BY_KEY, member, columns):
                 _survey(member, (*path, None), depth + 1, columns, tables, in_record)
+
+
+def _grouped(value: Mapping[str, Any], columns: Columns) -> set[str]:
+    """The names of the arrays in an object that hold records of one kind, set apart by what they are about."""
+    roles: dict[str, Roles | None] = {}
+    for name, member in value.items():
+        column = normal_name(name)
+        first = member[0] if isinstance(member, list) and member else None
+        if isinstance(first, dict) and not is_part(column) and not is_apart(column):
+            roles[name] = by_name(tuple(_fields(first, columns)[0]), columns)
+    kinds = set(roles.values())
+    return set(roles) if len(roles) >= KEYED and len(kinds) == 1 and None not in kinds else set()
 
 
 def _count(tables: dict[Path, _Table], path: Path, kind: int, item: Mapping[str, Any], columns: Columns) -> bool:
@@ -156,26 +175,43 @@ def _count(tables: dict[Path, _Table], path: Path, kind: int, item: Mapping[str,
 def _placed(text: str, position: int, path: Path, columns: Columns) -> Iterator[RawRecord]:
     """The objects at ``path`` as rows, positions as lines."""
     line, counted = 1, 0
-    for number, (name, value, start, end) in enumerate(_at(text, position, path), 1):
+    for number, (name, value, start, end, group) in enumerate(_at(text, position, path), 1):
         line += text.count("\n", counted, start)
         counted = start
         if isinstance(value, dict):
-            yield _row(value, name or "", columns, number, line, line + text.count("\n", start, end))
+            last = line + text.count("\n", start, end)
+            yield _row(
+                {**value, GROUP: group} if group and GROUP not in value else value,
+                name or "",
+                columns,
+                number,
+                line,
+                last,
+            )
 
 
-def _at(text: str, position: int, path: Path) -> Iterator[tuple[str | None, Any, int, int]]:
-    """The values at ``path`` from the one at ``position``: their names, themselves and their places."""
+def _at(text: str, position: int, path: Path, group: str = "") -> Iterator[tuple[str | None, Any, int, int, str]]:
+    """The values at ``path`` from the one at ``position``: their names, themselves, their places, what groups them."""
     if not path:
         value, end = DECODER.raw_decode(text, position)
-        yield None, value, position, end
+        yield None, value, position, end, group
         return
     wanted, *rest = path
     for name, value, start, end in _members(text, position):
         if wanted is None or name == wanted:
             if rest:
-                yield from _at(text, start, tuple(rest))
+                inner = _group(name, value) if wanted is None else ""
+                yield from _at(text, start, tuple(rest), inner or group)
             else:
-                yield name, value, start, end
+                yield name, value, start, end, group
+
+
+def _group(name: str | None, value: Any) -> str:
+    """What the records within a member of an array or object are about: as it says itself, or as an array is called."""
+    if isinstance(value, dict):
+        said = (value[column] for column in GROUPS if isinstance(value.get(column), str))
+        name = next((words for words in said if words.strip()), "")
+    return name if name and len(name) <= GROUP_CHARACTERS else ""
 
 
 def _members(text: str, position: int) -> Iterator[tuple[str | None, Any, int, int]]:

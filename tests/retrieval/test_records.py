@@ -440,6 +440,41 @@ def test_records_of_other_arrays_are_told_to_be_left_out() -> None:
     assert str(others).startswith("1 records in other arrays are not read")
 
 
+def asked(number: int) -> dict[str, str]:
+    return {"question": f"Q{number}?", "answer": f"Answer {number}."}
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        {"Billing": [asked(1), asked(2)], "Shipping": [asked(3)]},
+        {"version": 2, "faq": {"Billing": [asked(1), asked(2)], "Shipping": [asked(3)], "empty": []}},
+        [{"category": "Billing", "questions": [asked(1), asked(2)]}, {"category": "Shipping", "questions": [asked(3)]}],
+        {"groups": [{"id": 1, "name": "Billing", "of": [asked(1), asked(2)]}, {"name": "Shipping", "of": [asked(3)]}]},
+    ],
+)
+def test_records_that_stand_in_groups_are_all_read_and_say_of_which_they_are(whole: object) -> None:
+    found = good(json_records(json.dumps(whole), NONE))
+    assert [(record.title, record.text) for record in found] == [
+        ("Q1?", "Answer 1.\n\nCategory: Billing"),
+        ("Q2?", "Answer 2.\n\nCategory: Billing"),
+        ("Q3?", "Answer 3.\n\nCategory: Shipping"),
+    ]
+
+
+def test_a_record_s_own_category_has_the_first_word() -> None:
+    groups = {"Ovens": [{**asked(1), "category": "Mine"}, {**asked(2), "Category": "Yours"}], "Pumps": [asked(3)]}
+    texts = [record.text.partition("\n\n")[2] for record in good(json_records(json.dumps(groups), NONE))]
+    assert texts == ["Category: Mine", "Category: Yours", "Category: Pumps"]
+
+
+def test_arrays_of_other_kinds_beside_each_other_are_not_one() -> None:
+    whole = {"faq": [asked(1), asked(2)], "products": [{"name": "Pump", "description": "It pumps water."}]}
+    *found, others = json_records(json.dumps(whole), NONE)
+    assert [record.title for record in good(found)] == ["Q1?", "Q2?"] and not any("Category" in str(r) for r in found)
+    assert str(others).startswith("1 records in other arrays are not read")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -497,9 +532,9 @@ def test_records_in_arrays_within_arrays_are_found_with_their_lines() -> None:
         {"question": "Reset?", "answer": "Hold."}]}]}"""
     found = good(json_records(text, NONE))
     assert [(item.title, item.text, item.row, item.first_line, item.last_line) for item in found] == [
-        ("Refunds?", "30 days.", 1, 2, 2),
-        ("Late?", "Call us.", 2, 3, 3),
-        ("Reset?", "Hold.", 3, 6, 6),
+        ("Refunds?", "30 days.\n\nCategory: Billing", 1, 2, 2),
+        ("Late?", "Call us.\n\nCategory: Billing", 2, 3, 3),
+        ("Reset?", "Hold.\n\nCategory: Tech", 3, 6, 6),
     ]
 
 
