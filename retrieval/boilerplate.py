@@ -15,10 +15,11 @@ from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 from retrieval.structure import Block, Heading
+from retrieval.words import SENTENCE_END
 
 __all__ = ["Link", "Place", "Region", "RegionKind", "Shown", "content", "kind_of", "skips"]
 
-RegionKind = Literal["main", "article", "header", "head", "furniture", "consent", "list", "questions"]
+RegionKind = Literal["main", "article", "header", "head", "furniture", "aside", "note", "consent", "list", "questions"]
 
 NAMES = frozenset(
     "nav navbar navigation navheader navfooter topnav sidenav subnav navlinks sidebar sphinxsidebar menu menubar toc "
@@ -29,6 +30,10 @@ NAMES = frozenset(
 CONSENT = re.compile(
     r"(?:cookie|gdpr|consent)[-_]?(?:banner|bar|box|consent|dialog|law|message|notice|overlay|popup)", re.IGNORECASE
 )
+NOTES = frozenset(
+    "note tip hint important caution warning danger attention admonition admonitionblock callout alert".split()
+)
+"""Words in a class of elements that say something beside the text around them."""
 LISTS = ("ul", "ol", "dl", "table")
 BOXES = ("div", "section", "aside", "ul", "ol", "dl", "table", "p", "form", "details")
 SKIP = re.compile(
@@ -46,6 +51,8 @@ LINKS_ONLY = 0.8
 """A list is nothing but links if they make so much of its characters."""
 MOSTLY_LINKS = 0.5
 FEW = 3
+LABEL_CHARACTERS = 30
+"""So little, before a page's first heading and no sentence, is what a control is called."""
 MAIN_SHARE, MAIN_CHARACTERS = 0.25, 200
 ARTICLE_SHARE = 0.5
 CONSENT_CHARACTERS = 800
@@ -109,8 +116,12 @@ def kind_of(tag: str, attributes: Mapping[str, str | None]) -> RegionKind | None
     words = re.split(r"[\s_-]+", names.lower())
     if tag in BOXES and CONSENT.search(names):
         return "consent"
-    if tag == "aside" or (tag in BOXES and not NAMES.isdisjoint(words)):
+    if tag == "aside":
+        return "aside"
+    if tag in BOXES and not NAMES.isdisjoint(words):
         return "furniture"
+    if tag in BOXES and not NOTES.isdisjoint((attributes.get("class") or "").lower().split()):
+        return "note"
     if tag in BOXES and "header" in words:
         return "head"
     if tag == "details":
@@ -158,18 +169,23 @@ def content(page: Shown) -> list[Heading | Block]:
             break
     shown = [number for number in range(count) if chosen[number] and not furniture[number]]
     shown = shown or [number for number in range(count) if chosen[number]]
+    labels = _labels(page, shown)
     asked = _questions(page, shown)
     terms, meanings = set(page.terms) - asked, set(page.meanings)
     found: list[Heading | Block] = []
     last = -1
     for number in shown:
         item = page.items[number]
-        term = found[-1] if number in meanings and last in terms else None
-        last = number
-        if isinstance(term, Block) and isinstance(item, Block):
-            found[-1] = _below(term, item)
+        before = found[-1] if last in labels or (number in meanings and last in terms) else None
+        if last in labels and isinstance(before, Block) and isinstance(item, Block) and item.kind == "paragraph":
+            found[-1] = _after(before, item)
+        elif isinstance(before, Block) and isinstance(item, Block) and last not in labels:
+            found[-1] = _below(before, item)
+        elif number in labels:
+            found.append(_as_label(item))
         else:
             found.append(_as_heading(item) if number in asked else item)
+        last = number
     return found
 
 
@@ -193,8 +209,11 @@ def _is_furniture(region: Region, page: Shown, headings: Sequence[int], tops: Se
         return False
     if region.kind == "header":
         return not _has_title(region, page, tops)
-    if region.kind == "furniture":
-        return (region.linked(MOSTLY_LINKS) or _turns_pages(region, page)) and not _has_title(region, page, tops)
+    if region.kind in ("furniture", "aside"):
+        furniture = (
+            region.linked(MOSTLY_LINKS) or _turns_pages(region, page) or _labels_controls(region, page, headings)
+        )
+        return furniture and not _has_title(region, page, tops)
     if region.kind == "head":
         # One with a heading is a section's, its link or button beside it.
         return region.linked(MOSTLY_LINKS) and bisect_left(headings, start.items) == bisect_left(headings, end.items)
@@ -204,6 +223,15 @@ def _is_furniture(region: Region, page: Shown, headings: Sequence[int], tops: Se
     if region.kind == "list" and end.links - start.links >= FEW and region.linked(LINKS_ONLY):
         return _leads_into_page(region, page) or (not region.inside_main and _comes_first(region, page))
     return False
+
+
+def _labels_controls(region: Region, page: Shown, headings: Sequence[int]) -> bool:
+    """Whether an element before the page's first heading has no more to say than what a control is called."""
+    start, end = region.closed
+    said = " ".join(item.text for item in page.items[start.items : end.items])
+    return (
+        end.items <= min(headings, default=0) and len(said) <= LABEL_CHARACTERS and not SENTENCE_END.search(said + " ")
+    )
 
 
 def _turns_pages(region: Region, page: Shown) -> bool:
@@ -272,6 +300,27 @@ def _questions(page: Shown, shown: Sequence[int]) -> set[int]:
     return found
 
 
+def _labels(page: Shown, shown: Sequence[int]) -> set[int]:
+    """The headings of notes and asides after which their section goes on: no section of their own begins there.
+
+    One word, such as "Warning", is a label in any case.
+    """
+    found: set[int] = set()
+    headings = [number for number in shown if isinstance(page.items[number], Heading)]
+    for region in reversed(page.regions):
+        start, end = region.closed
+        own = headings[bisect_left(headings, start.items) : bisect_left(headings, end.items)]
+        own = [number for number in own if number not in found]
+        if region.kind not in ("note", "aside") or len(own) != 1 or own[0] == headings[0]:
+            continue
+        first, after = bisect_left(shown, start.items), bisect_left(shown, end.items)
+        goes_on = after < len(shown) and (shown[after] in found or isinstance(page.items[shown[after]], Block))
+        # In a list what stands before the note is made a block only by its heading.
+        if own[0] in shown[first : first + 2] and (goes_on or len(page.items[own[0]].text.split()) == 1):
+            found.add(own[0])
+    return found
+
+
 def _is_answered(number: int, end: int, page: Shown) -> bool:
     item = page.items[number]
     answer = page.items[number + 1 : end]
@@ -284,6 +333,19 @@ def _below(term: Block, meaning: Block) -> Block:
     lines = "\n".join(f"    {line}" for line in meaning.text.split("\n"))
     spans = tuple(block.lines_of(line, line) for block in (term, meaning) for line in range(block.text.count("\n") + 1))
     return Block("paragraph", f"{term.text}\n{lines}", term.first_line, meaning.last_line, spans)
+
+
+def _after(label: Block, item: Block) -> Block:
+    """A paragraph after what it is labelled."""
+    spans = [item.lines_of(line, line) for line in range(item.text.count("\n") + 1)]
+    spans[0] = (label.first_line, spans[0][1])
+    return Block("paragraph", f"{label.text} {item.text}", label.first_line, item.last_line, tuple(spans))
+
+
+def _as_label(item: Heading | Block) -> Block:
+    mark = "" if item.text.endswith((".", ":", "!", "?")) else ":"
+    lines = (item.first_line, item.last_line)
+    return Block("paragraph", item.text + mark, *lines, spans=(lines,))
 
 
 def _as_heading(item: Heading | Block) -> Heading:

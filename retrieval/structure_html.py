@@ -127,6 +127,7 @@ class _Page(HTMLParser):
         self.row: list[Cell] | None = None
         self.cell: tuple[int, int] | None = None
         self.names = False
+        self.layouts: list[bool] = []
         self.table = Table(length)
         self.list_lines: list[Line] = []
         self.unread: Within | None = None
@@ -291,11 +292,14 @@ class _Page(HTMLParser):
         waiting = self.open_regions.get(tag)
         if waiting:
             waiting[-1].depth += 1
-        kind = None if self.lists or self.pre or self.row is not None else kind_of(tag, attributes)
+        kind = None if self.pre or self.row is not None else kind_of(tag, attributes)
         if kind is None or tag in UNCLOSED or (kind == "header" and self.sectioning):
             return
-        self.end_block()
-        self.end_group()
+        if self.lists and kind != "note":
+            return
+        if not self.lists:  # an item goes on after the notes in it
+            self.end_block()
+            self.end_group()
         if waiting:
             waiting[-1].depth -= 1  # the inner one waits for its own end tag
         region = Region(kind, self.place(), inside_main=self.mains > 0)
@@ -312,7 +316,8 @@ class _Page(HTMLParser):
             region = waiting.pop()
             self.mains -= region.kind == "main"
             self.end_block()
-            self.end_group()
+            if not self.lists:
+                self.end_group()
             region.end = self.place()
 
     def shown(self) -> Shown:
@@ -354,11 +359,13 @@ class _Page(HTMLParser):
             self.heading = HEADINGS[tag]
         elif tag == "pre":
             self.pre += 1
-        elif tag == "tr":
+        elif tag == "tr" and not (self.layouts and self.layouts[-1]):
             self.row, self.cell, self.names = [], None, False
         elif tag in TABLE_PARTS:
             self.table.end_part()
             self.table.in_head = tag == "thead"
+            if tag == "table":
+                self.layouts.append(self._is_layout(attributes))
         elif tag in LISTS:
             self.lists.append(List(tag, attributes))
         elif tag == "li" and self.lists:
@@ -375,6 +382,8 @@ class _Page(HTMLParser):
             self.end_group()
         if tag in TABLE_PARTS:
             self.table.end_part()
+            if tag == "table":
+                del self.layouts[-1:]
         elif tag in HEADINGS:
             self.heading = 0
         elif tag == "pre":
@@ -385,6 +394,11 @@ class _Page(HTMLParser):
             self.mark = ""
         elif tag in ("dt", "dd", "dl"):
             self.in_term = self.in_meaning = False
+
+    def _is_layout(self, attributes: dict[str, str | None]) -> bool:
+        """Whether a table only places what is in its cells: it says so, or a note begins with it, as with an icon."""
+        begun = [region.kind for region in self.regions[-2:] if region.start.items == len(self.items)]
+        return (begun == ["note", "list"] and not self.lists) or attributes.get("role") in ("presentation", "none")
 
     def _space(self) -> None:
         if self.lines:

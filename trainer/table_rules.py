@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
 
+from retrieval.documents import Format
 from retrieval.structure import Section
 from trainer.material import Material, informative_heading, is_code, normalise
 from trainer.pairs import Pair, pair_of
@@ -30,10 +31,10 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
     if is_code(material, section) or not any(block.kind == "table" for block in section.blocks):
         return
     above = informative_heading(material, section)
-    gridded = material.document_by_id[section.document_id].format == "rst"
-    heads = _heads(section, gridded)
+    format = material.document_by_id[section.document_id].format
+    heads = _heads(section, format)
     for passage in material.passages_of[place]:
-        rows = _rows(material.passages[passage].text.split("\n"), gridded)
+        rows = _rows(material.passages[passage].text.split("\n"), format)
         if len(rows) < MIN_ROWS:
             continue
         at = _label_place([row for row in rows if normalise(" ".join(row)) not in heads])
@@ -51,7 +52,7 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
                 yield pair_of(material, anchor, passage, "table_row", remove=label, heading=heading, excerpt=said)
 
 
-def _heads(section: Section, gridded: bool) -> frozenset[str]:
+def _heads(section: Section, format: Format) -> frozenset[str]:
     """The rows that name the columns of the section's tables: its head, those above a rule, or else the first.
 
     A table of two columns without a rule is as often one of what is what, without a head.
@@ -63,34 +64,43 @@ def _heads(section: Section, gridded: bool) -> frozenset[str]:
         lines = block.text.split("\n")
         ruled = (place for place, line in enumerate(lines) if place and _RULE.fullmatch(line))
         rule = block.head or next(ruled, 0)
-        rows = _rows(lines[: rule or None], gridded)
+        rows = _rows(lines[: rule or None], format)
         if not rule:
             rows = rows[:1] if any(len(row) > 2 for row in rows) else []
         found.update(normalise(" ".join(row)) for row in rows)
     return frozenset(found)
 
 
-def _rows(lines: Sequence[str], gridded: bool) -> list[list[str]]:
-    """The cells of each line that is a row of two or more; where ``gridded``, of all from one rule to the next."""
+def _rows(lines: Sequence[str], format: Format) -> list[list[str]]:
+    """The cells of each line that is a row of two or more; in reStructuredText's grids, of all between two rules."""
     found: list[list[str]] = []
     goes_on = False
     for line in lines:
-        match = None if _RULE.fullmatch(line) else _GRID.fullmatch(line)
-        cells = [" ".join(cell.split()) for cell in _EDGE.split(match[1] or match[2])] if match else []
+        cells = [" ".join(cell.split()) for cell in _cells(line, format)]
         if len(cells) > 1 and goes_on and len(cells) == len(found[-1]):
             found[-1] = [f"{above} {cell}".strip() for above, cell in zip(found[-1], cells, strict=True)]
         elif len(cells) > 1:
             found.append(cells)
-            goes_on = gridded and line.lstrip().startswith("|")
+            goes_on = format == "rst" and line.lstrip().startswith("|")
         else:
             goes_on = False
     return found
 
 
+def _cells(line: str, format: Format) -> Sequence[str]:
+    """The cells of a row. Bars at its ends part none, unless a reader set them: then that cell is empty."""
+    if format in ("html", "outlined"):
+        return _EDGE.split(line)
+    match = None if _RULE.fullmatch(line) else _GRID.fullmatch(line)
+    return _EDGE.split(match[1] or match[2]) if match else ()
+
+
 def _label_place(rows: Sequence[Sequence[str]]) -> int:
-    """Where the label of each row stands: first, or after a column of nothing but numbers and codes."""
-    coded = [len(row) > 2 and not _labels(row[0]) and any(map(str.isdigit, row[0])) for row in rows]
-    return int(bool(rows) and all(coded))
+    """Where the label of each row stands: first, but for columns of nothing, such as icons, and one of codes."""
+    width = min(map(len, rows), default=1)
+    first = next((place for place in range(width) if any(row[place] for row in rows)), 0)
+    codes = (not _labels(row[first]) and any(map(str.isdigit, row[first])) for row in rows)
+    return first + int(first + 2 < width and all(codes))
 
 
 def _said(head: Sequence[str], row: Sequence[str], label: int) -> str:

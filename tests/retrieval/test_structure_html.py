@@ -424,3 +424,63 @@ def test_powers_and_fractions_are_written_as_they_are_typed_and_words_without_ho
 )
 def test_the_items_of_a_numbered_list_have_the_numbers_that_the_page_shows(page: str, seen: str) -> None:
     assert shown(page) == [seen]
+
+
+# Notes and asides
+
+
+@pytest.mark.parametrize(
+    ("note", "read"),
+    [
+        ('<div class="note"><h3 class="title">Note</h3><p>Hot.</p></div>', ["Note: Hot."]),
+        ('<div class="admonition warning"><h3>Do not touch!</h3><p>Hot.</p></div>', ["Do not touch! Hot."]),
+        ("<aside><h2>Tip of the day</h2><ul><li>Gloves</ul></aside>", ["Tip of the day:", "- Gloves"]),
+        ('<aside><h3>A</h3><p>b</p></aside><div class="tip"><h3>C d</h3><p>e</p></div>', ["A: b", "C d: e"]),
+    ],
+)
+def test_a_note_heads_itself_alone_and_its_section_goes_on_after_it(note: str, read: list[str]) -> None:
+    page = f"<h1>Pump</h1><h2>Priming</h2><p>Open it.</p>{note}<p>Close it.</p><h2>Storage</h2><p>Dry.</p>"
+    assert shown(page) == ["# Pump", "## Priming", "Open it.", *read, "Close it.", "## Storage", "Dry."]
+
+
+def test_lines_of_a_labelled_note_are_those_of_the_file() -> None:
+    page = "<h1>Pump</h1>\n<div class=note><h3>Note</h3>\n<p>Hot\nsteam.<br>Beware.</p></div>\n<p>On.</p>"
+    [note, _] = [item for item in outline(page) if isinstance(item, Block)]
+    assert note.text == "Note: Hot\nsteam.\nBeware."
+    assert [note.lines_of(line, line) for line in range(3)] == [(2, 3), (4, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<h1>My notes</h1>" + "<div class=note><h2>Buy milk</h2><p>Two.</p></div>" * 2,
+        "<div class=note><h1>Exported by itself</h1><p>Two.</p></div><p>More.</p>",
+        "<h1>Guide</h1><aside><h2>First part</h2><p>a</p><h2>Second part</h2><p>b</p></aside><p>c</p>",
+    ],
+)
+def test_notes_that_are_what_a_page_is_made_of_keep_their_headings(page: str) -> None:
+    assert sum(line.startswith("#") for line in shown(page)) == page.count("<h1>") + page.count("<h2>")
+
+
+def test_a_note_in_an_item_of_a_list_parts_no_section() -> None:
+    page = "<h1>Pump</h1><ol><li>Open it.<div class=note><h3>Note</h3><p>Hot.</p></div></li><li>Close it.</li></ol>"
+    assert shown(page) == ["# Pump", "1. Open it.", "Note:", "  Hot.\n2. Close it."]
+
+
+def test_names_of_controls_before_the_title_are_not_read_and_what_says_something_is() -> None:
+    control = "<aside><label for=a>Contents</label><input id=a></aside>"
+    said = "<aside><p>This page is of the last version. See the new one.</p></aside>"
+    page = f"<h1>Pump</h1><p>{WORDS}</p>"
+    assert shown(control + page) == shown(page)
+    assert shown(said + page)[0] == "This page is of the last version. See the new one."
+    assert shown(page + control)[-1] == "Contents"
+
+
+def test_a_table_that_only_places_a_note_or_says_so_is_none() -> None:
+    inner = "<p>Do this:</p><ul><li>Stop it.</ul><pre>stop\n  now</pre><table><tr><td>a<td>b</table>"
+    read = ["Do this:", "- Stop it.", "stop\n  now", "a | b"]
+    note = f"<div class='admonitionblock note'><table><tr><td class=icon>Note</td><td>{inner}</td></tr></table></div>"
+    assert shown(f"<h1>T</h1>{note}<p>On.</p>") == ["# T", "Note", *read, "On."]
+    assert shown(f"<h1>T</h1><table role=presentation><tr><td>{inner}</td></tr></table><p>On.") == ["# T", *read, "On."]
+    data = "<div class=note><p>These:</p><table><tr><td>a<td>b</table></div>"
+    assert shown(f"<h1>T</h1>{data}") == ["# T", "These:", "a | b"]

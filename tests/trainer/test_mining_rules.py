@@ -452,6 +452,17 @@ def test_a_table_of_two_columns_has_the_head_that_the_page_says(tmp_path: Path) 
     }
 
 
+def test_a_column_of_icons_labels_nothing_and_empty_cells_keep_their_columns(tmp_path: Path) -> None:
+    rows = {"Headings": "Collapse or fold the outline", "Comments": "Show all, hide all", "": "Nothing to be done here"}
+    html = "".join(f"<tr><td><img src=x><td>{name}<td>{said}<td>" for name, said in rows.items())
+    table = f"<h1>Navigator</h1><table><tr><th>Icon<th>Category<th>Menu<th>Note{html}</table>"
+    found = mined(tmp_path, "table_row", navigator_html=table)
+    assert {name: positive.split("\n")[-1] for name, positive in found.items()} == {
+        "Navigator Headings": "Menu: Collapse or fold the outline",
+        "Navigator Comments": "Menu: Show all, hide all",
+    }
+
+
 def test_a_row_of_a_grid_is_what_stands_between_its_rules(tmp_path: Path) -> None:
     grid = """Codes
 =====
