@@ -21,6 +21,12 @@ FENCED = re.compile("|".join(f"^{fence}.*?^{fence}" for fence in FENCE), re.MULT
 ASCIIDOC = re.compile(r"={2,6} \S.*(?<!=)")
 """Closed by the same mark, it is a banner of a log or a settings file as often."""
 STYLE = re.compile(r"\[.*\]")
+ASCIIDOC_MARK = re.compile(
+    r"^\[(?:NOTE|TIP|IMPORTANT|WARNING|CAUTION|verse|quote|source|listing|\[[\w-]+\])[^\]\n]*\]$|"
+    r"(?<![\w:])(?:link\w*|xref|include|image)::?[^\s\[\]]{1,300}\[",
+    re.MULTILINE,
+)
+"""What stands above a block, or leads elsewhere; beside titles with a rule below, the older way to write it."""
 RST = re.compile(r"^\.\. [a-z][\w:-]*::(?:[ \t]|$)|(?<![\w:]):[a-z][\w:]{0,40}:`[^`\n]+`", re.MULTILINE)
 _RULES = "|".join(re.escape(mark) + "{3,}" for mark in "=-~^\"'`#*+.:")
 RULE = re.compile(rf"^\S[^\n]*\n(?:{_RULES})[ \t]*$", re.MULTILINE)
@@ -38,8 +44,11 @@ def markup_of(text: str) -> Format:
         return "markdown"
     if _asciidoc_headings(lines) >= ENOUGH:
         return "asciidoc"
-    if RULE.search(text) and sum(1 for _ in RST.finditer(text)) >= ENOUGH:
-        return "rst"
+    if RULE.search(text):
+        if sum(1 for _ in RST.finditer(text)) >= ENOUGH:
+            return "rst"
+        if sum(1 for _ in ASCIIDOC_MARK.finditer(text)) >= ENOUGH:
+            return "asciidoc"
     return "text"
 
 

@@ -53,6 +53,7 @@ FENCE = "```"
 CODE = re.compile(rf"-{{4,}}|\.{{4,}}|\+{{4,}}|{FENCE}[\w-]*")
 TABLE = re.compile(r"[|,:!]={3,}")
 HEADED = re.compile(r"%[\w%]*header\b|\bopt(?:ion)?s=[\w\",% ]*header\b")
+TERM = re.compile(r"\S.*(?::{2,4}|;;)")
 BREAKS = (CODE, TABLE, CONTAINER, COMMENT, STYLE, re.compile(r"\+|"))
 """Lines that a paragraph ends before."""
 ITEM = re.compile(r"\s*(?:\*{1,5}|-|\.{1,5}|\d+\.|[a-zA-Z]\.|<(?:\d+|\.)>)\s+\S|\S.*?(?::{2,4}|;;)(?:\s|$)")
@@ -197,8 +198,21 @@ class _Reader:
         end = place + 1
         while end < len(self.lines) and not any(form.fullmatch(self.lines[end]) for form in BREAKS):
             end += 1
+        if TERM.fullmatch(self.lines[end - 1]) and ITEM.match(line):
+            end = self._meaning_end(end)
         kind: BlockKind = "code" if code or line[0].isspace() else "paragraph"
         return end, "list" if ITEM.match(line) else kind, range(place, end)
+
+    def _meaning_end(self, place: int) -> int:
+        """The place after what a term means, where that stands indented below a gap: elsewhere it would be code."""
+        start = place
+        while start < len(self.lines) and not self.lines[start]:
+            start += 1
+        if start == len(self.lines) or not self.lines[start][0].isspace() or ITEM.match(self.lines[start]):
+            return place
+        while start < len(self.lines) and not any(form.fullmatch(self.lines[start]) for form in BREAKS):
+            start += 1
+        return start
 
     def _names_columns(self, places: range, headed: bool) -> bool:
         """Whether the first line of a table names its columns: it is said to, or stands right on top, a gap below."""

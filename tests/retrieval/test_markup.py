@@ -13,9 +13,12 @@ from retrieval.structure import sections
 MARKDOWN = "Pump 3 licence\n\n## Purpose\n\nIt moves water.\n\n## Acceptance\n\nBy use.\n"
 RST = "=====\nPumps\n=====\n\n.. module:: pumps\n\nSee :ref:`priming`.\n\nPriming\n=======\n\nFill it.\n"
 ASCIIDOC = "The pump.\n\n== Priming\n\nFill it.\n\n[[faults]]\n== Faults\n\nNone.\n"
+RULED = "Pumps\n=====\n\nSynopsis\n--------\n[verse]\n'pump' [--dry]\n\n[NOTE]\n====\nSee linkpump:prime[1].\n====\n"
 
 
-@pytest.mark.parametrize(("text", "format"), [(MARKDOWN, "markdown"), (RST, "rst"), (ASCIIDOC, "asciidoc")])
+@pytest.mark.parametrize(
+    ("text", "format"), [(MARKDOWN, "markdown"), (RST, "rst"), (ASCIIDOC, "asciidoc"), (RULED, "asciidoc")]
+)
 def test_markup_is_known_by_marks_that_nothing_else_has(text: str, format: Format) -> None:
     assert markup_of(text) == format
 
@@ -31,6 +34,7 @@ def test_markup_is_known_by_marks_that_nothing_else_has(text: str, format: Forma
         "PUMP(1)                    Manual                    PUMP(1)\n\nNAME\n       pump - moves water\n\nOUTPUT\n"
         "       ## main\n\n       ## other\n\nPUMP(1)\n",
         "Title\n=====\n\nPlain words, underlined.\n\nAnother\n-------\n\nMore.\n",
+        "Log\n===\n\nsshd:session[12]\nsshd:session[13]\n[12:30] [info] started\n[note to self]\n",
         "== RUN TestPump\n== RUN TestHose\nok\n",
         "Build\n\n=== Stage 1 ===\n[INFO] start [main]\n\n=== Stage 2 ===\n[INFO] done\n",
         "###\n### Settings\n###\n\n## The first of them\n## goes on here\n\n## The next\nkey = 1\n# off = 2\n",
@@ -45,6 +49,8 @@ def test_what_shows_too_little_of_it_stays_plain_text(text: str) -> None:
     "line",
     [
         "Title\n=====\n" + ":a" * 100_000,
+        "Title\n=====\n" + ",link:a" * 50_000,
+        "Title\n=====\n" + "[NOTE" * 50_000,
         "## " + "a" * 200_000,
         "\n" * 200_000,
         "## a\n" * 50_000,

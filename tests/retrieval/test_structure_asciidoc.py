@@ -193,3 +193,18 @@ def test_a_file_is_known_by_its_title(tmp_path: Path) -> None:
     path.write_text(MANUAL, encoding="utf-8")
     [document], skipped = read(SourceFile(path, path.name, path.stat().st_size, 0))
     assert (document.title, document.format, skipped) == ("Pump 3 manual", "asciidoc", [])
+
+
+def test_what_a_term_means_may_stand_indented_below_a_gap() -> None:
+    text = (
+        "= T\n\nSet::\n\n\tThe path is set.\n\tSee below.\n\nUnset;;\n\n  Not set.\n\n  code that follows\n\n"
+        "Plain text:\n\n  more code\n"
+    )
+    blocks = [(item.kind, item.text) for item in outline(text) if isinstance(item, Block)]
+    assert blocks == [
+        ("list", "Set::\n\n\tThe path is set.\n\tSee below."),
+        ("list", "Unset;;\n\n  Not set."),
+        ("code", "  code that follows"),
+        ("paragraph", "Plain text:"),
+        ("code", "  more code"),
+    ]
