@@ -59,6 +59,11 @@ def _by_sentences(unit: Unit, block: Block, budget: int) -> Iterator[int]:
         yield match.start() + len(match[0].rstrip())
 
 
+def _by_line_ends(unit: Unit, block: Block, budget: int) -> Iterator[int]:
+    """So does what has no sentences, such as names below each other, with each line."""
+    yield from (match.end() for match in LINE_END.finditer(block.text, unit.start, unit.end))
+
+
 def _by_words(unit: Unit, block: Block, budget: int) -> Iterator[int]:
     """A few words each: a text of megabytes would be millions of units by single ones."""
     width = max(1, (unit.end - unit.start) * budget // unit.tokens // WORD_UNITS)
@@ -74,7 +79,7 @@ def _by_characters(unit: Unit, block: Block, budget: int) -> Iterator[int]:
     yield from range(unit.start + width, unit.end, width)
 
 
-STEPS = (_by_lines, _by_sentences, _by_words, _by_characters)
+STEPS = (_by_lines, _by_sentences, _by_line_ends, _by_words, _by_characters)
 """Ways to split a unit, coarse to fine: (unit, its block, budget) → where inside of the unit one ends."""
 
 
