@@ -71,7 +71,8 @@ def model_problems(workspace: Workspace) -> list[str]:
         except ShoptalkError as error:
             problems.append(str(error))
             continue
-        if not resolved.is_folder and not _downloaded(resolved) and _offline():
+        here = resolved.is_folder or workspace.model.endpoint or _downloaded(resolved)
+        if not here and _offline():
             problems.append(
                 f"model {reference} was never downloaded, and HF_HUB_OFFLINE keeps it from being: "
                 "unset it once, or set model.base to a folder"

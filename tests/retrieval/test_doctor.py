@@ -111,6 +111,15 @@ def test_a_model_of_the_hub_is_looked_for_in_its_cache(workspace: Workspace, mon
     assert "acme/model" in found(workspace, "model", "ok")
 
 
+def test_nothing_is_missed_of_the_hub_while_an_endpoint_embeds(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPTALK_MODEL_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("SHOPTALK_MODEL_BASE", "acme/model")
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert found(workspace, "model", "wrong") == ""
+
+
 def test_a_model_in_use_that_is_gone_is_wrong(workspace: Workspace) -> None:
     workspace.models_dir.mkdir()
     (workspace.models_dir / "CURRENT").write_text("v7\nmodel\n", encoding="utf-8")
