@@ -406,7 +406,7 @@ def _read_version(workspace: Workspace, number: int, path: Path) -> ModelVersion
         path=path,
         training=_read_json(path / TRAINING_RECORD),
         evaluation=_read_json(path / EVALUATION_RECORD),
-        current=history(workspace)[0] == name,
+        current=current_reference(workspace) == name,
     )
 
 

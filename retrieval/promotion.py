@@ -18,7 +18,10 @@ from retrieval.models import (
 from retrieval.pointer import current_name
 from retrieval.workspace import Workspace
 
-__all__ = ["put_to_use", "return_to_previous"]
+__all__ = ["NOT_SEARCHED_WITH", "put_to_use", "return_to_previous"]
+
+NOT_SEARCHED_WITH = "chosen, but model.endpoint is what searches: serve it there, or remove model.endpoint"
+"""What a model is that was promoted while an endpoint embeds."""
 
 
 def put_to_use(
@@ -28,6 +31,7 @@ def put_to_use(
 
     A kill at any instant leaves each corpus with a whole index and the model that made it, since a
     generation names its own model. Where the model is in use and made every index, nothing is done.
+    With ``model.endpoint`` set it is only written down, as the endpoint goes on embedding.
 
     Args:
         workspace: whose model it becomes.
@@ -44,6 +48,9 @@ def put_to_use(
     """
     concrete = resolve(workspace, reference).reference
     with changing_models(workspace):
+        if workspace.model.endpoint:
+            set_current(workspace, concrete)
+            return concrete
         if concrete == current_reference(workspace) and _made_every_index(workspace, concrete):
             return concrete
         # Loaded even where nothing is built: a model that does not load must not come into use.
@@ -55,7 +62,7 @@ def put_to_use(
 
 
 def return_to_previous(workspace: Workspace, progress: Progress = silent, *, embedder: Embedder | None = None) -> str:
-    """Go back to the model in use before this one; return its reference.
+    """Go back to the model in use before this one, as `put_to_use` would; return its reference.
 
     Raises:
         ModelError: there is none, it cannot be loaded, or another process is putting a model to
@@ -63,6 +70,8 @@ def return_to_previous(workspace: Workspace, progress: Progress = silent, *, emb
         IndexingError: a corpus is being indexed by another process.
     """
     with changing_models(workspace):
+        if workspace.model.endpoint:
+            return roll_back(workspace)
         embedder = embedder or load_embedder(previous_reference(workspace), workspace)
         built = _build(workspace, embedder, progress)
         reference = roll_back(workspace)

@@ -192,6 +192,7 @@ def tune_value(report: TuneReport) -> dict[str, Any]:
 
 def tune_text(report: TuneReport) -> str:
     """The report as a person reads it."""
+    from retrieval.promotion import NOT_SEARCHED_WITH
     from trainer.report import result_lines
 
     mined = ", ".join(f"{item.rule} {item.kept}" for item in report.yields if item.kept)
@@ -207,7 +208,9 @@ def tune_text(report: TuneReport) -> str:
         f"{report.outcome.test_questions} test questions ({report.outcome.evidence}):",
         *result_lines([asdict(row) for row in report.outcome.rows]),
     ]
-    state = "now in use" if report.promoted else "not put to use"
+    state = "not put to use"
+    if report.promoted:
+        state = "now in use" if report.version.current else NOT_SEARCHED_WITH
     lines += ["", f"Verdict: {report.outcome.verdict}.", *(f"- {reason}" for reason in report.outcome.reasons())]
     for finding in report.findings:
         lines.append(f"- {finding.cause}: {finding.sign}; try: {finding.advice}")

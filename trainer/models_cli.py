@@ -10,7 +10,8 @@ import click
 
 from retrieval.console import Invocation, pass_invocation
 from retrieval.errors import GateRefused
-from retrieval.models import EVALUATION_RECORD, ModelVersion, find_version, list_versions
+from retrieval.models import EVALUATION_RECORD, ModelVersion, current_reference, find_version, list_versions
+from retrieval.workspace import Workspace
 
 __all__ = ["models", "version_value"]
 
@@ -31,13 +32,15 @@ def list_models(invocation: Invocation) -> None:
     """List the versions; * marks the one in use."""
     workspace = invocation.workspace()
     versions = list_versions(workspace)
-    base_line = f"{' ' if any(version.current for version in versions) else '*'} base  {workspace.model.base}"
+    used = current_reference(workspace)
+    base_line = f"{'*' if used == workspace.model.base else ' '} base  {workspace.model.base}"
     lines = [base_line, *(_version_line(version) for version in versions)]
+    if workspace.model.endpoint:
+        lines.insert(0, f"* {used}  (model.endpoint)")
     if not versions:
         lines.append("no versions yet: `shoptalk tune` makes one")
-    invocation.emit(
-        {"base": workspace.model.base, "versions": [version_value(item) for item in versions]}, "\n".join(lines)
-    )
+    value = {"current": used, "base": workspace.model.base, "versions": [version_value(item) for item in versions]}
+    invocation.emit(value, "\n".join(lines))
 
 
 @models.command()
@@ -100,7 +103,7 @@ def promote(invocation: Invocation, version: str, force: bool) -> None:
             )
     with invocation.progress() as progress:
         reference = put_to_use(workspace, version, progress)
-    invocation.emit({"current": reference}, f"in use: {reference}")
+    _tell_promoted(invocation, workspace, reference)
 
 
 @models.command()
@@ -109,9 +112,10 @@ def rollback(invocation: Invocation) -> None:
     """Go back to the model that was in use before."""
     from retrieval.promotion import return_to_previous
 
+    workspace = invocation.workspace()
     with invocation.progress() as progress:
-        reference = return_to_previous(invocation.workspace(), progress)
-    invocation.emit({"current": reference}, f"in use: {reference}")
+        reference = return_to_previous(workspace, progress)
+    _tell_promoted(invocation, workspace, reference)
 
 
 @models.command()
@@ -198,6 +202,13 @@ def version_value(version: ModelVersion) -> dict[str, Any]:
         "ndcg_before": version.ndcg_before,
         "ndcg_after": version.ndcg_after,
     }
+
+
+def _tell_promoted(invocation: Invocation, workspace: Workspace, reference: str) -> None:
+    from retrieval.promotion import NOT_SEARCHED_WITH
+
+    text = f"{reference} is {NOT_SEARCHED_WITH}" if workspace.model.endpoint else f"in use: {reference}"
+    invocation.emit({"current": current_reference(workspace), "promoted": reference}, text)
 
 
 def _version_line(version: ModelVersion) -> str:

@@ -20,7 +20,7 @@ from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.late_interaction import DEPTH
 from retrieval.model_identity import model_folder
-from retrieval.models import Fusion, ModelVersion, find_version, list_versions, remember_base_fusion, resolve
+from retrieval.models import Fusion, ModelVersion, find_version, history, list_versions, remember_base_fusion, resolve
 from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
@@ -283,7 +283,7 @@ def _better_in_use(workspace: Workspace, outcome: Outcome, data: str) -> str:
 
     "" where it does not, or was judged over other documents.
     """
-    used = next((version for version in list_versions(workspace) if version.current), None)
+    used = next((version for version in list_versions(workspace) if version.name == history(workspace)[0]), None)
     if used is None or used.training.get("data", {}).get("sha256") != data:
         return ""
     known = judged_by(used)

@@ -206,6 +206,19 @@ async def test_a_model_that_does_not_load_leaves_search_by_words(indexed: Worksp
         hidden.rename(model)
 
 
+async def test_while_an_endpoint_embeds_no_version_is_said_to_be_in_use(
+    indexed: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (indexed.models_dir / "v0001").mkdir(parents=True)
+    (indexed.models_dir / "v0001" / "evaluation.json").write_text('{"verdict": "WIN"}', encoding="utf-8")
+    (indexed.models_dir / "CURRENT").write_text("v1\n", encoding="utf-8")
+    monkeypatch.setenv("SHOPTALK_MODEL_ENDPOINT", "http://127.0.0.1:9")
+    async with Client(build_server(Workspace.open(indexed.root)), mode="legacy") as client:
+        status = (await call(client, "model_status")).structured_content
+    assert (status["model"], status["version"], status["verdict"]) == ("http://127.0.0.1:9", "", "")
+    assert [(version["name"], version["current"]) for version in status["versions"]] == [("v1", False)]
+
+
 async def test_a_job_outlives_the_call_that_was_cancelled(indexed: Workspace, mode: str) -> None:
     (indexed.root / "docs" / "leave.md").unlink()
     (indexed.root / "docs" / "parking.md").write_text("# Parking\n\nParking costs five euros a day.\n")

@@ -11,7 +11,7 @@ from hash_embedder import HashEmbedder
 import shoptalk
 from retrieval.errors import ModelError
 from retrieval.indexing import build_index
-from retrieval.models import add_version, list_versions, roll_back, set_current, staging_folder
+from retrieval.models import add_version, history, list_versions, roll_back, set_current, staging_folder
 from retrieval.pruning import prune, prune_plan
 from retrieval.workspace import Workspace
 
@@ -105,6 +105,24 @@ def test_prune_keeps_the_newest_and_whatever_something_leads_back_to(workspace: 
     assert names(workspace) == ["v2", "v3", "v4", "v7"]
     # What was in use before is reached past the versions that are gone.
     assert [roll_back(workspace), roll_back(workspace)] == ["v3", "owner/base"]
+
+
+def test_with_an_endpoint_a_promotion_is_written_down_and_the_endpoint_goes_on_searching(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(workspace)
+    monkeypatch.setenv("SHOPTALK_MODEL_ENDPOINT", "http://127.0.0.1:9")
+    embedder = HashEmbedder()
+    embedder.reference = "http://127.0.0.1:9"
+    workspace = Workspace.open(workspace.root)
+    build_index(workspace, "docs", embedder=embedder)
+    said = command(workspace, "promote", "v1", "--force")
+    assert said.exit_code == 0
+    assert "v1 is chosen, but model.endpoint is what searches: serve it there, or remove model.endpoint" in said.stdout
+    assert not build_index(workspace, "docs", embedder=embedder).changed
+    assert "* http://127.0.0.1:9" in command(workspace).stdout and "* v1" not in command(workspace).stdout
+    assert history(workspace) == ["v1", "owner/base"]
+    assert "owner/base is chosen, but" in command(workspace, "rollback").stdout
 
 
 def test_a_number_is_never_given_twice(workspace: Workspace) -> None:
