@@ -1,8 +1,8 @@
 """Model versions on disk: resolve a reference, add, promote, roll back.
 
 ``models/CURRENT`` holds one reference a line: the first is in use, those below are what was in use
-before it, newest first. A version's folder never changes once it has its name. A record whose
-``format`` is later than `RECORD_FORMAT` is refused, and so is never overwritten.
+before it, newest first; ``base`` is whatever ``model.base`` names. A version's folder never changes
+once it has its name. A record whose ``format`` is later than `RECORD_FORMAT` is refused, and so is never overwritten.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ def history(workspace: Workspace) -> list[str]:
         lines = []
     except ValueError:
         raise ModelError(f"{file} is damaged; write the reference of the model to use into it, such as v1") from None
-    kept = [line.strip() for line in lines if line.strip()]
+    named = [line.strip() for line in lines if line.strip()]
+    kept = [workspace.model.base if reference == "base" else reference for reference in named]
     # Two that stand next to each other, as when a version between them was thrown away, are one to roll back from.
     return [reference for reference, _ in groupby([*kept, workspace.model.base])]
 
@@ -384,7 +385,8 @@ def _alive(process: int) -> bool:
 
 def _write_history(workspace: Workspace, lines: list[str]) -> None:
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(lines) + "\n"
+    # Not what model.base says today, which would stay in use when the setting has changed.
+    text = "\n".join("base" if line == workspace.model.base else line for line in lines) + "\n"
     replace_text(workspace.models_dir / "CURRENT", text, _own_name(workspace.models_dir))
 
 

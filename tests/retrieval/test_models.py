@@ -64,8 +64,16 @@ def test_promoting_an_earlier_version_again_keeps_one_entry_of_it(workspace: Wor
     for name in (add(workspace), add(workspace)):
         set_current(workspace, name)
     set_current(workspace, "v1")
-    assert (workspace.models_dir / "CURRENT").read_text().split() == ["v1", "v2", "acme/base-model"]
+    assert (workspace.models_dir / "CURRENT").read_text().split() == ["v1", "v2", "base"]
     assert roll_back(workspace) == "v2"
+
+
+def test_a_base_that_was_returned_to_follows_the_setting(workspace: Workspace) -> None:
+    set_current(workspace, add(workspace))
+    roll_back(workspace)
+    settings = workspace.root / "shoptalk.toml"
+    settings.write_text(settings.read_text().replace("acme/base-model", "acme/newer"))
+    assert current_reference(Workspace.open(workspace.root)) == "acme/newer"
 
 
 def test_no_step_back_leads_to_where_one_is(workspace: Workspace) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,16 @@ def test_with_an_endpoint_a_promotion_is_written_down_and_the_endpoint_goes_on_s
     assert "* http://127.0.0.1:9" in command(workspace).stdout and "* v1" not in command(workspace).stdout
     assert history(workspace) == ["v1", "owner/base"]
     assert "owner/base is chosen, but" in command(workspace, "rollback").stdout
+
+
+def test_a_model_in_use_that_is_neither_the_base_nor_a_version_has_a_line_of_its_own(workspace: Workspace) -> None:
+    add(workspace)
+    add(workspace)
+    set_current(workspace, "v1")
+    shutil.rmtree(workspace.models_dir / "v0001")
+    listed = command(workspace).stdout
+    assert "* v1  (neither base nor a version that is here; `shoptalk models promote base`" in listed
+    assert listed.count("*") == 1 and "  base  owner/base" in listed
 
 
 def test_a_number_is_never_given_twice(workspace: Workspace) -> None:
