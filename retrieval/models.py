@@ -182,7 +182,8 @@ def find_version(workspace: Workspace, name: str) -> ModelVersion:
     folders = dict(_version_folders(workspace))
     if match is None or int(match.group(1)) not in folders:
         known = ", ".join(f"v{number}" for number in folders) or "none yet: `shoptalk tune` makes one"
-        raise ModelError(f"no model version {name!r}; known: {known}")
+        remedy = "; it is in use: restore it, or use another model: `shoptalk models promote base`"
+        raise ModelError(f"no model version {name!r}; known: {known}{remedy if name == history(workspace)[0] else ''}")
     number = int(match.group(1))
     return _read_version(workspace, number, folders[number])
 
@@ -290,15 +291,21 @@ def set_current(workspace: Workspace, reference: str) -> None:
 
 
 def previous_reference(workspace: Workspace) -> str:
-    """The concrete reference of the model that was in use before the current one.
+    """The concrete reference of the model that was in use before the current one; those that are gone are passed over.
 
     Raises:
-        ModelError: nothing was in use before.
+        ModelError: nothing was in use before, or nothing of it is left.
     """
     used = history(workspace)
-    if len(used) < 2:
-        raise ModelError(f"nothing to roll back to: {used[0]} is the first model this workspace used")
-    return used[1]
+    problem = f"nothing to roll back to: {used[0]} is the first model this workspace used"
+    for reference in used[1:]:
+        try:
+            resolve(workspace, reference)
+        except ModelError as error:
+            problem = str(error)
+        else:
+            return reference
+    raise ModelError(problem)
 
 
 def roll_back(workspace: Workspace) -> str:
@@ -308,7 +315,8 @@ def roll_back(workspace: Workspace) -> str:
         ModelError: nothing was in use before.
     """
     reference = previous_reference(workspace)
-    _write_history(workspace, history(workspace)[1:])
+    used = history(workspace)
+    _write_history(workspace, used[used.index(reference, 1) :])
     return reference
 
 

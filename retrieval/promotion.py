@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import Embedder, load_embedder
-from retrieval.errors import IndexingError
+from retrieval.errors import DocumentError, IndexingError
 from retrieval.generation import Generation, open_current
 from retrieval.indexing import build_generation, build_index, put_live
 from retrieval.models import (
@@ -44,6 +44,7 @@ def put_to_use(
     Raises:
         ModelError: the reference is unknown or cannot be loaded, or another process is putting a
             model to use; nothing has changed.
+        DocumentError: the documents of a corpus that has an index cannot be read; nothing has changed.
         IndexingError: a corpus is being indexed by another process.
     """
     concrete = resolve(workspace, reference).reference
@@ -94,10 +95,13 @@ def _indexed(workspace: Workspace) -> list[str]:
 
 
 def _build(workspace: Workspace, embedder: Embedder, progress: Progress) -> dict[str, Generation]:
-    return {
-        corpus: build_generation(workspace, corpus, embedder=embedder, progress=progress)[0]
-        for corpus in _indexed(workspace)
-    }
+    try:
+        return {
+            corpus: build_generation(workspace, corpus, embedder=embedder, progress=progress)[0]
+            for corpus in _indexed(workspace)
+        }
+    except DocumentError as error:
+        raise DocumentError(f"the model in use stays: {error}") from None
 
 
 def _switch(workspace: Workspace, built: dict[str, Generation], embedder: Embedder, progress: Progress) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from retrieval.errors import ModelError
 from retrieval.generation import MANIFEST, generation_folders
 from retrieval.models import (
     ModelVersion,
@@ -13,6 +15,7 @@ from retrieval.models import (
     current_reference,
     history,
     list_versions,
+    previous_reference,
     remove_version,
     resolve,
 )
@@ -75,10 +78,12 @@ def _in_use(workspace: Workspace) -> dict[str, str]:
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # names no model, so it can be searched with none
             needed[str(reference)] = f"index {folder.name}/{generation.name}"
-    needed[resolve(workspace, "base").reference] = "model.base"
+    # A reference that leads nowhere names no version.
+    with suppress(ModelError):
+        needed[resolve(workspace, "base").reference] = "model.base"
+    with suppress(ModelError):
+        needed[previous_reference(workspace)] = "in use before: rollback returns to it"
     used = history(workspace)
-    if len(used) > 1:
-        needed[used[1]] = "in use before: rollback returns to it"
     needed[used[0]] = "in use"
     needed[current_reference(workspace)] = "in use"
     return needed

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,24 @@ def test_promoting_an_earlier_version_again_keeps_one_entry_of_it(workspace: Wor
     set_current(workspace, "v1")
     assert (workspace.models_dir / "CURRENT").read_text().split() == ["v1", "v2", "base"]
     assert roll_back(workspace) == "v2"
+
+
+def test_a_step_back_passes_over_what_is_gone(workspace: Workspace) -> None:
+    for name in (add(workspace), add(workspace), add(workspace)):
+        set_current(workspace, name)
+    shutil.rmtree(workspace.models_dir / "v0002")
+    assert [roll_back(workspace), roll_back(workspace)] == ["v1", "acme/base-model"]
+    workspace = replace(workspace, model=workspace.model.model_copy(update={"base": "gone"}))
+    (workspace.models_dir / "CURRENT").write_text("v1\n")
+    with pytest.raises(ModelError, match="unknown model reference 'gone'"):
+        roll_back(workspace)
+
+
+def test_a_version_in_use_that_was_deleted_is_told_with_what_mends_it(workspace: Workspace) -> None:
+    set_current(workspace, add(workspace))
+    shutil.rmtree(workspace.models_dir / "v0001")
+    with pytest.raises(ModelError, match="it is in use: restore it, or use another model: `shoptalk models promote base`"):
+        resolve(workspace, "current")
 
 
 def test_a_base_that_was_returned_to_follows_the_setting(workspace: Workspace) -> None:

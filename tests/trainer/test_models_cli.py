@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from hash_embedder import HashEmbedder
 
 import shoptalk
-from retrieval.errors import ModelError
+from retrieval.errors import DocumentError, ModelError
 from retrieval.indexing import build_index
 from retrieval.models import add_version, history, list_versions, roll_back, set_current, staging_folder
+from retrieval.promotion import put_to_use
 from retrieval.pruning import prune, prune_plan
 from retrieval.workspace import Workspace
 
@@ -150,6 +151,26 @@ def test_a_base_model_that_is_a_version_stays(workspace: Workspace) -> None:
     (workspace.root / "shoptalk.toml").write_text('[model]\nbase = "v1"\n[corpus.docs]\npaths = ["docs"]\n')
     prune(Workspace.open(workspace.root), 1)
     assert names(workspace) == ["v1", "v3"]
+
+
+def test_a_base_model_that_is_gone_keeps_nothing_from_being_pruned(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        add(workspace)
+    monkeypatch.setenv("SHOPTALK_MODEL_BASE", "gone")
+    prune(Workspace.open(workspace.root), 1)
+    assert names(workspace) == ["v2"]
+
+
+def test_a_promotion_that_a_lost_corpus_refuses_says_that_the_model_stays(workspace: Workspace) -> None:
+    embedder = HashEmbedder()
+    build_index(workspace, "docs", embedder=embedder)
+    add(workspace)
+    shutil.rmtree(workspace.root / "docs")
+    with pytest.raises(DocumentError, match=r"the model in use stays: .*docs does not exist; correct paths"):
+        put_to_use(workspace, "v1", embedder=embedder)
+    assert history(workspace) == ["owner/base"]
 
 
 def test_the_command_says_what_it_frees_and_a_dry_run_removes_nothing(workspace: Workspace) -> None:
