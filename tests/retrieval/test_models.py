@@ -84,7 +84,7 @@ def test_a_step_back_passes_over_what_is_gone(workspace: Workspace) -> None:
 def test_a_version_in_use_that_was_deleted_is_told_with_what_mends_it(workspace: Workspace) -> None:
     set_current(workspace, add(workspace))
     shutil.rmtree(workspace.models_dir / "v0001")
-    with pytest.raises(ModelError, match="it is in use: restore it, or use another model: `shoptalk models promote base`"):
+    with pytest.raises(ModelError, match="it is in use: restore it, or use another model: `shoptalk models"):
         resolve(workspace, "current")
 
 
