@@ -48,6 +48,8 @@ def examine(root: Path, *, deep: bool = False) -> Iterator[Check]:
     if workspace.store.kind != "local":
         yield _store(workspace)
     yield from _model(workspace, deep)
+    if workspace.search.rerank:
+        yield _reranker(workspace, deep)
     if not workspace.corpora:
         mend = 'add [corpus.NAME] with paths = ["FOLDER"] to shoptalk.toml'
         yield Check("corpora", "wrong", "the workspace names no corpus", mend)
@@ -71,12 +73,8 @@ def model_problems(workspace: Workspace) -> list[str]:
         except ShoptalkError as error:
             problems.append(str(error))
             continue
-        here = resolved.is_folder or workspace.model.endpoint or _downloaded(resolved)
-        if not here and _offline():
-            problems.append(
-                f"model {reference} was never downloaded, and HF_HUB_OFFLINE keeps it from being: "
-                "unset it once, or set model.base to a folder"
-            )
+        if not workspace.model.endpoint and (problem := _download_problem(resolved, "model.base")):
+            problems.append(problem)
     return problems
 
 
@@ -226,6 +224,34 @@ def _loaded(workspace: Workspace, reference: str) -> Check:
                 "model", "wrong", f"{reference} changed since it built the index of {corpus!r}", "shoptalk index"
             )
     return Check("model", "ok", f"{reference} loads; {embedder.dimension} dimensions")
+
+
+def _reranker(workspace: Workspace, deep: bool) -> Check:
+    """Whether the cross-encoder is there; if ``deep``, whether it loads."""
+    reference = workspace.search.rerank
+    try:
+        resolved = resolve(workspace, reference)
+        if problem := _download_problem(resolved, "search.rerank"):
+            return Check("reranker", "wrong", problem)
+        if deep:
+            from retrieval.reranking import Reranker
+
+            Reranker(workspace, reference).load()
+    except ShoptalkError as error:
+        return Check("reranker", "wrong", str(error), "correct search.rerank, or remove it")
+    if not (deep or resolved.is_folder or _downloaded(resolved)):
+        return Check("reranker", "note", f"{reference} is not here yet", "it is downloaded at its first use")
+    return Check("reranker", "ok", f"{reference}, in {resolved.location}")
+
+
+def _download_problem(resolved: ResolvedModel, setting: str) -> str:
+    """Why a model of the Hub cannot be had, "" where it can or is no such model."""
+    if resolved.is_folder or _downloaded(resolved) or not _offline():
+        return ""
+    return (
+        f"model {resolved.reference} was never downloaded, and HF_HUB_OFFLINE keeps it from being: "
+        f"unset it once, or set {setting} to a folder"
+    )
 
 
 def _downloaded(resolved: ResolvedModel) -> bool:

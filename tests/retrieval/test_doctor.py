@@ -120,6 +120,18 @@ def test_nothing_is_missed_of_the_hub_while_an_endpoint_embeds(
     assert found(workspace, "model", "wrong") == ""
 
 
+def test_a_reranker_that_search_would_go_without_is_wrong(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPTALK_SEARCH_RERANK", "gone")
+    assert "unknown model reference 'gone'" in found(workspace, "reranker", "wrong")
+    monkeypatch.setenv("SHOPTALK_SEARCH_RERANK", "acme/judge")
+    assert "acme/judge was never downloaded" in found(workspace, "reranker", "wrong")
+    monkeypatch.setenv("SHOPTALK_SEARCH_RERANK", "model")
+    assert "model, in " in found(workspace, "reranker", "ok")
+    assert "reranker model could not be loaded" in found(workspace, "reranker", "wrong", deep=True)
+
+
 def test_a_model_in_use_that_is_gone_is_wrong(workspace: Workspace) -> None:
     workspace.models_dir.mkdir()
     (workspace.models_dir / "CURRENT").write_text("v7\nmodel\n", encoding="utf-8")
