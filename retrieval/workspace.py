@@ -86,7 +86,7 @@ class ModelSettings(_Frozen):
     that embeds in the model's stead, "" for none; its key is in SHOPTALK_ENDPOINT_KEY, never in a file.
     """
 
-    base: str = DEFAULT_BASE_MODEL
+    base: str = Field(DEFAULT_BASE_MODEL, min_length=1)
     device: str = "auto"
     backend: Literal["torch", "onnx-int8"] = "torch"
     batch_size: int = Field(32, ge=1, le=4096)
@@ -191,6 +191,8 @@ class StoreSettings(_Frozen):
         embedded = parts.scheme == "file" and bool(parts.path)
         if not embedded and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("must be an address such as http://127.0.0.1:6333, or file:FOLDER")
+        if embedded and info.data["kind"] == "milvus" and not parts.path.endswith(".db"):
+            raise ValueError("must end in .db, as file:NAME.db")
         if parts.username or parts.password or parts.query:
             raise ValueError("must hold no user, password or query; put the key in SHOPTALK_STORE_KEY")
         return value.rstrip("/")
@@ -531,7 +533,7 @@ def _parse_toml(file: Path, text: str) -> dict[str, Any]:
 
 
 def _read_corpora(file: Path, text: str, table: Any, origins: list[SettingOrigin]) -> dict[str, CorpusSettings]:
-    if not isinstance(table, dict):
+    if not isinstance(table, dict) or not all(isinstance(values, dict) for values in table.values()):
         raise SettingsError(f"{_where(file, text, 'corpus', None)}: write corpora as [corpus.NAME] sections")
     corpora: dict[str, CorpusSettings] = {}
     for name, values in table.items():
@@ -584,11 +586,17 @@ def _validate(
     try:
         settings = model.model_validate({**values, **overrides})
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = str(problem["loc"][0]) if problem["loc"] else ""
+        # A key that nobody knows first: where one is missing as well, it is most often that one misspelt.
+        problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        key, *inner = map(str, problem["loc"] or ("",))
         if key in overrides:
             place = f"SHOPTALK_{section}_{key}".upper()
+        elif overrides and key in model.model_fields and key not in values:
+            # Nobody set it, so it is what a variable says that makes its default wrong.
+            place = ", ".join(f"SHOPTALK_{section}_{name}".upper() for name in overrides)
         else:
+            if isinstance(values.get(key), dict) and inner:
+                section, key = f"{section}.{key}", inner[0]
             place = _where(file, text, section, key)
         if problem["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)

@@ -49,6 +49,10 @@ def test_a_wrong_option_is_one_usage_message_and_exit_code_2(tmp_path: Path) -> 
         ("[serch]\n", "shoptalk.toml:1: unknown section [serch]"),
         ("[corpus.Docs]\npaths = ['a']\n", "shoptalk.toml:1: corpus name 'Docs'"),
         ("[corpus.docs]\n\npaths = []\n", "shoptalk.toml:3: corpus.docs.paths"),
+        ("[corpus.docs]\npath = ['a']\n", "shoptalk.toml:2: unknown key corpus.docs.path"),
+        ("[corpus]\npaths = ['a']\n", "shoptalk.toml:1: write corpora as [corpus.NAME]"),
+        ("[model]\nbase = ''\n", "shoptalk.toml:2: model.base:"),
+        ("[store]\nkind = 'milvus'\nurl = 'file:x'\n", "shoptalk.toml:3: store.url: must end in .db"),
         ("[corpus.docs]\npaths = ['nowhere']\n", "nowhere"),
     ],
 )
@@ -63,6 +67,15 @@ def test_a_broken_workspace_is_one_line_that_names_the_place(
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "models").exists()
+
+
+def test_a_variable_that_makes_a_default_wrong_is_named(tmp_path: Path) -> None:
+    from retrieval.errors import SettingsError
+    from retrieval.workspace import Workspace
+
+    (tmp_path / "shoptalk.toml").write_text("", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"^SHOPTALK_STORE_KIND: store\.url: must be an address"):
+        Workspace.open(tmp_path, {"SHOPTALK_STORE_KIND": "qdrant"})
 
 
 def test_the_environment_overrides_the_file_and_status_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,8 @@ def test_fallback_models_may_come_from_the_environment(tmp_path: Path) -> None:
         ("[agent.servers.X]", r":1: server name 'X' must be lower-case"),
         ("[agent.servers]\nx = 3", r"agent.servers.x must be a section"),
         ("[agent]\nmax_dollars = 0", r":2: agent.max_dollars: "),
-        ('[agent.prices]\nx = ["a", 1]', r"agent.prices: "),
+        ('[agent.prices]\nx = ["a", 1]', r":2: agent.prices.x: "),
+        ('[agent.prices]\n"claude" = [1]', r":2: agent.prices.claude: "),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_line(tmp_path: Path, toml: str, said: str) -> None:
