@@ -58,8 +58,9 @@ class RemoteStore:
         self._index_dir = workspace.index_dir(corpus)
         self._database = database
         self._poll = workspace.store.poll_seconds
-        # Milvus takes letters, digits and _ only; a doubled _ keeps a-b and a_b apart.
-        self._alias = f"{workspace.store.name}_{corpus.replace('_', '__').replace('-', '_')}"
+        self._whose = f"{workspace.store.name}/{corpus}"
+        # Milvus takes letters, digits and _ only; doubling _ keeps a-b and a_b apart, and name and corpus.
+        self._alias = self._whose.replace("_", "__").replace("-", "_").replace("/", "_")
         self._looking = threading.Lock()
         self._looked = float("-inf")
         self._seen: tuple[str, int, str] | None = None
@@ -101,6 +102,12 @@ class RemoteStore:
             raise NewerFormat(
                 f"a later version of Shoptalk wrote the index of corpus {self._corpus!r} in {self._database.where}; "
                 "update Shoptalk"
+            )
+        # Names that collide all the same are told apart here.
+        if record and (whose := record.get("whose", self._whose)) != self._whose:
+            raise StoreError(
+                f"{self._alias} in {self._database.where} is the index of {whose}, not of {self._whose}; "
+                "give this workspace another store.name, or its corpus another name"
             )
         known = record is not None and record["format"] == FORMAT and record["live"] > 0
         return build or "", record if known else None
@@ -159,7 +166,7 @@ class RemoteStore:
             average_length, record = self._average_length(draft, numbers), None
         # Whoever writes to the build later puts another mark there, and what is written here cannot go live then.
         mark = uuid.uuid4().hex
-        record = {**(record or {"format": FORMAT, "live": 0}), "mark": mark}
+        record = {**(record or {"format": FORMAT, "live": 0}), "whose": self._whose, "mark": mark}
         self._database.put_record(build, made_by.dimension, record)
         for some, vectors in draft.encode(new):
             block = max(1, min(_BLOCK, _NUMBERS // made_by.dimension))
@@ -222,7 +229,7 @@ class RemoteStore:
 
     def _drop_all_but_the_live(self) -> None:
         """Throw away what writers that were killed left, and the build of before the live one."""
-        live = self._database.resolve(self._alias)
+        live, _ = self._live_build()
         for name in self._database.collections(f"{self._alias}_"):
             # Another corpus's name may begin like this one's.
             if name != live and len(name) == len(self._alias) + 13:

@@ -359,6 +359,50 @@ def test_readers_that_have_no_documents_and_no_indexes_search_the_same(tmp_path:
     forget(workspace)
 
 
+def sharing_one_database(root: Path, name: str, corpus: str, text: str) -> Workspace:
+    """A workspace of the name ``name`` in the embedded database beside it, with a corpus of one document."""
+    folder = root / f"{name}.{corpus}"
+    (folder / "docs").mkdir(parents=True)
+    (folder / "docs" / "one.md").write_text(text, encoding="utf-8")
+    file = Workspace.create(folder, {corpus: "docs"}, "test/hash")
+    with file.open("a", encoding="utf-8") as added:
+        added.write(f'\n[store]\nkind = "qdrant"\nurl = "file:{root}/database"\nname = "{name}"\n')
+    return Workspace.open(folder)
+
+
+def close_database(workspace: Workspace) -> None:
+    """Let go of an embedded database, as the end of this process would."""
+    from retrieval.databases import _database, database
+
+    there = database(workspace)
+    (there._client if workspace.store.kind == "qdrant" else there._connected).close()  # type: ignore[attr-defined]
+    _database.cache_clear()
+
+
+def test_workspaces_of_other_names_keep_apart_in_one_database(tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client")
+    names = [("shoptalk", "hr-docs"), ("shoptalk_hr", "docs"), ("shoptalk", "hr_docs"), ("shoptalk_", "hr-docs")]
+    workspaces = [sharing_one_database(tmp_path, *name, f"# One\n\n{name}\n") for name in names]
+    for workspace in workspaces:
+        index(workspace)
+        close_database(workspace)
+    for workspace, name in zip(workspaces, names, strict=True):
+        (hit,) = search(SearchEngine(workspace), "one").hits
+        assert hit.text == str(name)
+        close_database(workspace)
+
+
+def test_an_index_of_another_corpus_is_neither_read_nor_written_over(tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client")
+    first, second = (sharing_one_database(tmp_path, "shoptalk", name, "# One\n\nemu.\n") for name in ("a_b", "a--b"))
+    index(first)
+    with pytest.raises(IndexingError, match="is the index of shoptalk/a_b, not of shoptalk/a--b; give"):
+        SearchEngine(second).search("emu", mode="lexical")
+    with pytest.raises(IndexingError, match="is the index of shoptalk/a_b"):
+        index(second, full=True)
+    assert places(search(SearchEngine(first), "emu")) == ["one.md"]
+
+
 @pytest.mark.parametrize("kind", ["qdrant", "milvus"])
 def test_changing_where_the_index_lives_asks_for_a_run_and_loses_nothing(tmp_path: Path, kind: str) -> None:
     workspace = make_workspace(tmp_path, kind)
