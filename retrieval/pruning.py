@@ -19,6 +19,7 @@ from retrieval.models import (
     remove_version,
     resolve,
 )
+from retrieval.stores import open_store
 from retrieval.workspace import Workspace
 
 __all__ = ["Pruning", "prune", "prune_plan"]
@@ -57,6 +58,7 @@ def prune(workspace: Workspace, keep: int, parting: Callable[[ModelVersion], Non
 
     Raises:
         ModelError: another process is putting a model to use.
+        StoreError: the database that holds the indexes does not answer.
     """
     with changing_models(workspace):
         plan = prune_plan(workspace, keep)
@@ -83,6 +85,12 @@ def _in_use(workspace: Workspace) -> dict[str, str]:
         needed[resolve(workspace, "base").reference] = "model.base"
     with suppress(ModelError):
         needed[previous_reference(workspace)] = "in use before: rollback returns to it"
+    if workspace.store.kind != "local":  # what is live in a database another machine may have indexed
+        for corpus in workspace.corpora:
+            store = open_store(workspace, corpus)
+            if store.live():
+                facts = store.open().facts
+                needed[facts.reference] = f"index {corpus}/{facts.name}"
     used = history(workspace)
     needed[used[0]] = "in use"
     needed[current_reference(workspace)] = "in use"

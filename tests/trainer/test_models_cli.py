@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from hash_embedder import HashEmbedder
 
 import shoptalk
-from retrieval.errors import DocumentError, ModelError
+from retrieval.errors import DocumentError, ModelError, StoreError
 from retrieval.indexing import build_index
 from retrieval.models import add_version, history, list_versions, roll_back, set_current, staging_folder
 from retrieval.promotion import put_to_use
@@ -135,6 +136,38 @@ def test_a_model_in_use_that_is_neither_the_base_nor_a_version_has_a_line_of_its
     listed = command(workspace).stdout
     assert "* v1  (neither base nor a version that is here; `shoptalk models promote base`" in listed
     assert listed.count("*") == 1 and "  base  owner/base" in listed
+
+
+def with_database(workspace: Workspace, url: str) -> Workspace:
+    with (workspace.root / "shoptalk.toml").open("a", encoding="utf-8") as added:
+        added.write(f'\n[store]\nkind = "qdrant"\nurl = "{url}"\ntimeout = 1.0\n')
+    return Workspace.open(workspace.root)
+
+
+def test_prune_keeps_the_version_whose_index_another_machine_put_into_the_database(workspace: Workspace) -> None:
+    pytest.importorskip("qdrant_client")
+    for _ in range(3):
+        add(workspace)
+    embedder = HashEmbedder()
+    embedder.reference = "v2"
+    workspace = with_database(workspace, "file:database")
+    build_index(workspace, "docs", embedder=embedder)
+    shutil.rmtree(workspace.root / "indexes")
+    assert prune_plan(workspace, 1).staying["v2"] == "index docs/g000001"
+    prune(workspace, 1)
+    assert names(workspace) == ["v2", "v3"]
+
+
+def test_prune_throws_nothing_away_while_the_database_does_not_answer(workspace: Workspace) -> None:
+    pytest.importorskip("qdrant_client")
+    for _ in range(2):
+        add(workspace)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(StoreError, match="does not answer"):
+        prune(with_database(workspace, url), 1)
+    assert names(workspace) == ["v1", "v2"]
 
 
 def test_a_number_is_never_given_twice(workspace: Workspace) -> None:
