@@ -59,6 +59,7 @@ class MilvusDatabase(Database):
         self._settings, self._key = settings, key
         self.where = f"Milvus at {settings.url}"
         self._connecting = threading.Lock()
+        self._loaded: set[str] = set()
         # What goes wrong is told by what is raised.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
@@ -71,13 +72,16 @@ class MilvusDatabase(Database):
         return client
 
     @contextmanager
-    def _asking(self) -> Iterator[MilvusClient]:
-        """Yield the client, and say in one line what went wrong with it."""
+    def _asking(self, collection: str = "") -> Iterator[MilvusClient]:
+        """Yield the client, with ``collection`` ready to be searched, and say in one line what went wrong with it."""
         from pymilvus.exceptions import MilvusException
 
         try:
             with self._connecting:
                 client = self._connected
+                if collection and self._embedded and collection not in self._loaded:
+                    client.load_collection(collection)  # one that an earlier process made; a server sees to it itself
+                    self._loaded.add(collection)
             yield client
         except MilvusException as error:
             reason = " ".join(str(error.message).split())[:300]
@@ -246,7 +250,7 @@ class MilvusDatabase(Database):
         )
         dense: Ranking = ((), ())
         lexical: Ranking = ((), ())
-        with self._asking() as client:
+        with self._asking(collection) as client:
             if vector is not None:
                 found = client.search(collection, [list(vector)], where, limit, anns_field="dense")
                 dense = _ranking([(hit["distance"], hit["number"]) for hit in found[0]])
@@ -284,7 +288,7 @@ class MilvusDatabase(Database):
 
     def _query(self, collection: str, where: str, fields: list[str], limit: int | None = None) -> list[dict[str, Any]]:
         options = {} if limit is None else {"limit": limit}
-        with self._asking() as client:
+        with self._asking(collection) as client:
             rows: list[dict[str, Any]] = client.query(
                 collection, filter=where, output_fields=fields, consistency_level="Strong", **options
             )

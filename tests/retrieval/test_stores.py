@@ -6,6 +6,8 @@ Against servers of one's own: SHOPTALK_TEST_QDRANT_URL, SHOPTALK_TEST_MILVUS_URL
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -401,6 +403,27 @@ def test_an_index_of_another_corpus_is_neither_read_nor_written_over(tmp_path: P
     with pytest.raises(IndexingError, match="is the index of shoptalk/a_b"):
         index(second, full=True)
     assert places(search(SearchEngine(first), "emu")) == ["one.md"]
+
+
+@pytest.mark.parametrize("kind", ["qdrant", "milvus"])
+def test_an_embedded_index_is_searched_and_grows_after_the_process_that_made_it_has_ended(
+    tmp_path: Path, kind: str
+) -> None:
+    workspace = make_workspace(tmp_path, kind)
+    if not workspace.store.url.startswith("file:"):
+        pytest.skip("a server outlives its clients")
+    write(workspace, {"one.md": "# One\n\nwombat ground.\n"})
+    script = (
+        "import sys\nfrom hash_embedder import HashEmbedder\nfrom retrieval.indexing import build_index\n"
+        "from retrieval.workspace import Workspace\n"
+        "build_index(Workspace.open(sys.argv[1]), embedder=HashEmbedder())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script, workspace.root], check=True, env=environment)
+    assert places(search(SearchEngine(workspace), "wombat")) == ["one.md"]
+    write(workspace, {"one.md": None, "two.md": "# Two\n\nwombat river.\n"})
+    index(workspace)
+    assert places(search(SearchEngine(workspace), "wombat")) == ["two.md"]
 
 
 @pytest.mark.parametrize("kind", ["qdrant", "milvus"])
