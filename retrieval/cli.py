@@ -366,9 +366,11 @@ def _place(found: Hit | Source) -> str:
 def _corpus_status(workspace: Workspace, name: str) -> dict[str, Any]:
     from retrieval.doctor import corpus_problem, index_problem
     from retrieval.search import SearchEngine
+    from retrieval.stores import indexed_elsewhere
 
     paths = [str(path) for path in workspace.corpus_paths(name)]
-    problems = [problem for problem in (corpus_problem(workspace, name), index_problem(workspace, name)) if problem]
+    of_documents = "" if indexed_elsewhere(workspace, name) else corpus_problem(workspace, name)
+    problems = [problem for problem in (of_documents, index_problem(workspace, name)) if problem]
     try:
         info = asdict(SearchEngine(workspace, name).info())
     except IndexingError as error:

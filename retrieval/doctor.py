@@ -16,7 +16,7 @@ from retrieval.errors import IndexingError, ShoptalkError
 from retrieval.generation import open_current, remains, writer
 from retrieval.installation import Check, check_installation, check_machine
 from retrieval.models import ResolvedModel, abandoned, current_reference, history, list_versions, resolve
-from retrieval.stores import open_store
+from retrieval.stores import indexed_elsewhere, open_store
 from retrieval.workspace import FILE_NAME, Workspace, unread_variables
 
 __all__ = ["Check", "corpus_problem", "examine", "folder_problem", "index_problem", "model_problems"]
@@ -268,6 +268,8 @@ def _offline() -> bool:
 
 def _corpus(workspace: Workspace, corpus: str) -> Check:
     problem = corpus_problem(workspace, corpus)
+    if problem and indexed_elsewhere(workspace, corpus):
+        return Check(f"corpus {corpus}", "note", problem, "needed only where it is indexed")
     paths = ", ".join(str(path) for path in workspace.corpus_paths(corpus))
     return Check(f"corpus {corpus}", "wrong" if problem else "ok", problem or paths)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from retrieval.pointer import current_name
 from retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
     from retrieval.late_interaction import Codes
     from retrieval.vector_writing import Blocks, VectorFacts
 
-__all__ = ["Draft", "Facts", "OpenGeneration", "Passages", "Ranking", "Store", "Written", "open_store"]
+__all__ = [
+    "Draft",
+    "Facts",
+    "OpenGeneration",
+    "Passages",
+    "Ranking",
+    "Store",
+    "Written",
+    "indexed_elsewhere",
+    "open_store",
+]
 
 Ranking = tuple[Sequence[int], Sequence[float]]
 """Passage numbers and their scores, best first; equal scores by number."""
@@ -195,3 +206,8 @@ def open_store(workspace: Workspace, corpus: str) -> Store:
     from retrieval.remote_store import RemoteStore
 
     return RemoteStore(workspace, corpus, database(workspace))
+
+
+def indexed_elsewhere(workspace: Workspace, corpus: str) -> bool:
+    """Whether the index of ``corpus`` is in a database and was never made here: who only reads it has no documents."""
+    return workspace.store.kind != "local" and current_name(workspace.index_dir(corpus)) is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from retrieval.doctor import folder_problem, index_problem, model_problems
 from retrieval.errors import ShoptalkError
 from retrieval.models import ModelVersion, current_reference, list_versions
+from retrieval.stores import indexed_elsewhere
 from retrieval.workspace import Workspace
 from server.contract import CorpusStatus, LoadState, ModelStatusOutput, VersionStatus
 from server.engines import Engines
@@ -69,7 +70,9 @@ def _device(workspace: Workspace) -> str:
 
 def _with_index(workspace: Workspace, info: EngineInfo, load_state: LoadState, load_error: str) -> CorpusStatus:
     degraded = load_error and f"words only: {load_error}"
-    degraded = degraded or index_problem(workspace, info.corpus) or folder_problem(workspace, info.corpus)
+    degraded = degraded or index_problem(workspace, info.corpus)
+    if not degraded and not indexed_elsewhere(workspace, info.corpus):
+        degraded = folder_problem(workspace, info.corpus)
     return CorpusStatus(
         corpus=info.corpus,
         load_state=load_state,

@@ -5,6 +5,7 @@ Against servers of one's own: SHOPTALK_TEST_QDRANT_URL, SHOPTALK_TEST_MILVUS_URL
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from click.testing import CliRunner
 from hash_embedder import HashEmbedder
 
+import shoptalk
 from retrieval.catalog import PassageRow
+from retrieval.doctor import examine
 from retrieval.errors import IndexingCancelled, IndexingError
 from retrieval.generation import current_name
 from retrieval.indexing import build_generation, build_index, put_live
@@ -341,24 +345,47 @@ def test_an_incremental_run_sends_what_changed_and_nothing_else(
     forget(workspace)
 
 
+def reader_of(workspace: Workspace) -> Workspace:
+    """A workspace that has the settings of another, and neither documents nor indexes."""
+    folder = workspace.root.parent / f"{workspace.root.name}.reader"
+    folder.mkdir()
+    settings = (workspace.root / "shoptalk.toml").read_text(encoding="utf-8")
+    # An embedded database is where its workspace is; a server is where it is.
+    settings = settings.replace("file:", f"file:{workspace.root}/")
+    (folder / "shoptalk.toml").write_text(settings, encoding="utf-8")
+    return Workspace.open(folder)
+
+
 @pytest.mark.parametrize("kind", ["qdrant", "milvus"])
 def test_readers_that_have_no_documents_and_no_indexes_search_the_same(tmp_path: Path, kind: str) -> None:
     workspace = make_workspace(tmp_path / "indexer", kind)
     write(workspace, {"one.md": "# One\n\nwombat ground.\n"})
     index(workspace)
-    replica = tmp_path / "replica"
-    replica.mkdir()
-    settings = (workspace.root / "shoptalk.toml").read_text(encoding="utf-8")
-    # An embedded database is where its workspace is; a server is where it is.
-    settings = settings.replace("file:", f"file:{workspace.root}/")
-    (replica / "shoptalk.toml").write_text(settings, encoding="utf-8")
-    engine = SearchEngine(Workspace.open(replica))
+    replica = reader_of(workspace)
+    engine = SearchEngine(replica)
     assert places(search(engine, "wombat")) == ["one.md"]
     write(workspace, {"two.md": "# Two\n\nwombat wombat.\n"})
     index(workspace)
     assert sorted(places(search(engine, "wombat"))) == ["one.md", "two.md"]
-    assert current_name(replica / "indexes" / "docs") is None
+    assert current_name(replica.index_dir("docs")) is None
     forget(workspace)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, static_model: Path) -> Workspace:
+    """One that reads what another machine indexed, with the model in use."""
+    workspace = make_workspace(tmp_path / "indexer", "qdrant", str(static_model))
+    write(workspace, {"one.md": "# One\n\nwombat ground.\n"})
+    build_index(workspace)
+    return reader_of(workspace)
+
+
+def test_who_only_reads_an_index_is_whole_without_the_documents(reader: Workspace) -> None:
+    found = {check.name: check for check in examine(reader.root)}
+    assert (found["corpus docs"].state, found["corpus docs"].mend) == ("note", "needed only where it is indexed")
+    assert "docs does not exist" in found["corpus docs"].message and found["index docs"].state == "ok"
+    told = CliRunner().invoke(shoptalk.command_line, ["-w", str(reader.root), "status", "--json"])
+    assert json.loads(told.stdout)["corpora"][0]["problems"] == []
 
 
 def sharing_one_database(root: Path, name: str, corpus: str, text: str) -> Workspace:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from mcp import Client
 from mcp_types import CallToolResult
 
+from retrieval.indexing import build_index
 from retrieval.search import SearchEngine
 from retrieval.workspace import Workspace
 from server.app import build_server
@@ -157,6 +159,17 @@ async def test_without_an_index_the_error_names_the_next_step_and_no_path(fresh:
         assert "no index yet" in said and "call reindex" in said and str(fresh.root) not in said
         status = (await call(client, "model_status")).structured_content
         assert status["corpora"][0]["generation"] == "" and "no index yet" in status["corpora"][0]["degraded"]
+
+
+async def test_who_only_reads_a_database_is_not_degraded_without_the_documents(fresh: Workspace) -> None:
+    pytest.importorskip("qdrant_client")
+    workspace = with_settings(fresh, '[store]\nkind = "qdrant"\nurl = "file:database"\n')
+    build_index(workspace)
+    for folder in ("docs", "indexes"):
+        shutil.rmtree(workspace.root / folder)
+    async with Client(build_server(workspace), mode="2026-07-28") as client:
+        (corpus,) = (await call(client, "model_status")).structured_content["corpora"]
+    assert corpus["generation"] == "g000001" and corpus["degraded"] == ""
 
 
 async def test_while_the_model_loads_words_answer_and_meaning_is_refused(
