@@ -253,7 +253,8 @@ def _verify(invocation: Invocation, workspace: Workspace, names: Sequence[str]) 
     found = [item for name in names for item in examine_index(workspace, name)]
     lines = []
     for item in found:
-        told = item.problem or f"whole: {item.files} files, {item.bytes:,} bytes, {_count(item.passages, 'passage')}"
+        whole = f"whole: {item.files} files, {item.bytes:,} bytes" if item.files else "in the database, made elsewhere"
+        told = item.problem or f"{whole}, {_count(item.passages, 'passage')}"
         named = f"{item.corpus} {item.generation}".rstrip() + (", live" if item.live else "")
         lines.append(f"{named}: {told}")
     invocation.emit({"generations": [asdict(item) for item in found]}, "\n".join(lines))

@@ -286,7 +286,7 @@ def _index(workspace: Workspace, corpus: str, deep: bool) -> Iterator[Check]:
     problem = index_problem(workspace, corpus)
     if problem:
         yield Check(name, "wrong", problem)
-    if not deep:
+    if not deep or indexed_elsewhere(workspace, corpus):
         if not problem:
             facts = open_store(workspace, corpus).open().facts
             told = f"{facts.name}, {facts.documents:,} documents, {facts.passages:,} passages"

@@ -45,7 +45,7 @@ from retrieval.models import current_reference, tuned_fusion, verify_version
 from retrieval.names import compares_names, encode_names
 from retrieval.passages import cut_all
 from retrieval.pointer import current_name
-from retrieval.stores import Draft, Store, Written, open_store
+from retrieval.stores import Draft, Store, Written, indexed_elsewhere, open_store
 from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
 from retrieval.vector_writing import Blocks
 from retrieval.workspace import Workspace
@@ -108,7 +108,8 @@ def build_index(
 
     Raises:
         DocumentError: no document could be read. The old generation stays, here and below.
-        IndexingError: another process is indexing this corpus.
+        IndexingError: another process is indexing this corpus, or another machine made what is live in the database
+            and ``full`` is false.
         IndexingCancelled: ``stop`` said so.
         ModelError: the embedder cannot be loaded.
     """
@@ -250,6 +251,12 @@ def _plan(
     files, left_out = walk(workspace, corpus)
     if not files:
         require_documents(workspace, corpus, 0, left_out)
+    store = open_store(workspace, corpus)
+    if not full and indexed_elsewhere(workspace, corpus) and (there := store.live()):
+        raise IndexingError(
+            f"{there} of corpus {corpus!r} is live in {workspace.store.url}, and this workspace did not make it: index "
+            "where it was made, or replace it with `shoptalk index --full`"
+        )
     live = _open_live(workspace, corpus)
     embedder = embedder or open_embedder(current_reference(workspace), workspace)
     fusion = tuned_fusion(workspace, embedder.reference)
@@ -273,7 +280,6 @@ def _plan(
         heading_context=workspace.passages.heading_context,
         heading_share=served_share(workspace, fusion),
     )
-    store = open_store(workspace, corpus)
     tokens = compares_tokens(embedder, workspace)
     grows = live and not full and _same_making(live.manifest, made_by) and store.can_grow(live)
     names = compares_names(workspace)

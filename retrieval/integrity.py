@@ -16,6 +16,7 @@ from retrieval.generation import (
     verify,
 )
 from retrieval.pointer import current_name
+from retrieval.stores import indexed_elsewhere
 from retrieval.workspace import Workspace
 
 __all__ = ["Examined", "examine_index"]
@@ -38,8 +39,11 @@ class Examined:
 def examine_index(workspace: Workspace, corpus: str) -> list[Examined]:
     """Read every byte of the live generation of ``corpus`` and of those kept beside it; the live one comes first.
 
-    Where there is no live one that can be opened, that is the first finding.
+    Where there is no live one that can be opened, that is the first finding. Of an index that is in a database and was
+    made elsewhere there are no bytes here: the database is asked what it holds.
     """
+    if indexed_elsewhere(workspace, corpus):
+        return [_examine_elsewhere(workspace, corpus)]
     index_dir = workspace.index_dir(corpus)
     live = current_name(index_dir)
     found = [_examine_live(index_dir, corpus)]
@@ -60,6 +64,19 @@ def _examine_live(index_dir: Path, corpus: str) -> Examined:
     except IndexingError as error:
         return _refused(corpus, current_name(index_dir) or "", True, str(error))
     return _examine(generation, corpus, live=True)
+
+
+def _examine_elsewhere(workspace: Workspace, corpus: str) -> Examined:
+    from retrieval.databases import database
+    from retrieval.remote_store import RemoteStore
+
+    try:
+        store = RemoteStore(workspace, corpus, database(workspace))
+        store.check()
+        facts = store.open().facts
+    except ShoptalkError as error:
+        return _refused(corpus, "", True, str(error))
+    return Examined(corpus, facts.name, True, 0, 0, facts.documents, facts.passages, "")
 
 
 def _refused(corpus: str, generation: str, live: bool, problem: str) -> Examined:

@@ -26,6 +26,7 @@ from retrieval.doctor import examine
 from retrieval.errors import IndexingCancelled, IndexingError
 from retrieval.generation import current_name
 from retrieval.indexing import build_generation, build_index, put_live
+from retrieval.integrity import examine_index
 from retrieval.search import Mode, SearchEngine, SearchResult
 from retrieval.stores import open_store
 from retrieval.workspace import Workspace
@@ -386,6 +387,31 @@ def test_who_only_reads_an_index_is_whole_without_the_documents(reader: Workspac
     assert "docs does not exist" in found["corpus docs"].message and found["index docs"].state == "ok"
     told = CliRunner().invoke(shoptalk.command_line, ["-w", str(reader.root), "status", "--json"])
     assert json.loads(told.stdout)["corpora"][0]["problems"] == []
+
+
+def test_who_only_reads_an_index_examines_it_in_the_database(reader: Workspace) -> None:
+    from retrieval.databases import database
+
+    (found,) = examine_index(reader, "docs")
+    assert (found.generation, found.live, found.passages, found.problem) == ("g000001", True, 1, "")
+    checks = {check.name: check for check in examine(reader.root, deep=True)}
+    assert checks["index docs"].state == "ok"
+    there = database(reader)
+    (build,) = there.collections(f"{reader.store.name}_docs_")
+    there.put_record(build, 256, {**(there.record(build) or {}), "dimension": 99})
+    assert "99" in examine_index(reader, "docs")[0].problem
+
+
+def test_an_index_that_another_machine_made_is_replaced_only_when_told_to(reader: Workspace) -> None:
+    (reader.root / "docs").mkdir()
+    write(reader, {"two.md": "# Two\n\nemu.\n"})
+    with pytest.raises(IndexingError, match="this workspace did not make it: .* `shoptalk index --full`"):
+        build_index(reader)
+    engine = SearchEngine(reader)
+    assert engine.document_ids("", 10) == ["one.md"]
+    build_index(reader, full=True)
+    assert engine.document_ids("", 10) == ["two.md"]
+    assert not build_index(reader).changed
 
 
 def sharing_one_database(root: Path, name: str, corpus: str, text: str) -> Workspace:
