@@ -16,12 +16,24 @@ from retrieval.models import (
     set_current,
 )
 from retrieval.pointer import current_name
+from retrieval.stores import indexed_elsewhere, open_store
 from retrieval.workspace import Workspace
 
-__all__ = ["NOT_SEARCHED_WITH", "put_to_use", "return_to_previous"]
+__all__ = ["NOT_SEARCHED_WITH", "made_elsewhere", "put_to_use", "return_to_previous"]
 
 NOT_SEARCHED_WITH = "chosen, but model.endpoint is what searches: serve it there, or remove model.endpoint"
 """What a model is that was promoted while an endpoint embeds."""
+
+
+def made_elsewhere(workspace: Workspace) -> dict[str, str]:
+    """Return the model that made each index which another machine put into the database: it stays as it is.
+
+    Raises:
+        IndexingError: the database does not answer.
+    """
+    elsewhere = [corpus for corpus in workspace.corpora if indexed_elsewhere(workspace, corpus)]
+    stores = {corpus: open_store(workspace, corpus) for corpus in elsewhere}
+    return {corpus: store.open().facts.reference for corpus, store in stores.items() if store.live()}
 
 
 def put_to_use(

@@ -80,17 +80,17 @@ def _in_use(workspace: Workspace) -> dict[str, str]:
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # names no model, so it can be searched with none
             needed[str(reference)] = f"index {folder.name}/{generation.name}"
-    # A reference that leads nowhere names no version.
-    with suppress(ModelError):
-        needed[resolve(workspace, "base").reference] = "model.base"
-    with suppress(ModelError):
-        needed[previous_reference(workspace)] = "in use before: rollback returns to it"
     if workspace.store.kind != "local":  # what is live in a database another machine may have indexed
         for corpus in workspace.corpora:
             store = open_store(workspace, corpus)
             if store.live():
                 facts = store.open().facts
                 needed[facts.reference] = f"index {corpus}/{facts.name}"
+    # A reference that leads nowhere names no version.
+    with suppress(ModelError):
+        needed[resolve(workspace, "base").reference] = "model.base"
+    with suppress(ModelError):
+        needed[previous_reference(workspace)] = "in use before: rollback returns to it"
     used = history(workspace)
     needed[used[0]] = "in use"
     needed[current_reference(workspace)] = "in use"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -95,7 +96,7 @@ def compare(invocation: Invocation, first: str, second: str) -> None:
 @pass_invocation
 def promote(invocation: Invocation, version: str, force: bool) -> None:
     """Put VERSION (or base) to use: indexes are rebuilt beside the live ones, then switched."""
-    from retrieval.promotion import put_to_use
+    from retrieval.promotion import made_elsewhere, put_to_use
 
     workspace = invocation.workspace()
     if version != "base":
@@ -104,21 +105,23 @@ def promote(invocation: Invocation, version: str, force: bool) -> None:
             raise GateRefused(
                 f"{found.name} has the verdict {found.verdict or 'none'}, not WIN; --force promotes it all the same"
             )
+    others = made_elsewhere(workspace)
     with invocation.progress() as progress:
         reference = put_to_use(workspace, version, progress)
-    _tell_promoted(invocation, workspace, reference)
+    _tell_promoted(invocation, workspace, reference, others)
 
 
 @models.command()
 @pass_invocation
 def rollback(invocation: Invocation) -> None:
     """Go back to the model that was in use before."""
-    from retrieval.promotion import return_to_previous
+    from retrieval.promotion import made_elsewhere, return_to_previous
 
     workspace = invocation.workspace()
+    others = made_elsewhere(workspace)
     with invocation.progress() as progress:
         reference = return_to_previous(workspace, progress)
-    _tell_promoted(invocation, workspace, reference)
+    _tell_promoted(invocation, workspace, reference, others)
 
 
 @models.command()
@@ -207,9 +210,15 @@ def version_value(version: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _tell_promoted(invocation: Invocation, workspace: Workspace, reference: str) -> None:
+def _tell_promoted(invocation: Invocation, workspace: Workspace, reference: str, others: Mapping[str, str]) -> None:
+    """Say what is in use now, and of ``others``, corpora indexed elsewhere by these models, which keep theirs."""
     from retrieval.promotion import NOT_SEARCHED_WITH
 
+    for corpus, made_by in others.items():
+        if made_by != reference and not workspace.model.endpoint:
+            invocation.note(
+                f"Note: the index of {corpus!r} stays as {made_by} made it; put {reference} to use where it is indexed"
+            )
     text = f"{reference} is {NOT_SEARCHED_WITH}" if workspace.model.endpoint else f"in use: {reference}"
     invocation.emit({"current": current_reference(workspace), "promoted": reference}, text)
 

@@ -158,6 +158,19 @@ def test_prune_keeps_the_version_whose_index_another_machine_put_into_the_databa
     assert names(workspace) == ["v2", "v3"]
 
 
+def test_a_model_put_to_use_where_an_index_is_only_read_says_whose_index_stays(workspace: Workspace) -> None:
+    pytest.importorskip("qdrant_client")
+    add(workspace)
+    workspace = with_database(workspace, "file:database")
+    embedder = HashEmbedder()
+    embedder.reference = "v1"
+    build_index(workspace, "docs", embedder=embedder)
+    shutil.rmtree(workspace.root / "indexes")
+    done = command(workspace, "promote", "base")
+    assert done.exit_code == 0, done.output
+    assert "the index of 'docs' stays as v1 made it" in done.stderr
+
+
 def test_prune_throws_nothing_away_while_the_database_does_not_answer(workspace: Workspace) -> None:
     pytest.importorskip("qdrant_client")
     for _ in range(2):
