@@ -15,11 +15,12 @@ from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 from retrieval.structure import Block, Heading
-from retrieval.words import SENTENCE_END
 
 __all__ = ["Link", "Place", "Region", "RegionKind", "Shown", "content", "kind_of", "skips"]
 
-RegionKind = Literal["main", "article", "header", "head", "furniture", "aside", "note", "consent", "list", "questions"]
+RegionKind = Literal[
+    "main", "article", "header", "head", "furniture", "aside", "note", "admonition", "consent", "list", "questions"
+]
 
 NAMES = frozenset(
     "nav navbar navigation navheader navfooter topnav sidenav subnav navlinks sidebar sphinxsidebar menu menubar toc "
@@ -30,10 +31,16 @@ NAMES = frozenset(
 CONSENT = re.compile(
     r"(?:cookie|gdpr|consent)[-_]?(?:banner|bar|box|consent|dialog|law|message|notice|overlay|popup)", re.IGNORECASE
 )
-NOTES = frozenset(
-    "note tip hint important caution warning danger attention admonition admonitionblock callout alert".split()
-)
+NOTES = frozenset("note tip hint important caution warning danger attention admonition callout alert".split())
 """Words in a class of elements that say something beside the text around them."""
+LABELS = NOTES | frozenset(
+    "notes tips notice info information hinweis hinweise tipp achtung warnung vorsicht wichtig gefahr remarque astuce "
+    "avertissement conseil nota aviso advertencia consejo precaución importante peligro attenzione avviso suggerimento "
+    "примечание внимание предупреждение совет 注 注意 警告 提示 重要 ヒント メモ 참고 주의 경고".split()
+)
+"""What heads them and says only which they are."""
+NOTE_BLOCKS = 5
+"""A longer one has a heading for its own sake."""
 LISTS = ("ul", "ol", "dl", "table")
 BOXES = ("div", "section", "aside", "ul", "ol", "dl", "table", "p", "form", "details")
 SKIP = re.compile(
@@ -51,8 +58,8 @@ LINKS_ONLY = 0.8
 """A list is nothing but links if they make so much of its characters."""
 MOSTLY_LINKS = 0.5
 FEW = 3
-LABEL_CHARACTERS = 30
-"""So little, before a page's first heading and no sentence, is what a control is called."""
+LABEL_WORDS = 2
+"""What a control is called."""
 MAIN_SHARE, MAIN_CHARACTERS = 0.25, 200
 ARTICLE_SHARE = 0.5
 CONSENT_CHARACTERS = 800
@@ -120,13 +127,16 @@ def kind_of(tag: str, attributes: Mapping[str, str | None]) -> RegionKind | None
         return "aside"
     if tag in BOXES and not NAMES.isdisjoint(words):
         return "furniture"
-    if tag in BOXES and not NOTES.isdisjoint((attributes.get("class") or "").lower().split()):
-        return "note"
     if tag in BOXES and "header" in words:
         return "head"
     if tag == "details":
         return "questions"
-    return "list" if tag in LISTS else None
+    if tag in LISTS:
+        return "list"
+    classes = (attributes.get("class") or "").lower().split()
+    if tag in BOXES and "admonitionblock" in classes:
+        return "admonition"
+    return "note" if tag in BOXES and not NOTES.isdisjoint(classes) else None
 
 
 def skips(text: str) -> bool:
@@ -176,11 +186,12 @@ def content(page: Shown) -> list[Heading | Block]:
     last = -1
     for number in shown:
         item = page.items[number]
-        before = found[-1] if last in labels or (number in meanings and last in terms) else None
-        if last in labels and isinstance(before, Block) and isinstance(item, Block) and item.kind == "paragraph":
-            found[-1] = _after(before, item)
-        elif isinstance(before, Block) and isinstance(item, Block) and last not in labels:
-            found[-1] = _below(before, item)
+        term = found[-1] if number in meanings and last in terms else None
+        label = found[-1] if number < labels.get(last, 0) else None
+        if isinstance(term, Block) and isinstance(item, Block):
+            found[-1] = _below(term, item)
+        elif isinstance(label, Block) and isinstance(item, Block) and item.kind == "paragraph":
+            found[-1] = _after(label, item)
         elif number in labels:
             found.append(_as_label(item))
         else:
@@ -226,12 +237,14 @@ def _is_furniture(region: Region, page: Shown, headings: Sequence[int], tops: Se
 
 
 def _labels_controls(region: Region, page: Shown, headings: Sequence[int]) -> bool:
-    """Whether an element before the page's first heading has no more to say than what a control is called."""
+    """Whether an aside above the page's title has no more to say than what a control is called."""
     start, end = region.closed
-    said = " ".join(item.text for item in page.items[start.items : end.items])
-    return (
-        end.items <= min(headings, default=0) and len(said) <= LABEL_CHARACTERS and not SENTENCE_END.search(said + " ")
-    )
+    if region.kind != "aside" or region.inside_main or not headings or end.items > headings[0]:
+        return False
+    words = page.items[start.items].text.split()
+    title = page.items[headings[0]]
+    few = end.items == start.items + 1 and len(words) <= LABEL_WORDS and all(word.isalpha() for word in words)
+    return few and isinstance(title, Heading) and title.level == 1
 
 
 def _turns_pages(region: Region, page: Shown) -> bool:
@@ -300,24 +313,30 @@ def _questions(page: Shown, shown: Sequence[int]) -> set[int]:
     return found
 
 
-def _labels(page: Shown, shown: Sequence[int]) -> set[int]:
-    """The headings of notes and asides after which their section goes on: no section of their own begins there.
+def _labels(page: Shown, shown: Sequence[int]) -> dict[int, int]:
+    """The headings of notes and asides that begin no section, since the one around goes on; each with the note's end.
 
-    One word, such as "Warning", is a label in any case.
+    One that only says "Note" never begins any; of others a note that stands within a section's text, and is short.
     """
-    found: set[int] = set()
+    notes = [region for region in page.regions if region.kind in ("note", "aside")]
+    within = _covered(notes, len(page.items))
     headings = [number for number in shown if isinstance(page.items[number], Heading)]
-    for region in reversed(page.regions):
+    around = [number for number in shown if not within[number]]
+    found: dict[int, int] = {}
+    for region in reversed(notes):
         start, end = region.closed
-        own = headings[bisect_left(headings, start.items) : bisect_left(headings, end.items)]
-        own = [number for number in own if number not in found]
-        if region.kind not in ("note", "aside") or len(own) != 1 or own[0] == headings[0]:
+        first, last = bisect_left(headings, start.items), bisect_left(headings, end.items)
+        if last != first + 1 or first == 0:
             continue
-        first, after = bisect_left(shown, start.items), bisect_left(shown, end.items)
-        goes_on = after < len(shown) and (shown[after] in found or isinstance(page.items[shown[after]], Block))
+        number = headings[first]
+        place, after = bisect_left(shown, start.items), bisect_left(shown, end.items)
         # In a list what stands before the note is made a block only by its heading.
-        if own[0] in shown[first : first + 2] and (goes_on or len(page.items[own[0]].text.split()) == 1):
-            found.add(own[0])
+        leads = number in shown[place : place + 2]
+        at = bisect_left(around, start.items), bisect_left(around, end.items)
+        inside = at[0] > 0 and at[1] < len(around) and 1 < after - place <= NOTE_BLOCKS + 1
+        inside = inside and all(isinstance(page.items[around[other]], Block) for other in (at[0] - 1, at[1]))
+        if leads and (inside or page.items[number].text.strip(" :!").casefold() in LABELS):
+            found[number] = end.items
     return found
 
 

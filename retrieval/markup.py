@@ -21,12 +21,15 @@ FENCED = re.compile("|".join(f"^{fence}.*?^{fence}" for fence in FENCE), re.MULT
 ASCIIDOC = re.compile(r"={2,6} \S.*(?<!=)")
 """Closed by the same mark, it is a banner of a log or a settings file as often."""
 STYLE = re.compile(r"\[.*\]")
-ASCIIDOC_MARK = re.compile(
-    r"^\[(?:NOTE|TIP|IMPORTANT|WARNING|CAUTION|verse|quote|source|listing|\[[\w-]+\])[^\]\n]*\]$|"
-    r"(?<![\w:])(?:link\w*|xref|include|image)::?[^\s\[\]]{1,300}\[",
-    re.MULTILINE,
+ASCIIDOC_MARKS = (
+    re.compile(
+        r"^\[(?:NOTE|TIP|IMPORTANT|WARNING|CAUTION|verse|(?:quote|source|listing),[^\]\n]*)\]\n\S", re.MULTILINE
+    ),
+    re.compile(r"^(?:include|image)::[^\s\[\]]{1,300}\[[^\]\n]*\]$", re.MULTILINE),
+    re.compile(r"(?<![\w:])(?:link|xref)\w*:[^\s\[\]]{1,300}\["),
 )
-"""What stands above a block, or leads elsewhere; beside titles with a rule below, the older way to write it."""
+"""What stands above a block, what is put in, and what leads elsewhere. Two kinds of these beside ruled titles are the
+older way to write it; one alone stands in notes and settings files too."""
 RST = re.compile(r"^\.\. [a-z][\w:-]*::(?:[ \t]|$)|(?<![\w:]):[a-z][\w:]{0,40}:`[^`\n]+`", re.MULTILINE)
 _RULES = "|".join(re.escape(mark) + "{3,}" for mark in "=-~^\"'`#*+.:")
 RULE = re.compile(rf"^\S[^\n]*\n(?:{_RULES})[ \t]*$", re.MULTILINE)
@@ -47,7 +50,7 @@ def markup_of(text: str) -> Format:
     if RULE.search(text):
         if sum(1 for _ in RST.finditer(text)) >= ENOUGH:
             return "rst"
-        if sum(1 for _ in ASCIIDOC_MARK.finditer(text)) >= ENOUGH:
+        if sum(mark.search(text) is not None for mark in ASCIIDOC_MARKS) >= ENOUGH:
             return "asciidoc"
     return "text"
 

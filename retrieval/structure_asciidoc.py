@@ -52,7 +52,7 @@ CONTAINER = re.compile(r"={4,}|\*{4,}|_{4,}|--")
 FENCE = "```"
 CODE = re.compile(rf"-{{4,}}|\.{{4,}}|\+{{4,}}|{FENCE}[\w-]*")
 TABLE = re.compile(r"[|,:!]={3,}")
-HEADED = re.compile(r"%[\w%]*header\b|\bopt(?:ion)?s=[\w\",% ]*header\b")
+HEADED = re.compile(r"%(?:\w+%)*header\b|\bopt(?:ion)?s=[\w\",% ]*header\b")
 TERM = re.compile(r"\S.*(?::{2,4}|;;)")
 BREAKS = (CODE, TABLE, CONTAINER, COMMENT, STYLE, re.compile(r"\+|"))
 """Lines that a paragraph ends before."""

@@ -365,7 +365,7 @@ class _Page(HTMLParser):
             self.table.end_part()
             self.table.in_head = tag == "thead"
             if tag == "table":
-                self.layouts.append(self._is_layout(attributes))
+                self.layouts.append(self._is_layout())
         elif tag in LISTS:
             self.lists.append(List(tag, attributes))
         elif tag == "li" and self.lists:
@@ -395,10 +395,10 @@ class _Page(HTMLParser):
         elif tag in ("dt", "dd", "dl"):
             self.in_term = self.in_meaning = False
 
-    def _is_layout(self, attributes: dict[str, str | None]) -> bool:
-        """Whether a table only places what is in its cells: it says so, or a note begins with it, as with an icon."""
+    def _is_layout(self) -> bool:
+        """Whether a table only places what is in its cells, an icon beside a note (Asciidoctor's)."""
         begun = [region.kind for region in self.regions[-2:] if region.start.items == len(self.items)]
-        return (begun == ["note", "list"] and not self.lists) or attributes.get("role") in ("presentation", "none")
+        return begun == ["admonition", "list"]
 
     def _space(self) -> None:
         if self.lines:

@@ -51,6 +51,9 @@ __all__ = [
 FILE_NAME = "shoptalk.toml"
 DEFAULT_BASE_MODEL = "BAAI/bge-base-en-v1.5"
 PREFIX = "SHOPTALK_"
+OF_KUBERNETES = re.compile(r"SERVICE_(?:HOST|PORT)|PORT(?:_\d|$)")
+"""What it sets in each container for a service called shoptalk."""
+ALIKE = 0.8
 NO_SETTINGS = {"WORKSPACE", "ENDPOINT_KEY", "STORE_KEY", "SYNTHESIS_KEY"}
 """Variables that are read and are no settings: where the workspace is, and what no file may hold."""
 CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -499,8 +502,8 @@ def unread_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     known = {f"{section}_{field}".upper() for section, model in SECTIONS.items() for field in model.model_fields}
     known |= NO_SETTINGS
     for name in sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in known and not OF_KUBERNETES.search(name):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=ALIKE)
             yield PREFIX + name, PREFIX + near[0] if near else ""
 
 

@@ -19,6 +19,7 @@ MIN_ROWS = 2
 MIN_ROW_LETTERS = 12
 _RULE = re.compile(r"[\s|+:=-]*[-=][\s|+:=-]*")
 _GRID = re.compile(r"\s*\|(.*)\|\s*|(\S.*\s\|\s.*)")
+_BAR = re.compile(r"(?:^|\s)\|(?=\s|$)")
 _EDGE = re.compile(r"(?<!\\)\|")
 
 
@@ -89,9 +90,11 @@ def _rows(lines: Sequence[str], format: Format) -> list[list[str]]:
 
 def _cells(line: str, format: Format) -> Sequence[str]:
     """The cells of a row. Bars at its ends part none, unless a reader set them: then that cell is empty."""
+    if _RULE.fullmatch(line):
+        return ()
     if format in ("html", "outlined"):
-        return _EDGE.split(line)
-    match = None if _RULE.fullmatch(line) else _GRID.fullmatch(line)
+        return _BAR.split(line)
+    match = _GRID.fullmatch(line)
     return _EDGE.split(match[1] or match[2]) if match else ()
 
 

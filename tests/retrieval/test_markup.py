@@ -34,6 +34,8 @@ def test_markup_is_known_by_marks_that_nothing_else_has(text: str, format: Forma
         "PUMP(1)                    Manual                    PUMP(1)\n\nNAME\n       pump - moves water\n\nOUTPUT\n"
         "       ## main\n\n       ## other\n\nPUMP(1)\n",
         "Title\n=====\n\nPlain words, underlined.\n\nAnother\n-------\n\nMore.\n",
+        "Zettel\n======\n\n[[programming]]\n[[languages]]\n\n[Sources]\n[NOTE: see below]\n// slow\n",
+        "Compose\n=======\n\nimage:nginx[latest]\nimage:redis[7]\n\n[source]\na = 1\n\n[listing]\nb = 2\n",
         "Log\n===\n\nsshd:session[12]\nsshd:session[13]\n[12:30] [info] started\n[note to self]\n",
         "== RUN TestPump\n== RUN TestHose\nok\n",
         "Build\n\n=== Stage 1 ===\n[INFO] start [main]\n\n=== Stage 2 ===\n[INFO] done\n",

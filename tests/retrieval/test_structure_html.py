@@ -453,7 +453,10 @@ def test_lines_of_a_labelled_note_are_those_of_the_file() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        "<h1>My notes</h1>" + "<div class=note><h2>Buy milk</h2><p>Two.</p></div>" * 2,
+        "<h1>My notes</h1>" + "<div class=note><h2>Buy milk</h2><p>Two.</p></div>" * 2 + "<p>Exported today.</p>",
+        "<h1>G</h1><p>a</p><div class=tip><h2>B</h2><p>1</p><p>2</p><p>3</p><p>4</p><p>5</p><p>6</p></div><p>c</p>",
+        "<h1>G</h1><p>a</p><div class=callout><h2>On Linux</h2></div><p>Use apt.</p>",
+        "<h1>G</h1><p>a</p><div class=callout><p>Lead in.</p><p>And more.</p><h2>On Linux</h2><p>b</p></div><p>c</p>",
         "<div class=note><h1>Exported by itself</h1><p>Two.</p></div><p>More.</p>",
         "<h1>Guide</h1><aside><h2>First part</h2><p>a</p><h2>Second part</h2><p>b</p></aside><p>c</p>",
     ],
@@ -469,18 +472,23 @@ def test_a_note_in_an_item_of_a_list_parts_no_section() -> None:
 
 def test_names_of_controls_before_the_title_are_not_read_and_what_says_something_is() -> None:
     control = "<aside><label for=a>Contents</label><input id=a></aside>"
-    said = "<aside><p>This page is of the last version. See the new one.</p></aside>"
     page = f"<h1>Pump</h1><p>{WORDS}</p>"
-    assert shown(control + page) == shown(page)
-    assert shown(said + page)[0] == "This page is of the last version. See the new one."
+    assert shown(control + page) == shown(control + control + page) == shown(page)
     assert shown(page + control)[-1] == "Contents"
+    for said in ("Version 4.2 only", "Not for Windows", "Since 3"):
+        assert shown(f"<aside>{said}</aside>{page}")[0] == said
+    assert shown(f"<p>Hello.</p><aside>Beta</aside><h2>Pump</h2><p>{WORDS}</p>")[1] == "Beta"
 
 
-def test_a_table_that_only_places_a_note_or_says_so_is_none() -> None:
+def test_a_table_that_places_an_icon_beside_a_note_is_none() -> None:
     inner = "<p>Do this:</p><ul><li>Stop it.</ul><pre>stop\n  now</pre><table><tr><td>a<td>b</table>"
     read = ["Do this:", "- Stop it.", "stop\n  now", "a | b"]
     note = f"<div class='admonitionblock note'><table><tr><td class=icon>Note</td><td>{inner}</td></tr></table></div>"
     assert shown(f"<h1>T</h1>{note}<p>On.</p>") == ["# T", "Note", *read, "On."]
-    assert shown(f"<h1>T</h1><table role=presentation><tr><td>{inner}</td></tr></table><p>On.") == ["# T", *read, "On."]
-    data = "<div class=note><p>These:</p><table><tr><td>a<td>b</table></div>"
-    assert shown(f"<h1>T</h1>{data}") == ["# T", "These:", "a | b"]
+    assert shown("<h1>T</h1><table role=presentation><tr><td>a<td>b</table>") == ["# T", "a | b"]
+    assert shown("<h1>T</h1><div class=note><table><tr><td>a<td>b</table></div>") == ["# T", "a | b"]
+
+
+def test_questions_that_look_like_notes_are_questions() -> None:
+    page = "<h1>FAQ</h1>" + "<details class='alert info'><summary>How?</summary><p>So.</p></details>" * 2
+    assert shown(page) == ["# FAQ", *["####### How?", "So."] * 2]
