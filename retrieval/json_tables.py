@@ -28,14 +28,20 @@ GROUP = "category"
 GROUPS = (GROUP, "name", "title", "section", "topic", "group", "label", "heading")
 """What records go by together, in an object around them; the first is what each of them is told to be of."""
 GROUP_CHARACTERS = 100
+CONTAINERS = frozenset(
+    "results items data entries records rows list hits docs documents values content objects nodes edges".split()
+)
+"""What arrays are called whatever is in them."""
+WORD = re.compile(r"[^\W\d_]{3}|[^\W\d_a-zA-Z]{2}")
+"""What no id or date has: nobody is helped to know what they group."""
 SPACE = re.compile(r"[ \t\n\r]*")
 DECODER = json.JSONDecoder()
 
 OF_RECORD, WHOLE, BY_KEY, ARRAY = range(4)
 """What objects may be, the likelier to be the records the later: a record's comments, all of the file, …"""
 Rows = list[RawRecord | RecordError]
-Path = tuple[str | None, ...]
-"""The way from the outermost value to others: names in objects, None for each item of an array or an object."""
+Path = tuple[str | None | frozenset[str], ...]
+"""The way from the outermost value to others: a name or some in objects, None for each item of an array or object."""
 
 
 @dataclass(slots=True)
@@ -131,7 +137,7 @@ def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[P
     if depth > DEPTH:
         return
     if isinstance(value, list):
-        column = normal_name(path[-1] or "") if path else ""
+        column = normal_name(path[-1]) if path and isinstance(path[-1], str) else ""
         kind = OF_RECORD if is_part(column) or is_apart(column) else ARRAY
         for item in value:
             if isinstance(item, dict) and not _count(tables, (*path, None), kind, item, columns):
@@ -139,26 +145,27 @@ def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[P
     elif isinstance(value, dict):
         in_record = in_record or by_name(tuple(_flat(value)), columns) is not None
         by_key = not in_record and sum(isinstance(member, dict) for member in value.values()) >= KEYED
-        grouped = set() if in_record else _grouped(value, columns)
+        grouped = frozenset() if in_record else _grouped(value, columns)
         for name, member in value.items():
             if name in grouped:
-                _survey(member, (*path, None), depth + 1, columns, tables, in_record)
+                _survey(member, (*path, grouped), depth + 1, columns, tables, in_record)
             elif not (by_key and isinstance(member, dict)):
                 _survey(member, (*path, name), depth + 1, columns, tables, in_record)
             elif not _count(tables, (*path, None), BY_KEY, member, columns):
                 _survey(member, (*path, None), depth + 1, columns, tables, in_record)
 
 
-def _grouped(value: Mapping[str, Any], columns: Columns) -> set[str]:
+def _grouped(value: Mapping[str, Any], columns: Columns) -> frozenset[str]:
     """The names of the arrays in an object that hold records of one kind, set apart by what they are about."""
-    roles: dict[str, Roles | None] = {}
+    kinds: dict[str, Roles] = {}
     for name, member in value.items():
         column = normal_name(name)
         first = member[0] if isinstance(member, list) and member else None
         if isinstance(first, dict) and not is_part(column) and not is_apart(column):
-            roles[name] = by_name(tuple(_fields(first, columns)[0]), columns)
-    kinds = set(roles.values())
-    return set(roles) if len(roles) >= KEYED and len(kinds) == 1 and None not in kinds else set()
+            if roles := by_name(tuple(_fields(first, columns)[0]), columns):
+                kinds[name] = roles
+    alike = len(kinds) >= KEYED and len(set(kinds.values())) == 1
+    return frozenset(kinds) if alike and CONTAINERS.isdisjoint(map(normal_name, kinds)) else frozenset()
 
 
 def _count(tables: dict[Path, _Table], path: Path, kind: int, item: Mapping[str, Any], columns: Columns) -> bool:
@@ -198,20 +205,19 @@ def _at(text: str, position: int, path: Path, group: str = "") -> Iterator[tuple
         return
     wanted, *rest = path
     for name, value, start, end in _members(text, position):
-        if wanted is None or name == wanted:
+        if wanted is None or name == wanted or (isinstance(wanted, frozenset) and name in wanted):
             if rest:
-                inner = _group(name, value) if wanted is None else ""
-                yield from _at(text, start, tuple(rest), inner or group)
+                inner = "" if isinstance(wanted, str) else _group(name, value)
+                yield from _at(text, start, tuple(rest), ": ".join(part for part in (group, inner) if part))
             else:
                 yield name, value, start, end, group
 
 
 def _group(name: str | None, value: Any) -> str:
-    """What the records within a member of an array or object are about: as it says itself, or as an array is called."""
-    if isinstance(value, dict):
-        said = (value[column] for column in GROUPS if isinstance(value.get(column), str))
-        name = next((words for words in said if words.strip()), "")
-    return name if name and len(name) <= GROUP_CHARACTERS else ""
+    """What the records within a member of an array or object are about: as it says itself, or is called, or ""."""
+    said = [value[column] for column in GROUPS if isinstance(value.get(column), str)] if isinstance(value, dict) else []
+    words = next((words for words in (*said, name or "") if words.strip()), "")
+    return words if len(words) <= GROUP_CHARACTERS and WORD.search(words) else ""
 
 
 def _members(text: str, position: int) -> Iterator[tuple[str | None, Any, int, int]]:

@@ -434,7 +434,9 @@ def test_the_array_of_records_in_an_object_is_found_with_its_lines() -> None:
 
 
 def test_records_of_other_arrays_are_told_to_be_left_out() -> None:
-    text = '{"train": [{"text": "aa bb"}, {"text": "cc"}], "test": [{"text": "dd"}], "tags": [{"id": "x"}]}'
+    text = (
+        '{"train": [{"text": "aa bb"}, {"text": "cc"}], "faq": [{"title": "d", "text": "dd"}], "tags": [{"id": "x"}]}'
+    )
     first, second, others = json_records(text, NONE)
     assert [item.text for item in (first, second) if isinstance(item, Record)] == ["aa bb", "cc"]
     assert str(others).startswith("1 records in other arrays are not read")
@@ -466,6 +468,38 @@ def test_a_record_s_own_category_has_the_first_word() -> None:
     groups = {"Ovens": [{**asked(1), "category": "Mine"}, {**asked(2), "Category": "Yours"}], "Pumps": [asked(3)]}
     texts = [record.text.partition("\n\n")[2] for record in good(json_records(json.dumps(groups), NONE))]
     assert texts == ["Category: Mine", "Category: Yours", "Category: Pumps"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "categories"),
+    [
+        ([{"title": "Pump", "setup": [asked(1)], "use": [asked(2)]}], ["Pump: setup", "Pump: use"]),
+        ({"Pump": {"entries": [asked(1)]}, "Hose": {"entries": [asked(2)]}}, ["Pump", "Hose"]),
+        ({"en": [asked(1)], "de": [asked(2)]}, ["", ""]),
+        ({"2024-01": [asked(1)], "k2": [asked(2)]}, ["", ""]),
+        ({"ご注文": [asked(1)], "配送": [asked(2)]}, ["ご注文", "配送"]),
+    ],
+)
+def test_a_group_is_told_with_what_is_around_it_and_no_id_is(whole: object, categories: list[str]) -> None:
+    found = good(json_records(json.dumps(whole), NONE))
+    assert [record.title for record in found] == ["Q1?", "Q2?"]
+    assert [record.text.partition("\n\nCategory: ")[2] for record in found] == categories
+
+
+def test_nothing_else_beside_groups_is_a_record() -> None:
+    whole = {
+        "billing": [asked(1)],
+        "shipping": [asked(2)],
+        "links": [{"href": "Home", "url": "x"}],
+        "settings": {"smtp": {"title": "SMTP", "description": "Mail goes out by it."}},
+    }
+    found = [item for item in json_records(json.dumps(whole), NONE) if isinstance(item, Record)]
+    assert [record.title for record in found] == ["Q1?", "Q2?"]
+    answer = {"status": "ok", "warnings": [{"title": "Old", "text": "It is old."}]}
+    found = good(
+        json_records(json.dumps(answer | {"results": [{"title": n, "text": n} for n in ("a b", "c d")]}), NONE)[:2]
+    )
+    assert [record.title for record in found] == ["a b", "c d"]
 
 
 def test_arrays_of_other_kinds_beside_each_other_are_not_one() -> None:
