@@ -227,6 +227,7 @@ def test_the_head_of_a_table_is_repeated_in_every_format_that_marks_it(
         ("html", "<table>", "<tr><th>{0}<th>x\n"),
         ("asciidoc", "|===\n|k |v\n", "|{0} |x\n"),
         ("asciidoc", "[%header]\n|===\n|k\n|v\n", "|{0}\n|x\n"),
+        ("asciidoc", "[%noheader]\n|===\n|k |v\n", "|{0} |x\n"),
         ("rst", "== ==\n", "{0}  x\n"),
         ("rst", "+----+---+\n| k  | v |\n+----+---+\n", "| {0} | x |\n+----+---+\n"),
     ],
