@@ -275,7 +275,6 @@ def test_searches_go_on_through_switches(engine: SearchEngine, workspace: Worksp
                 result = engine.search("blood sugar")
                 assert result.hits[0].document_id == "medicine/codes.md" and not result.degraded
                 generations.append(result.generation)
-            generations.append(engine.search("blood sugar").generation)
         except BaseException as error:
             failures.append(error)
             answered.abort()
@@ -293,7 +292,8 @@ def test_searches_go_on_through_switches(engine: SearchEngine, workspace: Worksp
     assert failures == []
     for generations in seen:
         assert generations == sorted(generations)
-        assert generations[-1] == "g000005"
+    # While one of them opens what is new the others go on with what they have, to the last.
+    assert engine.search("blood sugar").generation == "g000005"
 
 
 def test_a_closed_engine_lets_its_generation_go(engine: SearchEngine, workspace: Workspace, embedder: Embedder) -> None:
