@@ -316,7 +316,7 @@ class _Page(HTMLParser):
             region = waiting.pop()
             self.mains -= region.kind == "main"
             self.end_block()
-            if not self.lists:
+            if not (self.lists and region.kind == "note"):
                 self.end_group()
             region.end = self.place()
 

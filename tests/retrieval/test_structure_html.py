@@ -185,6 +185,11 @@ def test_what_would_head_more_than_its_answer_is_no_heading(page: str) -> None:
     assert not any(isinstance(item, Heading) for item in outline(page))
 
 
+def test_a_menu_whose_list_is_never_closed_is_no_content() -> None:
+    menu = "<div class=menu><ul><li><a href=x>Home</a><li><a href=y>About us</a><li><a href=z>Contact</a></div>"
+    assert shown(f"{menu}<h1>Pump</h1><p>{WORDS}</p>") == ["# Pump", f"  {WORDS}"]
+
+
 def test_elements_that_are_never_closed_lose_nothing() -> None:
     page = f"<div class=nav><a href=x>Home</a><div class=toc><main><div class=menu><p>{WORDS}"
     assert shown(page) == [WORDS]
