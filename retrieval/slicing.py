@@ -48,7 +48,7 @@ class Unit:
 def _by_lines(unit: Unit, block: Block, budget: int) -> Iterator[int]:
     """Code, tables and lists end a unit with each line."""
     if block.kind != "paragraph":
-        yield from (match.end() for match in LINE_END.finditer(block.text, unit.start, unit.end))
+        yield from _by_line_ends(unit, block, budget)
 
 
 def _by_sentences(unit: Unit, block: Block, budget: int) -> Iterator[int]:

@@ -283,7 +283,8 @@ def _better_in_use(workspace: Workspace, outcome: Outcome, data: str) -> str:
 
     "" where it does not, or was judged over other documents.
     """
-    used = next((version for version in list_versions(workspace) if version.name == history(workspace)[0]), None)
+    name = history(workspace)[0]
+    used = next((version for version in list_versions(workspace) if version.name == name), None)
     if used is None or used.training.get("data", {}).get("sha256") != data:
         return ""
     known = judged_by(used)
