@@ -59,7 +59,7 @@ CODE = (
 ).split()
 SHEETS = (".xlsx", ".xlsm")
 """Files whose records are rows of several tables."""
-READING_VERSION = 9
+READING_VERSION = 10
 """Counted up where other documents, sections, passages or names of these are found in the same files."""
 MOST_LISTED = 1000
 """Of the records that are left out of a file so many are listed each with its reason; a file may hold millions."""

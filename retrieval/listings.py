@@ -23,7 +23,8 @@ _ELSEWHERE = re.compile(
     r"assignees?|attendees|participants|team|files?|paths?|contacts?|dates?|address(?:es)?|prices?|links?|urls?|notes?|"
     r"warnings?|todo|to do|steps?|requirements?|prerequisites?|questions?|dear|param\w*|arguments?|returns?|raises?|"
     r"throws?|interactions?|reactions?|effects?|precautions?|risks?|allergens?|ingredients?|dos(?:es?|ages?)|hours?|days?|"
-    r"times?)\b"
+    r"times?|apologies|absent(?:ees)?|distribution|cc|agenda|decisions?|responsib\w*|speakers?|guests?|invited|chair\w*|"
+    r"signatures?|signator\w*)\b"
 )
 # Commas part more than names: "March 3, 2000", "Restart it, clear it, reload".
 _OF_NAMES = re.compile(

@@ -52,7 +52,12 @@ MOST_NAMES = 32
 # "list[str]", but "Streptococcus [group A]"
 _NOT_SAID = re.compile(r"[{}<>=\\]|->|\w\[")
 
-SAME = r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonyms?|alias(?:es)?|a\.?k\.?a\.?"
+SAME = (
+    r"also (?:called|known as|named|written)|alternat(?:iv)?e (?:names?|terms?)|synonym(?:e?s|e)?|alias(?:es)?"
+    r"|a\.?k\.?a\.?|auch (?:genannt|bekannt als)|andere (?:namen|bezeichnungen)|(?:aussi|également) appelée?s?"
+    r"|autres? (?:noms?|appellations?)|también (?:llamad|conocid)[oa]s?(?: como)?|otros nombres|sinónimos?|sinonimi"
+    r"|altri nomi|sinônimos?"
+)
 # The label may open a paragraph or a sentence; its list ends with the paragraph, or where another label begins.
 _ALIAS_LIST = re.compile(
     rf"(?:^|(?<=[.;]\s))\W{{0,8}}(?:{SAME}|(?:other|former) (?:names?|terms?)|abbreviations?|acronyms?)\b"
@@ -63,10 +68,12 @@ _OPENED, _ONE, _CLOSED = r"[\"“*_`]*", r"[^.,;:()\n\"”*_`]{3,80}", r"[\"”*
 # "We also called the customer" names nobody. What may be known is looked ahead to where a word begins: from each of its
 # letters, a long one would be read in the square of its length.
 _INLINE_ALIAS = re.compile(
-    r"(?:[,(]\s*|\b(?:is|are|was|were)\s+|\b(?=\w+\s+(?:known|referred)\s))"
-    r"\b(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
-    rf"(?:called|known as|named|referred to as|termed)\s+(?:(?:the|an?)\s+)?{_OPENED}"
-    rf"(?P<name>{_ONE}){_CLOSED}\)?",
+    r"(?:[,(]\s*|\b(?:is|are|was|were|ist|sind|est|sont|es|son)\s+|\b(?=\w+\s+(?:known|referred)\s))"
+    r"\b(?:(?:also|otherwise|formerly|previously|sometimes|commonly)\s+"
+    r"(?:called|known as|named|referred to as|termed)|auch\s+(?:bekannt als|bezeichnet als)"
+    r"|(?:aussi|également)\s+(?:appelée?s?|nommée?s?|connue?s? sous le nom de)"
+    r"|también\s+(?:llamad|denominad|conocid)[oa]s?(?:\s+como)?)\s+(?:(?:the|an?|une?|una?)\s+)?"
+    rf"{_OPENED}(?P<name>{_ONE}){_CLOSED}\)?",
     re.IGNORECASE,
 )
 _AND_MORE = re.compile(
@@ -74,7 +81,7 @@ _AND_MORE = re.compile(
 )
 """What follows the first of several names: ", B or C"."""
 _PARTED = re.compile(r"\s*,\s*(?:or\s+)?|\s+or\s+", re.IGNORECASE)
-_ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:the|an?|une?|una?)\s+", re.IGNORECASE)
 INLINE_WORDS = 10
 _NO_NAME = re.compile(r"(?:none|nothing|n/?a|not applicable|unknown)\W*\Z|(?:not|see)\s", re.IGNORECASE)
 # What a sentence begins with that is no name, and what no name has in it or ends with.
@@ -82,7 +89,7 @@ _NOT_AT_ENDS = frozenset(
     "this that these those it its he she they we you i there here which what who where when how why if in on at by for "
     "from with as to of and or but not no nothing one some any all each both such most many our your their his her my "
     "during after before among despite while although because since until over under between through within without "
-    "also however thus therefore note nb see let a an the".split()
+    "also however thus therefore note nb see let every a an the".split()
 )
 _COMPOUND = re.compile(r"\W*\w+-\w")
 """A name whatever word it begins with: "one-way valve", "in-app purchase"."""
@@ -117,7 +124,8 @@ def listed_aliases(text: str) -> Iterator[str]:
             names = match["list"].strip()
             if not names and number + 1 < len(paragraphs):
                 names = paragraphs[number + 1]
-            items = (bare_name(name) for name in names_in(names) if "](" not in name)
+            # "DB = database" stands beside what is told of, and names nothing of it.
+            items = (bare_name(name) for name in names_in(names) if "](" not in name and " = " not in name)
             # In such a list a name may be a clause, and as long as it likes.
             yield from (item for item in items if not _NO_NAME.match(item))
 

@@ -23,6 +23,7 @@ from retrieval.columns import (
 )
 from retrieval.json_tables import json_rows, jsonl_rows
 from retrieval.tables import Line, RawRecord, RecordError, csv_lines, plain, table_of, tsv_lines
+from retrieval.words import QUESTION_MARKS
 
 if TYPE_CHECKING:
     from retrieval.sheets import Row
@@ -164,7 +165,7 @@ def _record(row: RawRecord, roles: Roles | None, extras: _Extras) -> Record | Re
     code = fields.get(extras.code, "").strip() if extras.code and extras.code not in said else ""
     said_before = code in title and re.search(rf"(?<!\w){re.escape(code)}(?!\w)", title)
     if is_code(code) and not said_before:
-        if roles.question or title.endswith(("?", "？")):
+        if roles.question or title.endswith(QUESTION_MARKS):
             labelled.append(extras.code)  # before a question it would be no question
         else:
             title = f"{code}: {title}" if title else code

@@ -17,6 +17,7 @@ from retrieval.documents import Document, Format, Skipped, defect
 from retrieval.errors import DocumentError
 
 __all__ = [
+    "QUESTION_LEVEL",
     "Block",
     "BlockKind",
     "Heading",
@@ -32,6 +33,8 @@ __all__ = [
 
 BlockKind = Literal["paragraph", "code", "table", "list"]
 TITLE_CHARACTERS = 200
+QUESTION_LEVEL = 7
+"""The level of questions that are no headings where they stand, but marked as an FAQ's: below any other."""
 HEADING_CHARACTERS = 1000
 """A longer heading is a paragraph: it would be repeated in each of its passages."""
 TITLE_LINES = 200

@@ -2,7 +2,7 @@
 
 The text has a line for each paragraph, list item and table row, and a blank line between blocks.
 Headings are paragraphs whose style has an outline level, whatever its name in whichever language; a
-document that uses no such style has its short bold paragraphs for headings.
+document that uses no such style has its short bold paragraphs for headings, any its questions in bold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, re
 from retrieval.errors import DocumentError
 from retrieval.office_package import UNPRINTABLE, WORD, Event, Package, core_title
 from retrieval.office_text import MATH, MergedCells, Words
-from retrieval.structure import Block, BlockKind, Heading, Outlined, Outliner, sensible_title
+from retrieval.structure import QUESTION_LEVEL, Block, BlockKind, Heading, Outlined, Outliner, sensible_title
+from retrieval.words import QUESTION_MARKS
 
 __all__ = ["read"]
 
@@ -297,8 +298,11 @@ class _Writer:
         if not text:
             return
         level = self._level(item)
-        if level is None and bold_headings and item.bold and not label and _may_be_heading(text):
-            level = 1
+        if level is None and item.bold and _may_be_heading(text):
+            if text.endswith(QUESTION_MARKS):
+                level = QUESTION_LEVEL - 1
+            elif bold_headings and not label:
+                level = 1
         numbered = f"{label} {text}" if label else text
         if level is not None and len(text) <= HEADING_CHARACTERS:
             self._end_group()

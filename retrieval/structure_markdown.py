@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrieval.front_matter import fenced, front_matter, spoken
-from retrieval.structure import Block, BlockKind, Heading, source_block
+from retrieval.structure import QUESTION_LEVEL, Block, BlockKind, Heading, source_block
 from retrieval.structure_html import pieces
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ ANCHOR = re.compile(r"(?<=\S)\s*\{:? ?[#.][^\s{}]+(?: (?:[#.]|[\w-]+=)[^\s{}]+)*
 """``{#name .class}`` after a heading: an anchor of Docusaurus, Pandoc and others that no reader sees."""
 COMPONENT = re.compile(r"</?[A-Z][A-Z\d]*[a-z.]")
 """A component of MDX, which may have words in its attributes."""
+ASKED = re.compile(
+    r"(?:(?:\d{1,3}[.)]|[-*+])[ \t]+)?(?P<mark>\*\*|__)(?!\s|q(?:uestion)?\s*\d{0,3}[:.)])"
+    r"(?P<question>(?:(?!(?P=mark)).){2,300}[?？؟])(?P=mark)[ \t]*(?:<br ?/?>|\\$)?[ \t]*",
+    re.IGNORECASE,
+)
+"""A question in bold that a line, or an item of a list, begins with: an FAQ's, whose answer follows.
+
+One after "Q:" stays where it is: it has a mark of its own, as its answer has, and others beside it may be in no bold.
+"""
 UNSHOWN = {"<!--": "-->", "<script": "</script", "<style": "</style"}
 """What begins and ends HTML that is not shown; where it does not end, it would be all that follows."""
 
@@ -39,8 +49,9 @@ UNSHOWN = {"<!--": "-->", "<script": "</script", "<style": "</style"}
 def outline(text: str) -> list[Heading | Block]:
     """Return the top-level headings and blocks of ``text``; the text of a block is its slice of the source.
 
-    Of front matter what it says of the page stands in its first section. Thematic breaks and link reference
-    definitions are left out, which nobody reads.
+    Questions in bold are headings, where there are several and each has an answer below. Of front matter what it says
+    of the page stands in its first section. Thematic breaks and link reference definitions are left out, which nobody
+    reads.
     """
     parser = _parser()
     lines = text.split("\n")
@@ -72,7 +83,34 @@ def outline(text: str) -> list[Heading | Block]:
                 items.append(replace(block, head=2) if block.kind == "table" else block)
     place = int(bool(items) and isinstance(items[0], Heading) and items[0].level == 1)
     items[place:place] = said
-    return items
+    return _asking(items, lambda markup: _plain(parser, markup, environment))
+
+
+def _asking(items: list[Heading | Block], plain: Callable[[str], str]) -> list[Heading | Block]:
+    """``items`` with the questions in bold as headings, if there are two and each is answered before the next."""
+    found = [part for item in items for part in (_parted(item, plain) if isinstance(item, Block) else (item,))]
+    below = [after for item, after in pairwise([*found, None]) if _is_question(item)]
+    return found if len(below) > 1 and all(isinstance(item, Block) for item in below) else items
+
+
+def _is_question(item: Heading | Block) -> bool:
+    return isinstance(item, Heading) and item.level == QUESTION_LEVEL
+
+
+def _parted(block: Block, plain: Callable[[str], str]) -> Iterator[Heading | Block]:
+    """The questions in bold that lines of a block begin with, and what stands between them."""
+    lines, above = block.text.split("\n"), block.first_line - 1
+    asked = {number: match for number, line in enumerate(lines) if (match := ASKED.match(line))}
+    if block.kind not in ("paragraph", "list") or block.spans or not asked:
+        yield block
+        return
+    for start, end in pairwise(sorted({0, *asked, len(lines)})):
+        if start in asked:
+            number = above + start + 1
+            yield Heading(QUESTION_LEVEL, plain(asked[start]["question"]), number, number)
+            lines[start] = lines[start][asked[start].end() :]
+        if body := source_block(block.kind, lines, start, end):
+            yield replace(body, first_line=body.first_line + above, last_line=body.last_line + above)
 
 
 def _html(lines: Sequence[str], start: int, end: int) -> list[Heading | Block]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from retrieval.numerals import roman
 from retrieval.structure import Block, BlockKind, Heading
+from retrieval.words import QUESTION_MARKS
 
 __all__ = ["outline", "paragraph", "paragraphs", "subject"]
 
@@ -265,8 +266,10 @@ def _parted(lines: Sequence[str], start: int, end: int) -> _Found | None:
             return _Found(heading)
         # The line was not broken because it was full: the next word had had room.
         room = max(map(len, lines[start:end])) - len(lines[start].rstrip()) - 1
-        named = heading and (_is_capitalised(first) or CLAUSE.fullmatch(first)) and not second[0].islower()
-        if heading and named and not numbered and len(second.split()[0]) <= room and len(second.split()) > 1:
+        asks = first.endswith(QUESTION_MARKS)
+        named = heading and (asks or _is_capitalised(first) or CLAUSE.fullmatch(first)) and not second[0].islower()
+        ended = asks or (len(second.split()[0]) <= room and len(second.split()) > 1)
+        if heading and named and not numbered and ended:
             return _Found(heading)
     match = RUN_IN.match(lines[start].lstrip())
     if match and len(match["heading"]) <= HEADING_LIMIT and _names_clause(match["title"]):
@@ -321,13 +324,13 @@ def _clause(line: str, number: int) -> Heading | None:
 
 
 def _names_clause(title: str) -> bool:
-    """Whether the words after a clause's number name it; a final full stop is a clause's, not a sentence's."""
+    """Whether the words after a clause's number name it, as a question does; a final full stop is a clause's."""
     words = title.rstrip(".").split()
     if not words or title[-1] in ",;:" or ". " in title or not (title[0].isupper() or title[0] in '"“'):
         return False
     if _is_capitalised(title):
         return len(words) <= MANY_WORDS
-    return not title.endswith(".") and not _is_sentence(title)
+    return title.endswith(QUESTION_MARKS) or (not title.endswith(".") and not _is_sentence(title))
 
 
 def _is_capitalised(line: str) -> bool:

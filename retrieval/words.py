@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from unicodedata import category, normalize
 
-__all__ = ["MARKS", "SENTENCE_END", "count_words", "fold", "joins", "words_of"]
+__all__ = ["MARKS", "QUESTION_MARKS", "SENTENCE_END", "count_words", "fold", "joins", "words_of"]
 
 # In Chinese, Japanese, Korean and Thai, whose words have no blanks between them, a character is a word.
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
@@ -30,6 +30,7 @@ _OF_SPACED = re.compile(f"{_LETTER}|{_MARK}")
 _WORD = re.compile(rf"[{_UNSPACED}]|{_LETTER}+(?:{_MARK}+{_LETTER}*)*")
 _COUNTED = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
+QUESTION_MARKS = ("?", "？", "؟")
 _ABBREVIATIONS = (
     "al cf vs etc mr mrs ms dr prof st jr sr sra srta inc ltd corp co dept vgl bzw usw ggf sog hr fr mme mlle ex"
 ).split()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
-from retrieval.words import count_words, words_of
+from retrieval.words import QUESTION_MARKS, count_words, words_of
 from trainer.material import (
     Material,
     generic_form,
@@ -28,7 +28,6 @@ _QUESTION_START = re.compile(
     r"(?:i|we|you|they|he|she|it|there|this|my|our|the))(?=[\s'’])",
     re.I,
 )
-_QUESTION_MARKS = ("?", "？", "؟")
 _NUMBERED = re.compile(r"\d")
 
 
@@ -98,7 +97,7 @@ def title(material: Material, place: int, generator: Random) -> Iterator[Pair]:
 def is_question(text: str) -> bool:
     """Whether a heading asks: it ends with a question mark, or begins as questions do and is long enough for one."""
     said = text.strip()
-    return said.endswith(_QUESTION_MARKS) or bool(_QUESTION_START.match(said) and count_words(said) > 3)
+    return said.endswith(QUESTION_MARKS) or bool(_QUESTION_START.match(said) and count_words(said) > 3)
 
 
 def _alike(leaf: str, parent: str) -> bool:

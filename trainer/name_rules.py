@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from random import Random
 
+from retrieval.boilerplate import LABELS
 from retrieval.listings import LISTED_WORDS, bare_name, names_in
 from retrieval.names import INLINE_WORDS, SAME, inline_aliases, is_name, listed_aliases
 from retrieval.references import references
-from retrieval.words import SENTENCE_END, count_words
+from retrieval.words import SENTENCE_END, count_words, words_of
 from trainer.material import Material, is_code, normalise
 from trainer.pairs import Pair, pair_of
 
@@ -21,13 +22,14 @@ TERM_WORDS = 6
 LISTED_A_SECTION = 6
 MIN_MEANING_WORDS = 4
 _BULLET = r"(?:[-*+•·]\s+|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|[ivx]{1,4})[.)]\s+|\d{1,3}(?:\.\d{1,3})+\s+)?"
-_QUOTED = r"(?:[\"“”‘'*_`]{1,4}(?P<quoted>[^\"“”*_`\n]{2,80}?)[\"“”’'*_`]{1,4})"
+_QUOTED = r"(?:[\"“”„«‘'*_`]{1,4}\s?(?P<quoted>[^\"“”„«»*_`\n]{2,80}?)\s?[\"“”»’'*_`]{1,4})"
 _PLAIN = r"(?P<plain>[A-Z0-9](?:[^\"“”*_`.,;:()\n]|(?<=[A-Z])\.|(?<=\bInc)\.){1,80}?)"
 _PHRASE = rf"(?:(?i:the\s+term|the\s+word|an?|the)\s+)?(?:{_QUOTED}|{_PLAIN})"
 _MEANS = re.compile(
     rf"{_BULLET}{_PHRASE}\s*(?:\([^()]{{1,40}}\)\s*)?,?\s+"
     r"(?i:(?:shall\s+|will\s+)?(?:means?(?:\s+and\s+includes?)?|refers?\s+to|denotes?|stands?\s+for)"
-    r"|(?:is|are)\s+defined\s+(?:as|to\s+mean))\b[\s,:]*(?P<meaning>\S.*)",
+    r"|(?:is|are)\s+defined\s+(?:as|to\s+mean)|bezeichne[nt]|bedeute[nt]|(?:désigne|signifie)(?:nt)?"
+    r"|s['’]entend(?:ent)?\s+d['’e]|significan?|designan?|se\s+entiende\s+por)\b[\s,:]*(?P<meaning>\S.*)",
     re.DOTALL,
 )
 _IS_A = re.compile(
@@ -47,6 +49,12 @@ _PLAIN_ENTRY = re.compile(
     r"(?P<meaning>\S.*(?:\n[ \t]*[a-z(].*)*)$",
     re.MULTILINE,
 )
+_LABEL_WORDS = LABELS | frozenset(
+    "example examples input output result total duration added changed fixed removed deprecated security breaking "
+    "fix fixes features default required returns optional prerequisites goal purpose owner status date".split()
+)
+_COUNTED = re.compile(r"(?:step|phase|figure|fig|table|section|clause|article|chapter|appendix|schritt)\b.*\d", re.I)
+"""What counts the parts of a text, and names nothing."""
 # A term on its line, its meaning indented below (reStructuredText, HTML's <dl> as it is read) or after a colon
 # (Markdown's extension).
 _HANGING = re.compile(
@@ -69,8 +77,13 @@ _ENTRY = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[-*+•·][ \t]|\d{1,3}[.)][ \t]|
 """Between the paragraphs of a text, its bullets, and lines that begin with a marked term."""
 _GOES_ON = re.compile(r"(?:that|of)\b", re.IGNORECASE)
 _GLOSSARY = re.compile(
-    r"\b(?:glossary|definitions?|terms|terminology|abbreviations|acronyms|vocabulary|nomenclature)\b", re.I
+    r"\b(?:glossary|definitions?|(?<!payment )(?<!delivery )(?<!general )(?<!contract )(?<!commercial )"
+    r"terms(?!\s+(?:of|and\s+conditions|&)\b)|terminology|abbreviations|acronyms|vocabulary|nomenclature|"
+    r"glossar|begriffe|begriffsbestimmungen|definitionen|abkürzungen|glossaire|définitions|lexique|abréviations|"
+    r"glosario|definiciones|abreviaturas|glossario|definizioni|definições)\b",
+    re.I,
 )
+"""What heads explanations of words; "Terms of payment" heads conditions."""
 
 
 def alias(material: Material, place: int, generator: Random) -> Iterator[Pair]:
@@ -116,7 +129,8 @@ def definition(material: Material, place: int, generator: Random) -> Iterator[Pa
     for number, passage in enumerate(material.passages_of[place]):
         text = material.passages[passage].text
         for term, meaning in _meanings(material, place, text, opens=number == 0):
-            if is_name(term, TERM_WORDS) and count_words(meaning) >= MIN_MEANING_WORDS:
+            named = is_name(term, TERM_WORDS) and not _COUNTED.match(term)
+            if named and count_words(meaning) >= MIN_MEANING_WORDS:
                 yield pair_of(material, term, passage, "definition", remove=term, heading=term, excerpt=meaning)
 
 
@@ -179,5 +193,15 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     if document.format == "markdown":
         entries.append(_COLON_BELOW)
     for entry in entries:
-        for match in entry.finditer(text):
-            yield match["term"].strip(" \t*_`:"), match["meaning"]
+        found = [(match["term"].strip(" \t*_`:"), match["meaning"]) for match in entry.finditer(text)]
+        if entry is _MARKED_ENTRY and not glossary:
+            # In bold stand labels too. Terms that are explained come in lists.
+            found = [(term, meaning) for term, meaning in found if not _is_label(term)]
+            found = found if len(found) > 1 else []
+        yield from found
+
+
+def _is_label(term: str) -> bool:
+    """Whether what leads a line says of what kind the rest is ("Warning", "Step 2", "2024"), and names nothing."""
+    words = words_of(term)
+    return _LABEL_WORDS.issuperset(words[-1:]) or bool(_COUNTED.match(term)) or all(map(str.isdigit, words))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from random import Random
 
 from retrieval.markup import FENCED
+from retrieval.structure import Section
 from retrieval.words import SENTENCE_END
 from trainer.heading_rules import PASSAGES_A_HEADING, is_question
 from trainer.material import Material, informative_heading
@@ -32,12 +33,19 @@ def _label(words: str) -> re.Pattern[str]:
 
 
 _ASKS = re.compile(r"^\s*q(?:uestion)?\s*\d{0,3}\s*[:.)]\s*", re.IGNORECASE)
-_DIALOGUE = _label(r"q(?:uestion)?(?:\s*\d{1,3})?"), _label(r"a(?:ns(?:wer)?)?(?:\s*\d{1,3})?")
+_OFFERED = re.compile(r"a[.)][^\n]*\n\s{0,9}b[.)]", re.IGNORECASE)
+"""What a quiz offers to choose from is no answer."""
+_DIALOGUE = (
+    _label(r"q(?:uestion)?(?:\s*\d{1,3})?"),
+    _label(rf"(?!{_OFFERED.pattern})a(?:ns(?:wer)?)?(?:\s*\d{{1,3}})?"),
+)
 _REPORT = _label(_TROUBLE), _label(_REMEDY)
 _STYLE = " \t\n*_"
 """What may close a label's bold type at the end of what it asks."""
 _TROUBLE_HEADING = re.compile(rf"(?:the\s+)?(?:{_TROUBLE}|description|summary)\W*", re.IGNORECASE)
 _REMEDY_HEADING = re.compile(rf"(?:the\s+)?(?:{_REMEDY})\W*", re.IGNORECASE)
+_PARTS = re.compile(r"(?:the\s+)?(?:request|description|summary|response|action)\W*", re.IGNORECASE)
+"""What parts of an interface, or of minutes, are called as well: two of these are no trouble and its remedy."""
 
 
 def question(material: Material, place: int, generator: Random) -> Iterator[Pair]:
@@ -49,6 +57,7 @@ def question(material: Material, place: int, generator: Random) -> Iterator[Pair
             if not answer:
                 asked, _, answer = asked.partition("\n")
                 answer = answer.strip() if is_question(asked.strip(_STYLE)) else ""
+                answer = "" if _OFFERED.match(answer) else answer
             if answer:
                 yield pair_of(material, asked.strip(_STYLE), passage, "question", excerpt=answer)
     said = document.question or informative_heading(material, section)
@@ -61,19 +70,38 @@ def question(material: Material, place: int, generator: Random) -> Iterator[Pair
 
 def ticket(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """What a ticket complains of → what helped: labelled paragraphs, or sections of one document so called."""
-    section = material.sections[place]
     for passage in material.passages_of[place]:
         for asked, answer in _labelled(material.passages[passage].text, *_REPORT):
             if answer:
                 yield pair_of(material, _opening(asked).strip(_STYLE), passage, "ticket", excerpt=answer)
-    if not section.heading or not _REMEDY_HEADING.fullmatch(section.heading[-1]):
+    for trouble in _troubles(material, place):
+        for passage in material.passages_of[place][:1]:
+            yield pair_of(material, _opening(trouble.text), passage, "ticket")
+
+
+def _troubles(material: Material, place: int) -> Iterator[Section]:
+    """The sections that say what the one at ``place`` mends, nearest first: those right before it at its level.
+
+    What else stands before it belongs to another remedy. Between the two may be another remedy of the same trouble.
+    """
+    heading = material.sections[place].heading
+    if not heading or not _REMEDY_HEADING.fullmatch(heading[-1]):
         return
-    for other in material.sections_of[section.document_id]:
-        trouble = material.sections[other]
-        siblings = trouble.heading[:-1] == section.heading[:-1] and other < place
-        if siblings and trouble.heading and trouble.blocks and _TROUBLE_HEADING.fullmatch(trouble.heading[-1]):
-            for passage in material.passages_of[place][:1]:
-                yield pair_of(material, _opening(trouble.text), passage, "ticket")
+    first = material.sections_of[material.sections[place].document_id][0]
+    troubles, remedies = set[str](), {heading[-1]}
+    vague = _PARTS.fullmatch(heading[-1])
+    for before in map(material.sections.__getitem__, range(place - 1, first - 1, -1)):
+        if len(before.heading) > len(heading):
+            continue
+        name = before.heading[-1] if before.heading[:-1] == heading[:-1] else ""
+        if name and _TROUBLE_HEADING.fullmatch(name) and name not in troubles:
+            troubles.add(name)
+            if before.blocks and not (vague and _PARTS.fullmatch(name)):
+                yield before
+        elif not name or name in troubles | remedies or (troubles and _REMEDY_HEADING.fullmatch(name)):
+            return
+        elif _REMEDY_HEADING.fullmatch(name):
+            remedies.add(name)
 
 
 def _labelled(text: str, asks: re.Pattern[str], answers: re.Pattern[str]) -> Iterator[tuple[str, str]]:
@@ -88,15 +116,16 @@ def _labelled(text: str, asks: re.Pattern[str], answers: re.Pattern[str]) -> Ite
     start = 0
     for number, label in enumerate(labels, 1):
         end = labels[number].start() if number < len(labels) else len(text)
-        kind = label["label"][:1].casefold()
-        if before and kind in before:
+        name = label["label"].casefold()
+        if any(name[0] == other[0] for other in before):
             yield text[start : label.start()], ""
             before = []
         if not before:
             start = label.end()
-        before.append(kind)
+        before.append(name)
         if found := answers.search(prose, label.end(), end):
-            yield text[start : found.start()], text[found.end() : end].strip()
+            if not all(map(_PARTS.fullmatch, (*before, found["label"]))):
+                yield text[start : found.start()], text[found.end() : end].strip()
             before = []
     if before:
         yield text[start:], ""

@@ -585,3 +585,87 @@ def test_terms_of_a_definition_list_in_html_are_defined_under_a_glossarys_headin
     pairs = mine(material_of(tmp_path, {f"{name}.html": page for name, page in pages.items()}), ["definition"])
     assert [(pair.anchor, pair.document_id) for pair in pairs] == [("Collar", "Glossary.html")]
     assert "A ring that holds the hose" in pairs[0].positive and "Collar" not in pairs[0].positive
+
+
+def test_each_remedy_of_a_list_answers_the_trouble_before_it_alone(tmp_path: Path) -> None:
+    entry = "## Problem\n\nThe {0} is stuck.\n\n## Cause\n\nRust in the {0}.\n\n## Solution\n\nOil the {0} well.\n\n"
+    parts = ("valve", "wheel", "latch")
+    found = mine(material_of(tmp_path, {"a.md": "# Issues\n\n" + "".join(map(entry.format, parts))}), ["ticket"])
+    pairs = [(pair.anchor, pair.positive.split("\n")[1]) for pair in found]
+    assert sorted(pairs) == sorted(
+        (f"The {part} is stuck.", said.format(part))
+        for part in parts
+        for said in ("Rust in the {}.", "Oil the {} well.")
+    )
+
+
+def test_what_an_interface_asks_and_answers_is_no_trouble_and_its_remedy(tmp_path: Path) -> None:
+    text = "# Refunds\n\n## Request\n\nPOST to the refunds of an order.\n\n## Response\n\nThe refund that was made.\n\n"
+    text += "Request: GET the list of refunds.\n\nResponse: 200 and the list.\n"
+    assert mined(tmp_path / "api", "ticket", api_md=text) == {}
+    assert set(mined(tmp_path / "t", "ticket", t_md=text.replace("Response", "Resolution"))) == {
+        "POST to the refunds of an order.",
+        "GET the list of refunds.",
+    }
+
+
+def test_what_a_quiz_offers_is_no_answer(tmp_path: Path) -> None:
+    text = "# Quiz\n\nQ: Which puts out burning oil?\na) Water\nb) Foam\n\nQ: Which is loud?\nA) The horn.\n"
+    assert set(mined(tmp_path, "question", quiz_md=text)) == {"Which is loud?"}
+
+
+def test_questions_in_bold_or_numbered_have_their_answers(tmp_path: Path) -> None:
+    said = [("How do I prime the pump?", "Fill it with water."), ("Is it loud?", "Not very loud.")]
+    bold = "".join(f"**{asked}**\n\n{answer}\n\n" for asked, answer in said)
+    run_in = "".join(f"1. **{asked}** {answer}\n" for asked, answer in said)
+    numbered = "".join(f"{n}. {asked}\n{answer}\n\n" for n, (asked, answer) in enumerate(said, 1))
+    faqs = {"bold.md": f"# FAQ\n\n{bold}", "list.md": f"# FAQ\n\n{run_in}", "plain.txt": f"PUMP FAQ\n\n{numbered}"}
+    for name, text in faqs.items():
+        found = of_rule(mine(material_of(tmp_path / name, {name: text}), ["question"]), "question")
+        assert {asked: positive.split("\n")[-1].split("? ")[-1] for asked, positive in found.items()} == dict(said)
+
+
+def test_labels_in_bold_are_no_terms_and_a_term_alone_is_none(tmp_path: Path) -> None:
+    text = (
+        "# Press\n\n**Warning**: never reach into the press while it runs.\n\n"
+        "- **Step 1**: open the main valve slowly.\n- **Step 2**: switch on the motor and wait.\n\n"
+        "**Anna Schmidt**: opened the meeting at nine.\n"
+    )
+    assert mined(tmp_path / "labels", "definition", press_md=text) == {}
+    terms = "# Press\n\n- **Ram**: the part that moves up and down.\n- **Bed**: the part that the work lies on.\n"
+    assert set(mined(tmp_path / "terms", "definition", press_md=terms)) == {"Ram", "Bed"}
+
+
+@pytest.mark.parametrize(("heading", "terms"), [("Terms", 1), ("Terms of payment", 0), ("Terms and conditions", 0)])
+def test_conditions_are_no_glossary(tmp_path: Path, heading: str, terms: int) -> None:
+    text = f"# Sale\n\n## {heading}\n\nInvoice address: Northwind Traders in the High Street of Leeds.\n"
+    assert len(mined(tmp_path, "definition", sale_md=text)) == terms
+
+
+@pytest.mark.parametrize(
+    ("sentence", "term"),
+    [
+        ("„Personenbezogene Daten“ bezeichnet alle Informationen über eine Person.", "Personenbezogene Daten"),
+        ("« Abonné » désigne toute personne qui paie le service.", "Abonné"),
+        ("«Cliente» significa toda persona que compra una bomba.", "Cliente"),
+    ],
+)
+def test_terms_are_defined_in_other_languages_too(tmp_path: Path, sentence: str, term: str) -> None:
+    assert set(mined(tmp_path, "definition", law_md=f"# 1\n\n{sentence}\n")) == {term}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Der Fühler (auch bekannt als Messkopf) misst.", {"Messkopf"}),
+        ("La sonde, également appelée tête de mesure, mesure.", {"tête de mesure"}),
+        ("La sonda, también conocida como cabezal, mide.", {"cabezal"}),
+        ("Synonyme: Messkopf; Taster", {"Messkopf", "Taster"}),
+        ("Abbreviations: DB = database, VM = virtual machine", set()),
+        ("She is also called every morning by the manager.", set()),
+    ],
+)
+def test_other_names_are_told_in_several_languages_and_not_by_all_that_sounds_so(
+    tmp_path: Path, text: str, names: set[str]
+) -> None:
+    assert set(mined(tmp_path, "alias", probe_md=f"# Probe\n\n{text}\n")) == names
