@@ -23,6 +23,7 @@ from retrieval.late_interaction import Codes, pack_signs
 from retrieval.listings import LISTED_WORDS, bare_name, listings, names_in
 from retrieval.markup import FENCED
 from retrieval.passages import Passage
+from retrieval.references import CLAUSE_VERB
 from retrieval.structure import Block
 from retrieval.words import words_of
 from retrieval.workspace import Workspace
@@ -94,9 +95,6 @@ _NOT_AT_ENDS = frozenset(
 _COMPOUND = re.compile(r"\W*\w+-\w")
 """A name whatever word it begins with: "one-way valve", "in-app purchase"."""
 _PRONOUNS = frozenset("this that these those it he she they we you there here".split())
-_CLAUSE_VERB = re.compile(
-    r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b", re.I
-)
 
 
 def compares_names(workspace: Workspace) -> bool:
@@ -113,7 +111,7 @@ def is_name(term: str, longest: int) -> bool:
         return False
     # "hepatitis A", "factor I"
     ends = words[-1] not in _NOT_AT_ENDS or (len(words) > 1 and words[-1] in ("a", "i"))
-    return ends and not _CLAUSE_VERB.search(term)
+    return ends and not CLAUSE_VERB.search(term)
 
 
 def listed_aliases(text: str) -> Iterator[str]:

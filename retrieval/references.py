@@ -17,6 +17,7 @@ from retrieval.dehyphenation import dehyphenated
 from retrieval.passages import Passage
 
 __all__ = [
+    "CLAUSE_VERB",
     "IDENTIFIER",
     "Referring",
     "called",
@@ -51,8 +52,13 @@ _GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|an
 # the bracket it is what a function is called with.
 _REFERENCE = re.compile(r"(?<=\s)[(\[](?P<code>(?=[^()\[\]\s,;]*\d)(?!\d+[\s,;)\]])[^()\[\]\s,;]+)[^()\[\]]*[)\]]")
 _TERM_EDGE = re.compile(r"[;:.()\[\]\n|]")
+_SEE = re.compile(r"(?:see(?:\s+also)?|cf\.?|siehe(?:\s+auch)?|vgl\.?|voir(?:\s+aussi)?|véase)\s+", re.IGNORECASE)
 # "cellulitis of nose (internal) (J34.0)": a part of the term, unless it is a reference itself.
 _QUALIFIER = re.compile(r"\s*\((?![^()]*\d)[^()\n]{1,40}\)\s*\Z")
+CLAUSE_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b", re.I
+)
+"""What no name has in it."""
 TERM_CHARS, MAX_TERM_WORDS = 200, 15
 
 
@@ -89,16 +95,20 @@ def owners(coded: Iterable[tuple[_Key, str]]) -> dict[str, _Key]:
 
 
 def references(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the terms of ``text`` that are followed by a code in brackets, each with the code in lower case."""
+    """Yield the terms of ``text`` that are followed by a code in brackets, each with the code in lower case.
+
+    In standards and contracts a code follows whole clauses too, which name nothing.
+    """
     for match in _REFERENCE.finditer(text):
         before = text[: match.start()][-TERM_CHARS:]
         qualifier = _QUALIFIER.search(before)
         if qualifier:
             before = before[: qualifier.start()]
         term = _TERM_EDGE.split(before)[-1].strip(" ,*_`\"'-")
+        term = term[said.end() :] if (said := _SEE.match(term)) else term
         if term and qualifier:
             term = f"{term} {qualifier[0].strip()}"
-        if term and len(term.split()) <= MAX_TERM_WORDS:
+        if term and len(term.split()) <= MAX_TERM_WORDS and not CLAUSE_VERB.search(term):
             yield term, match["code"].rstrip(".-–").casefold()
 
 

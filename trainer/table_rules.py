@@ -20,6 +20,7 @@ MIN_ROW_LETTERS = 12
 _RULE = re.compile(r"[\s|+:=-]*[-=][\s|+:=-]*")
 _GRID = re.compile(r"\s*\|(.*)\|\s*|(\S.*\s\|\s.*)")
 _BAR = re.compile(r"(?:^|\s)\|(?=\s|$)")
+_LINK = re.compile(r"\[([^\[\]]*)\]\([^()]*\)")
 _EDGE = re.compile(r"(?<!\\)\|")
 
 
@@ -45,12 +46,13 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
             if normalise(" ".join(row)) in heads:
                 head = row
                 continue
-            label, said = row[at], _said(head, row, at)
-            if _labels(label) and labels[normalise(label)] == 1 and said:
+            written, said = row[at], _said(head, row, at)
+            label = _LINK.sub(r"\1", written).replace("`", "").strip("*_ ")
+            if _labels(label) and labels[normalise(written)] == 1 and said:
                 alone = len(label.split()) > 1 or not above
                 anchor = label if alone else f"{above} {label}"
                 heading = "" if alone else above
-                yield pair_of(material, anchor, passage, "table_row", remove=label, heading=heading, excerpt=said)
+                yield pair_of(material, anchor, passage, "table_row", remove=written, heading=heading, excerpt=said)
 
 
 def _heads(section: Section, format: Format) -> frozenset[str]:

@@ -669,3 +669,15 @@ def test_other_names_are_told_in_several_languages_and_not_by_all_that_sounds_so
     tmp_path: Path, text: str, names: set[str]
 ) -> None:
     assert set(mined(tmp_path, "alias", probe_md=f"# Probe\n\n{text}\n")) == names
+
+
+def test_a_clause_before_a_code_is_no_other_name_of_what_it_refers_to(tmp_path: Path) -> None:
+    text = "# Norm\n\n## 5.1 Marks\n\nMarks shall remain legible after the rub test (5.2). See live parts (5.3).\n\n"
+    text += "## 5.2 Rubbing\n\nRub with a wet cloth.\n\n## 5.3 Charged parts\n\nThey are guarded.\n"
+    assert set(mined(tmp_path, "cross_reference", norm_md=text)) == {"live parts"}
+
+
+def test_a_rows_label_asks_without_its_markup(tmp_path: Path) -> None:
+    text = "# Data\n\n| What | Value |\n|---|---|\n| **Power supply** | 230 V of alternating current |\n"
+    text += "| [Noise level](noise.md) | 40 decibels at a metre |\n| The `max_rpm` setting | 3,000 a minute at most |\n"
+    assert set(mined(tmp_path, "table_row", data_md=text)) == {"Power supply", "Noise level", "The max_rpm setting"}
