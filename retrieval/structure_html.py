@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from html.parser import HTMLParser
 
 from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
 from retrieval.html_elements import (
@@ -22,6 +20,7 @@ from retrieval.html_elements import (
     Within,
 )
 from retrieval.html_formulas import Formulas, Point
+from retrieval.html_hidden import Attributes, Position, Tolerant, is_hidden, revealed
 from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.structure import Block, BlockKind, Heading
@@ -37,11 +36,12 @@ MACHINERY = frozenset(("headerlink", "viewcode-link", "linenos"))
 """Classes of what belongs to no text: a heading's link to itself, a link to the source, line numbers."""
 SHOWN = ("html", "body", "main", "dt", "dd", "option")
 """Never taken for hidden: pages, and answers that unfold."""
+ALTERNATIVE = "/"
+"""What stands between words of which a page would show either."""
 CLOSING = (".", ",", ";", ":", "!", "?", ")")
 """What stands right after the word before it."""
-NO_DISPLAY = re.compile(r"display\s*:\s*none", re.IGNORECASE)
-
-Attributes = list[tuple[str, str | None]]
+APART = ("navigation", "search", "contentinfo", "dialog", "alertdialog")
+"""Roles of what is beside a page's content."""
 
 
 def outline(text: str) -> list[Heading | Block]:
@@ -77,10 +77,10 @@ def pieces(text: str, line: int = 1) -> list[Heading | Block]:
 
 @lru_cache(maxsize=1)  # a page is parsed for its title, and right after that for its outline
 def _parse(text: str, line: int = 1) -> _Page:
-    page = _Page(len(text))
-    page.lineno = line
     # No tag ends after the last ">": the parser would look for an end from every "<" anew.
     end = text.rfind(">") + 1
+    page = _Page(len(text), revealed(text[:end], line))
+    page.lineno = line
     page.feed(text[:end])
     page.close()
     page.handle_data(text[end:])
@@ -89,19 +89,13 @@ def _parse(text: str, line: int = 1) -> _Page:
     return page
 
 
-class _Page(HTMLParser):
+class _Page(Tolerant):
     """Headings and blocks as they go by; where blocks begin and end, tags need not be balanced."""
 
-    def parse_marked_section(self, i: int, report: bool = True) -> int:
-        """Take "<![", where nothing follows that is known, for a comment, as browsers do; some Pythons raise there."""
-        try:
-            return super().parse_marked_section(i, report)
-        except AssertionError:
-            return self.parse_bogus_comment(i, report)
-
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, revealed: Mapping[Position, bool]) -> None:
         # References are decoded here: decoded by the parser, a run's lines could not be counted.
         super().__init__(convert_charrefs=False)
+        self.revealed = revealed
         self.items: list[Heading | Block] = []
         self.regions: list[Region] = []
         self.open_regions: dict[str, list[Region]] = {}
@@ -152,6 +146,8 @@ class _Page(HTMLParser):
                 self.row.append(Cell(EMPTY, *spans(dict(attrs)), hidden=True))
             self.unread = Within(tag)
             return
+        if self.revealed.get(self.getpos()) and tag not in BLOCKS and any(line.text.strip() for line in self.lines):
+            self._add(ALTERNATIVE, self.getpos()[0])
         self._begin_region(tag, dict(attrs))
         self._begin_formula(tag)
         if tag == "title":
@@ -337,12 +333,11 @@ class _Page(HTMLParser):
         if tag in VOID or tag in SHOWN:
             return False
         role = attributes.get("role")
-        hidden = "hidden" in attributes and attributes["hidden"] != "until-found"
-        hidden = hidden or NO_DISPLAY.search(attributes.get("style") or "") is not None
+        hidden = is_hidden(attributes) or attributes.get("aria-hidden") == "true"
         return (
-            (hidden and role != "tabpanel")  # what another tab would show is content
-            or attributes.get("aria-hidden") == "true"
-            or role in ("navigation", "search", "contentinfo")
+            # What another tab would show is content.
+            (hidden and role != "tabpanel" and self.getpos() not in self.revealed)
+            or role in APART
             or not MACHINERY.isdisjoint((attributes.get("class") or "").split())
         )
 

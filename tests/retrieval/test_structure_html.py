@@ -133,6 +133,27 @@ def test_what_nobody_sees_is_not_read(page: str) -> None:
     assert outline(page) == []
 
 
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("Press <span><b hidden>Command</b><b hidden>Ctrl</b></span>+<kbd>S</kbd>.", ["Press Command/Ctrl+S."]),
+        ("<div><div hidden>apt get x</div>\n<div hidden>brew install x</div></div>", ["apt get x", "brew install x"]),
+        ("<h2><i><b hidden>Styles</b><b hidden>Styles</b></i></h2>", ["## Styles"]),
+        ('<button aria-expanded="false" aria-controls="a">More</button><div id="a" hidden>Sizes.</div>', ["Sizes."]),
+        ('<div id="a" style="display: none">Sizes.</div><b role="tab" aria-controls="a">More</b>', ["Sizes.", "More"]),
+        ('<section role="tabpanel" aria-hidden="true" hidden="hidden">Sizes.</section>', ["Sizes."]),
+        ("<p>Copy it. <span hidden>Copied!</span><span hidden>Failed.</span></p>", ["Copy it."]),
+        ("<main><div hidden>Sign in</div><div hidden>Sent!</div><p>One</p></main>", ["One"]),
+        ("<div><div hidden role=dialog>Sign in</div><div hidden role=search>Find</div></div>", []),
+        ("<div><div style='display:none'>a</div><div style='display:none'>b</div></div>", []),
+    ],
+)
+def test_of_what_is_hidden_alternatives_and_what_a_click_shows_are_read_and_nothing_else(
+    page: str, seen: list[str]
+) -> None:
+    assert shown(page) == seen
+
+
 def test_the_first_of_several_h1_is_the_title_where_the_page_s_title_says_it() -> None:
     assert page_title("<title>Term::Cap</title><h1>NAME</h1><p>x</p><h1>USE</h1>") == "Term::Cap"
     assert page_title("<title>Names | Handbook</title><h1>NAMES</h1><p>x</p><h1>Use</h1>") == "NAMES"
@@ -212,6 +233,8 @@ def test_elements_that_are_never_closed_lose_nothing() -> None:
         "<ol><li>x",
         "<div class=nav><h1>x</h1><a href=#>next</a>",
         "<div class=header><h2>x</h2><a href=#>next</a>",
+        "<div hidden>",
+        "<p><b hidden>x</b><i hidden id=x aria-expanded aria-controls=x>y</i>",
     ],
 )
 @pytest.mark.parametrize("closing", ["", "</div></article></details></main></aside></dl></msup></mfrac>"])
