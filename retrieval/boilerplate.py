@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
@@ -148,7 +148,8 @@ def skips(text: str) -> bool:
 class Shown:
     """What a page shows: items, the links in them, regions and the <title>.
 
-    ``terms`` are the places of the items that are <dt> or <summary>, ``meanings`` of those a <dd> begins with.
+    ``terms`` are the places of the items that are <dt> or <summary>, ``meanings`` of the paragraphs a <dd> begins with,
+    each with its term's.
     """
 
     items: Sequence[Heading | Block]
@@ -156,7 +157,7 @@ class Shown:
     regions: Sequence[Region]
     title: str
     terms: Sequence[int]
-    meanings: Sequence[int]
+    meanings: Mapping[int, int]
 
 
 def content(page: Shown) -> list[Heading | Block]:
@@ -181,16 +182,15 @@ def content(page: Shown) -> list[Heading | Block]:
     shown = shown or [number for number in range(count) if chosen[number]]
     labels = _labels(page, shown)
     asked = _questions(page, shown)
-    terms, meanings = set(page.terms) - asked, set(page.meanings)
+    defined = _defined(page, set(shown) - asked)
     found: list[Heading | Block] = []
     last = -1
     for number in shown:
-        item = page.items[number]
-        term = found[-1] if number in meanings and last in terms else None
+        if page.meanings.get(number) in defined:
+            continue
+        item = _below(defined[number]) if number in defined else page.items[number]
         label = found[-1] if number < labels.get(last, 0) else None
-        if isinstance(term, Block) and isinstance(item, Block):
-            found[-1] = _below(term, item)
-        elif isinstance(label, Block) and isinstance(item, Block) and item.kind == "paragraph":
+        if isinstance(label, Block) and isinstance(item, Block) and item.kind == "paragraph":
             found[-1] = _after(label, item)
         elif number in labels:
             found.append(_as_label(item))
@@ -313,6 +313,16 @@ def _questions(page: Shown, shown: Sequence[int]) -> set[int]:
     return found
 
 
+def _defined(page: Shown, shown: Set[int]) -> dict[int, list[Block]]:
+    """The terms that are ``shown``, each with what it means after it."""
+    found: dict[int, list[Block]] = {}
+    for number, term in page.meanings.items():
+        if term in shown and number in shown:
+            parts = (page.items[place] for place in (term, number)[term in found :])
+            found.setdefault(term, []).extend(part for part in parts if isinstance(part, Block))
+    return found
+
+
 def _labels(page: Shown, shown: Sequence[int]) -> dict[int, int]:
     """The headings of notes and asides that begin no section, since the one around goes on; each with the note's end.
 
@@ -347,18 +357,27 @@ def _is_answered(number: int, end: int, page: Shown) -> bool:
     return short and bool(answer) and not any(isinstance(other, Heading) for other in answer)
 
 
-def _below(term: Block, meaning: Block) -> Block:
+def _below(parts: Sequence[Block]) -> Block:
     """A term with what it means indented below it, as one paragraph."""
-    lines = "\n".join(f"    {line}" for line in meaning.text.split("\n"))
-    spans = tuple(block.lines_of(line, line) for block in (term, meaning) for line in range(block.text.count("\n") + 1))
-    return Block("paragraph", f"{term.text}\n{lines}", term.first_line, meaning.last_line, spans)
+    term, *meanings = parts
+    paragraphs = (re.sub("^", "    ", meaning.text, flags=re.MULTILINE) for meaning in meanings)
+    spans = [*_lines(term), *_lines(meanings[0])]
+    for meaning in meanings[1:]:
+        spans += [(meaning.first_line, meaning.first_line), *_lines(meaning)]
+    text = f"{term.text}\n" + "\n\n".join(paragraphs)
+    return Block("paragraph", text, term.first_line, meanings[-1].last_line, tuple(spans))
 
 
 def _after(label: Block, item: Block) -> Block:
     """A paragraph after what it is labelled."""
-    spans = [item.lines_of(line, line) for line in range(item.text.count("\n") + 1)]
+    spans = _lines(item)
     spans[0] = (label.first_line, spans[0][1])
     return Block("paragraph", f"{label.text} {item.text}", label.first_line, item.last_line, tuple(spans))
+
+
+def _lines(block: Block) -> list[tuple[int, int]]:
+    """The first and last line in the file of each of a block's lines."""
+    return [block.lines_of(line, line) for line in range(block.text.count("\n") + 1)]
 
 
 def _as_label(item: Heading | Block) -> Block:

@@ -101,7 +101,8 @@ class _Page(Tolerant):
         self.open_regions: dict[str, list[Region]] = {}
         self.terms: list[int] = []
         self.in_term = False
-        self.meanings: list[int] = []
+        self.term: int | None = None
+        self.meanings: dict[int, int] = {}
         self.in_meaning = False
         self.links: list[Link] = []
         self.target: str | None = None
@@ -366,6 +367,8 @@ class _Page(Tolerant):
         elif tag == "li" and self.lists:
             self.mark = self.lists[-1].mark(attributes)
         wraps = tag in ("p", "div")
+        if tag in ("dt", "dl"):
+            self.term = None
         self.in_term = tag in ("dt", "summary") or (self.in_term and wraps)
         self.in_meaning = tag == "dd" or (self.in_meaning and wraps)
 
@@ -460,10 +463,12 @@ class _Page(Tolerant):
             self.list_lines += lines
         elif not skips(lines[0].text):
             if self.in_term:
-                self.terms.append(len(self.items))
-            elif self.in_meaning:
-                self.meanings.append(len(self.items))
-            self.in_meaning = False
+                self.term = len(self.items)
+                self.terms.append(self.term)
+            elif self.in_meaning and self.term is not None:
+                last = len(self.items) - 1
+                if last == self.term or last in self.meanings:
+                    self.meanings[last + 1] = self.term
             self._keep(_block("paragraph", lines))
 
     def end_group(self) -> None:

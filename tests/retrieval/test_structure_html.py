@@ -226,6 +226,8 @@ def test_elements_that_are_never_closed_lose_nothing() -> None:
         "<main>",
         "<aside>",
         "<dl><dt>x?",
+        "<dl><dt>x<dd>y<p>y",
+        "<dd>y<p>y",
         "<a href=#>x",
         "<mfrac><msup><mi>x</mi>",
         "9<sup>6</sup>",
@@ -270,12 +272,16 @@ def test_a_term_and_what_it_means_are_one_paragraph_whose_lines_are_those_of_the
     blocks = [item for item in outline(page) if isinstance(item, Block)]
     assert [block.text for block in blocks] == [
         "Collar\n    A ring that holds\n    the hose.",
-        "Elm pump\n    A pump of wood.",
-        "Ships had it.",
+        "Elm pump\n    A pump of wood.\n\n    Ships had it.",
         "The end.",
     ]
     assert [blocks[0].lines_of(line, line) for line in range(3)] == [(3, 3), (4, 4), (5, 5)]
-    assert blocks[1].lines_of(0, 1) == (6, 7)
+    assert [blocks[1].lines_of(line, line) for line in range(4)] == [(6, 6), (7, 7), (8, 8), (8, 8)]
+
+
+def test_all_that_a_term_means_stands_under_it_and_nothing_of_another() -> None:
+    page = "<dl><dt>A<dd>one<dd><div>two</div><ul><li>x</ul>three<dt><img><dd>of a picture<dt>B<dd>four</dl><p>five"
+    assert shown(page) == ["A\n    one\n\n    two", "- x", "three", "of a picture", "B\n    four", "five"]
 
 
 def test_a_list_in_a_meaning_or_a_code_block_stays_a_block_of_its_own() -> None:
