@@ -361,7 +361,7 @@ class _Page(Tolerant):
             self.table.end_part()
             self.table.in_head = tag == "thead"
             if tag == "table":
-                self.layouts.append(self._is_layout())
+                self.layouts.append(self._is_layout(attributes))
         elif tag in LISTS:
             self.lists.append(List(tag, attributes))
         elif tag == "li" and self.lists:
@@ -393,8 +393,10 @@ class _Page(Tolerant):
         elif tag in ("dt", "dd", "dl"):
             self.in_term = self.in_meaning = False
 
-    def _is_layout(self) -> bool:
-        """Whether a table only places what is in its cells, an icon beside a note (Asciidoctor's)."""
+    def _is_layout(self, attributes: Mapping[str, str | None]) -> bool:
+        """Whether a table only places what is in its cells: as it says, or an icon beside a note (Asciidoctor's)."""
+        if attributes.get("role") in ("presentation", "none"):
+            return True
         begun = [region.kind for region in self.regions[-2:] if region.start.items == len(self.items)]
         return begun == ["admonition", "list"]
 

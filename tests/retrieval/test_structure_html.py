@@ -519,8 +519,16 @@ def test_a_table_that_places_an_icon_beside_a_note_is_none() -> None:
     read = ["Do this:", "- Stop it.", "stop\n  now", "a | b"]
     note = f"<div class='admonitionblock note'><table><tr><td class=icon>Note</td><td>{inner}</td></tr></table></div>"
     assert shown(f"<h1>T</h1>{note}<p>On.</p>") == ["# T", "Note", *read, "On."]
-    assert shown("<h1>T</h1><table role=presentation><tr><td>a<td>b</table>") == ["# T", "a | b"]
     assert shown("<h1>T</h1><div class=note><table><tr><td>a<td>b</table></div>") == ["# T", "a | b"]
+
+
+@pytest.mark.parametrize("role", ["presentation", "none"])
+def test_the_cells_of_a_table_that_says_it_is_a_layout_are_read_one_after_another(role: str) -> None:
+    data = "<table><tr><th>Size<th>Price<tr><td>L<td>5</table>"
+    page = f"<table role={role}><tr><th>Menu<td><h1>Hose</h1><p>One.</p>{data}<ul><li>x</ul><p>Two.</table>"
+    assert shown(f"{page}<p>Three.</p>{data}") == [
+        *("Menu", "# Hose", "One.", "Size | Price\nL | 5", "- x", "Two.", "Three.", "Size | Price\nL | 5"),
+    ]
 
 
 def test_questions_that_look_like_notes_are_questions() -> None:
