@@ -58,7 +58,7 @@ LINKS_ONLY = 0.8
 """A list is nothing but links if they make so much of its characters."""
 MOSTLY_LINKS = 0.5
 FEW = 3
-LABEL_WORDS = 2
+LABEL_WORDS, LABEL_CHARACTERS = 2, 50
 """What a control is called."""
 MAIN_SHARE, MAIN_CHARACTERS = 0.25, 200
 ARTICLE_SHARE = 0.5
@@ -168,8 +168,13 @@ def content(page: Shown) -> list[Heading | Block]:
     """
     count = len(page.items)
     levels = {number: item.level for number, item in enumerate(page.items) if isinstance(item, Heading)}
-    headings, tops = tuple(levels), [number for number, level in levels.items() if level == 1]
-    furniture = _covered((region for region in page.regions if _is_furniture(region, page, headings, tops)), count)
+    outline = _Outline(
+        tuple(levels),
+        [number for number, level in levels.items() if level == 1],
+        {_letters(page.items[number].text) for number in levels},
+        [0, *accumulate(len(item.text) for item in page.items)],
+    )
+    furniture = _covered((region for region in page.regions if _is_furniture(region, page, outline)), count)
     chosen = [True] * count
     for kind, share, enough in (("main", MAIN_SHARE, MAIN_CHARACTERS), ("article", ARTICLE_SHARE, None)):
         within = _covered((region for region in page.regions if region.kind == kind), count)
@@ -200,6 +205,15 @@ def content(page: Shown) -> list[Heading | Block]:
     return found
 
 
+class _Outline(NamedTuple):
+    """The places of a page's headings, of those of level 1, all their letters, and the characters before each item."""
+
+    headings: Sequence[int]
+    tops: Sequence[int]
+    letters: Set[str]
+    sizes: Sequence[int]
+
+
 def _covered(regions: Iterable[Region], count: int) -> list[bool]:
     """Whether each of ``count`` items is in one of ``regions``."""
     steps = [0] * (count + 1)
@@ -210,12 +224,10 @@ def _covered(regions: Iterable[Region], count: int) -> list[bool]:
     return [depth > 0 for depth in accumulate(steps[:count])]
 
 
-def _is_furniture(region: Region, page: Shown, headings: Sequence[int], tops: Sequence[int]) -> bool:
-    """Whether a region is none of the page's content.
-
-    ``headings`` are the places of the page's headings, ``tops`` of those of level 1.
-    """
+def _is_furniture(region: Region, page: Shown, outline: _Outline) -> bool:
+    """Whether a region is none of the page's content."""
     start, end = region.closed
+    headings, tops = outline.headings, outline.tops
     if start.items == end.items:
         return False
     if region.kind == "header":
@@ -232,7 +244,7 @@ def _is_furniture(region: Region, page: Shown, headings: Sequence[int], tops: Se
         few = end.characters - start.characters <= CONSENT_CHARACTERS
         return few and not region.inside_main
     if region.kind == "list" and end.links - start.links >= FEW and region.linked(LINKS_ONLY):
-        return _leads_into_page(region, page) or (not region.inside_main and _comes_first(region, page))
+        return _leads_into_page(region, page, outline) or (not region.inside_main and _comes_first(region, outline))
     return False
 
 
@@ -241,10 +253,17 @@ def _labels_controls(region: Region, page: Shown, headings: Sequence[int]) -> bo
     start, end = region.closed
     if region.kind != "aside" or region.inside_main or not headings or end.items > headings[0]:
         return False
-    words = page.items[start.items].text.split()
+    text = page.items[start.items].text
+    if end.items > start.items + 1 or len(text) > LABEL_CHARACTERS:
+        return False
+    words = text.split()
     title = page.items[headings[0]]
-    few = end.items == start.items + 1 and len(words) <= LABEL_WORDS and all(word.isalpha() for word in words)
-    return few and isinstance(title, Heading) and title.level == 1
+    return (
+        len(words) <= LABEL_WORDS
+        and all(word.isalpha() for word in words)
+        and isinstance(title, Heading)
+        and title.level == 1
+    )
 
 
 def _turns_pages(region: Region, page: Shown) -> bool:
@@ -263,22 +282,21 @@ def _has_title(header: Region, page: Shown, tops: Sequence[int]) -> bool:
     return bool(own) and (len(own) == len(tops) or page.items[own[0]].text.casefold() == page.title.casefold())
 
 
-def _leads_into_page(region: Region, page: Shown) -> bool:
+def _leads_into_page(region: Region, page: Shown, outline: _Outline) -> bool:
     """Whether a list of links repeats the headings of the page it is on."""
     start, end = region.closed
     links = page.links[start.links : end.links]
     if not all("#" in link.target for link in links):
         return False
-    headings = {_letters(item.text) for item in page.items if isinstance(item, Heading)}
-    return sum(_letters(link.text) in headings for link in links) >= LINKS_ONLY * len(links)
+    return sum(_letters(link.text) in outline.letters for link in links) >= LINKS_ONLY * len(links)
 
 
-def _comes_first(region: Region, page: Shown) -> bool:
+def _comes_first(region: Region, outline: _Outline) -> bool:
     """Whether a list stands before the first heading of a page that has more than it to say."""
     start, end = region.closed
-    heading = next((number for number, item in enumerate(page.items) if isinstance(item, Heading)), -1)
-    rest = sum(len(item.text) for item in page.items[end.items :])
-    return end.items <= heading and rest > end.characters - start.characters
+    rest = outline.sizes[-1] - outline.sizes[end.items]
+    first = outline.headings[0] if outline.headings else -1
+    return end.items <= first and rest > end.characters - start.characters
 
 
 def _letters(text: str) -> str:
@@ -331,6 +349,7 @@ def _labels(page: Shown, shown: Sequence[int]) -> dict[int, int]:
     notes = [region for region in page.regions if region.kind in ("note", "aside")]
     within = _covered(notes, len(page.items))
     headings = [number for number in shown if isinstance(page.items[number], Heading)]
+    bare = {number for number in headings if page.items[number].text.strip(" :!").casefold() in LABELS}
     around = [number for number in shown if not within[number]]
     found: dict[int, int] = {}
     for region in reversed(notes):
@@ -345,7 +364,7 @@ def _labels(page: Shown, shown: Sequence[int]) -> dict[int, int]:
         at = bisect_left(around, start.items), bisect_left(around, end.items)
         inside = at[0] > 0 and at[1] < len(around) and 1 < after - place <= NOTE_BLOCKS + 1
         inside = inside and all(isinstance(page.items[around[other]], Block) for other in (at[0] - 1, at[1]))
-        if leads and (inside or page.items[number].text.strip(" :!").casefold() in LABELS):
+        if leads and (inside or number in bare):
             found[number] = end.items
     return found
 

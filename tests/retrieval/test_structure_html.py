@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import sys
 from types import FrameType
+from typing import Any
 
 import pytest
 
+from retrieval.boilerplate import Place, Region, Shown, content
 from retrieval.structure import Block, Heading
 from retrieval.structure_html import outline, page_title, reading
 
@@ -235,6 +237,8 @@ def test_elements_that_are_never_closed_lose_nothing() -> None:
         "<ol><li>x",
         "<div class=nav><h1>x</h1><a href=#>next</a>",
         "<div class=header><h2>x</h2><a href=#>next</a>",
+        "<ul><li><a href=#>x</a> <a href=#>y</a> <a href=#>z</a></ul><h2>x</h2>",
+        "<ul><li><a href=y>x</a> <a href=y>y</a> <a href=y>z</a></ul><p>x</p>",
         "<div hidden>",
         "<p><b hidden>x</b><i hidden id=x aria-expanded aria-controls=x>y</i>",
     ],
@@ -258,6 +262,21 @@ def test_pages_of_nothing_but_furniture_take_time_in_proportion(junk: str, closi
         return calls
 
     assert work(1600) < 4.1 * work(400)
+
+
+def test_a_long_text_in_thousands_of_asides_is_not_read_again_for_each() -> None:
+    class Text(str):
+        reads = 0
+
+        def split(self, *rest: Any) -> list[str]:
+            type(self).reads += 1
+            return super().split(*rest)
+
+    start, end = Place(0, 0, 0, 0), Place(1, 0, len(WORDS), 0)
+    asides = [Region("aside", start, inside_main=False, end=end) for _ in range(1000)]
+    items = [Block("paragraph", Text(WORDS), 1, 1), Heading(1, "Pump", 2, 2)]
+    assert content(Shown(items, [], asides, "", [], {})) == items
+    assert Text.reads <= 1
 
 
 def test_a_piece_of_html_reads_as_its_blocks() -> None:
