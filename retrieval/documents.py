@@ -368,7 +368,7 @@ def _add_records(
 ) -> list[Skipped]:
     """Add a document for each record to ``documents``, and return what cannot be one, `MOST_LISTED` one by one.
 
-    On a ``sheet`` a record whose id another has is known by its row.
+    A record whose id another has is known by its row on a ``sheet``, and by its id in its group where it has one.
     """
     skipped: list[Skipped] = []
     more, last = 0, ""
@@ -389,6 +389,8 @@ def _add_records(
         id = record.id
         if not id or record.own_id or (sheet and id in documents):
             id = f"{file.relative}#{part}{(record.own_id and record.id) or record.row}"
+        elif record.place and id in documents:
+            id = f"{file.relative}#{record.place}{id}"
         if id in documents:
             leave_out(f"{unit} {record.first_line}: id {id!r} is taken by {unit} {documents[id].first_line}")
             continue

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -40,8 +40,10 @@ DECODER = json.JSONDecoder()
 OF_RECORD, WHOLE, BY_KEY, ARRAY = range(4)
 """What objects may be, the likelier to be the records the later: a record's comments, all of the file, …"""
 Rows = list[RawRecord | RecordError]
-Path = tuple[str | None | frozenset[str], ...]
-"""The way from the outermost value to others: a name or some in objects, None for each item of an array or object."""
+Step = str | tuple[str, ...] | frozenset[str] | None
+Path = tuple[Step, ...]
+"""The way from the outermost value to others: a name in objects, or any of several there (in a set they are names of
+groups), or None for each item of an array or object."""
 
 
 @dataclass(slots=True)
@@ -125,8 +127,28 @@ def _best(whole: Any, columns: Columns) -> tuple[Path, int]:
     if not found:
         raise RecordError("no array of objects")
     best = max(found, key=lambda path: (found[path].known, found[path].kind, found[path].objects))
-    apart = (table for path, table in found.items() if table.kind != WHOLE and path[: len(best)] != best)
-    return best, sum(table.objects for table in apart if table.known)
+    alike = [path for path in found if path == best or _beside(path, found[path], best, found[best])]
+    apart = (table for path, table in found.items() if table.kind != WHOLE and path[: len(best)] not in alike)
+    return tuple(map(_either, zip(*alike, strict=True))), sum(table.objects for table in apart if table.known)
+
+
+def _beside(path: Path, table: _Table, other: Path, others: _Table) -> bool:
+    """Whether records of one kind are at both paths, in arrays that objects beside each other call differently."""
+    if len(path) != len(other) or table.kind != others.kind or not (table.known and table.roles and others.roles):
+        return False
+    apart = [place for place, (name, known) in enumerate(zip(path, other, strict=True)) if name != known]
+    alike = replace(table.roles, id="", own_id=False) == replace(others.roles, id="", own_id=False)
+    if not alike or len(apart) != 1 or None in (path[apart[0]], other[apart[0]]):
+        return False
+    return path[: apart[0]][-1:] == (None,)
+
+
+def _either(steps: Sequence[Step]) -> Step:
+    """A step for those of several paths at one place."""
+    if len(set(steps)) == 1:
+        return steps[0]
+    names = [name for step in steps for name in ([step] if isinstance(step, str) else step or ())]
+    return frozenset(names) if any(isinstance(step, frozenset) for step in steps) else tuple(names)
 
 
 def _survey(value: Any, path: Path, depth: int, columns: Columns, tables: dict[Path, _Table], in_record: bool) -> None:
@@ -182,35 +204,36 @@ def _count(tables: dict[Path, _Table], path: Path, kind: int, item: Mapping[str,
 def _placed(text: str, position: int, path: Path, columns: Columns) -> Iterator[RawRecord]:
     """The objects at ``path`` as rows, positions as lines."""
     line, counted = 1, 0
-    for number, (name, value, start, end, group) in enumerate(_at(text, position, path), 1):
+    for number, (name, value, start, end, group, place) in enumerate(_at(text, position, path), 1):
         line += text.count("\n", counted, start)
         counted = start
         if isinstance(value, dict):
             last = line + text.count("\n", start, end)
-            yield _row(
-                {**value, GROUP: group} if group and GROUP not in value else value,
-                name or "",
-                columns,
-                number,
-                line,
-                last,
-            )
+            values = {**value, GROUP: group} if group and GROUP not in value else value
+            yield replace(_row(values, name or "", columns, number, line, last), place=place)
 
 
-def _at(text: str, position: int, path: Path, group: str = "") -> Iterator[tuple[str | None, Any, int, int, str]]:
-    """The values at ``path`` from the one at ``position``: their names, themselves, their places, what groups them."""
+def _at(
+    text: str, position: int, path: Path, group: str = "", place: str = ""
+) -> Iterator[tuple[str | None, Any, int, int, str, str]]:
+    """The values at ``path`` from the one at ``position``.
+
+    Each with its name, itself, where it begins and ends, what groups it, and the names or numbers of what is around it.
+    """
     if not path:
         value, end = DECODER.raw_decode(text, position)
-        yield None, value, position, end, group
+        yield None, value, position, end, group, place
         return
     wanted, *rest = path
-    for name, value, start, end in _members(text, position):
-        if wanted is None or name == wanted or (isinstance(wanted, frozenset) and name in wanted):
-            if rest:
-                inner = "" if isinstance(wanted, str) else _group(name, value)
-                yield from _at(text, start, tuple(rest), ": ".join(part for part in (group, inner) if part))
+    for number, (name, value, start, end) in enumerate(_members(text, position), 1):
+        if wanted is None or name == wanted or (not isinstance(wanted, str) and name in wanted):
+            if not rest:
+                yield name, value, start, end, group, place
+            elif isinstance(wanted, str | tuple):
+                yield from _at(text, start, tuple(rest), group, place)
             else:
-                yield name, value, start, end, group
+                inner = ": ".join(part for part in (group, _group(name, value)) if part)
+                yield from _at(text, start, tuple(rest), inner, f"{place}{name or number}/")
 
 
 def _group(name: str | None, value: Any) -> str:

@@ -38,6 +38,7 @@ class Record:
     """One record: ``id`` is "" where it has none; ``row`` counts records (JSONL: lines) from 1.
 
     ``own_id``: the id counts within its file only. ``question`` is what its text answers, "" where none is asked.
+    ``place``: what the groups around it in its file are called, each with a slash after it.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Record:
     last_line: int
     own_id: bool = False
     question: str = ""
+    place: str = ""
 
 
 Records = list[Record | RecordError]
@@ -175,7 +177,7 @@ def _record(row: RawRecord, roles: Roles | None, extras: _Extras) -> Record | Re
             texts.append(f"{label(name)}: {line}")
     id = fields.get(roles.id, "").strip()
     own_id, asked = roles.own_id and bool(id), question.strip() if roles.question else ""
-    return Record(id, title, "\n\n".join(texts), row.row, row.first_line, row.last_line, own_id, asked)
+    return Record(id, title, "\n\n".join(texts), row.row, row.first_line, row.last_line, own_id, asked, row.place)
 
 
 def _unique_own_ids(records: Records) -> Records:

@@ -48,12 +48,16 @@ class RecordError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record before anybody knows what its fields are: their text by normal name, and its place."""
+    """A record before anybody knows what its fields are: their text by normal name, and its place.
+
+    ``place``: what the groups around it are called, each with a slash after it.
+    """
 
     fields: Mapping[str, str]
     row: int
     first_line: int
     last_line: int
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

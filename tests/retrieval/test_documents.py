@@ -290,6 +290,13 @@ def test_a_beir_corpus_gives_a_document_a_record(tmp_path: Path) -> None:
     assert {d.path for d in documents} == {"corpus.jsonl"}
 
 
+def test_translations_whose_records_have_the_same_ids_are_all_read(tmp_path: Path) -> None:
+    languages = {"en": [{"id": 1, "text": "Pumps"}, {"id": 2, "text": "Hoses"}], "de": [{"id": 1, "text": "Pumpen"}]}
+    documents, reasons = records(tmp_path / "parts.json", json.dumps(languages))
+    assert [(d.id, d.text) for d in documents] == [("1", "Pumps"), ("2", "Hoses"), ("parts.json#de/1", "Pumpen")]
+    assert reasons == []
+
+
 def test_bad_records_are_left_out_by_line_and_the_rest_is_read(tmp_path: Path) -> None:
     content = (
         '{"_id": "a", "text": "x"}\n{oops\n[1]\n{"_id": "b"}\n{"_id": "a", "text": "y"}\n\n{"_id": "c", "text": "z"}'

@@ -486,6 +486,26 @@ def test_a_group_is_told_with_what_is_around_it_and_no_id_is(whole: object, cate
     assert [record.text.partition("\n\nCategory: ")[2] for record in found] == categories
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [
+        [{"title": "Pump", "faqs": [asked(1)]}, {"title": "Hose", "questions": [{"id": 7, **asked(2)}]}],
+        {
+            "of": [
+                {"name": "Pump", "faqs": [asked(1)], "links": [{"url": "x"}]},
+                {"name": "Hose", "entries": [asked(2)]},
+            ]
+        },
+    ],
+)
+def test_arrays_that_each_object_calls_by_another_name_are_all_read(whole: object) -> None:
+    found = good(json_records(json.dumps(whole), NONE))
+    assert [(record.title, record.text.partition("Category: ")[2]) for record in found] == [
+        ("Q1?", "Pump"),
+        ("Q2?", "Hose"),
+    ]
+
+
 def test_nothing_else_beside_groups_is_a_record() -> None:
     whole = {
         "billing": [asked(1)],
