@@ -20,7 +20,8 @@ __all__ = [
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 UNREAD = frozenset(
-    "script style nav footer template noscript svg select iframe object dialog canvas audio video rt rp".split()
+    "script style nav footer template noscript svg select iframe object dialog canvas audio video rt rp annotation "
+    "annotation-xml".split()
 )
 BLOCKS = frozenset(
     "address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form "

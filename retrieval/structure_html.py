@@ -32,8 +32,18 @@ DEEPEST_LIST = 20
 PERMALINKS = ("#", "¶", "§", "🔗", "\uf0c1")
 """What a heading's link to itself shows."""
 
-MACHINERY = frozenset(("headerlink", "viewcode-link", "linenos"))
-"""Classes of what belongs to no text: a heading's link to itself, a link to the source, line numbers."""
+MACHINERY = frozenset(
+    "headerlink hash-link viewcode-link mw-editsection mw-jump-link mw-cite-backlink footnote-backref linenos lineno "
+    "lnt rouge-gutter".split()
+)
+"""Classes of what belongs to no text: links to a heading itself, to the source, to edit, back from a footnote, and line
+numbers."""
+CODE_TABLES = frozenset(("highlighttable", "rouge-table", "lntable"))
+"""Classes of tables that place line numbers beside code."""
+TOLD = "mwe-math-mathml-a11y"
+"""The class of formulas that MediaWiki hides from eyes, which see an image."""
+SOFT_HYPHEN = "\xad"
+"""Where a word may be broken: it is seen only where one is."""
 SHOWN = ("html", "body", "main", "dt", "dd", "option")
 """Never taken for hidden: pages, and answers that unfold."""
 ALTERNATIVE = "/"
@@ -235,6 +245,7 @@ class _Page(Tolerant):
             self._add(text, self.getpos()[0])
 
     def _add(self, words: str, line: int) -> None:
+        words = words if self.pre else words.replace(SOFT_HYPHEN, "")
         if not words or (self.heading and self.permalink and words.strip() in PERMALINKS):
             return
         if not self.open_line:
@@ -334,13 +345,11 @@ class _Page(Tolerant):
         if tag in VOID or tag in SHOWN:
             return False
         role = attributes.get("role")
+        classes = (attributes.get("class") or "").split()
         hidden = is_hidden(attributes) or attributes.get("aria-hidden") == "true"
-        return (
-            # What another tab would show is content.
-            (hidden and role != "tabpanel" and self.getpos() not in self.revealed)
-            or role in APART
-            or not MACHINERY.isdisjoint((attributes.get("class") or "").split())
-        )
+        # What another tab would show is content.
+        shown = role == "tabpanel" or self.getpos() in self.revealed or TOLD in classes
+        return (hidden and not shown) or role in APART or not MACHINERY.isdisjoint(classes)
 
     def _begin(self, tag: str, attributes: dict[str, str | None]) -> None:
         if self.row is not None and tag in CELLS:
@@ -395,7 +404,8 @@ class _Page(Tolerant):
 
     def _is_layout(self, attributes: Mapping[str, str | None]) -> bool:
         """Whether a table only places what is in its cells: as it says, or an icon beside a note (Asciidoctor's)."""
-        if attributes.get("role") in ("presentation", "none"):
+        classes = (attributes.get("class") or "").split()
+        if attributes.get("role") in ("presentation", "none") or not CODE_TABLES.isdisjoint(classes):
             return True
         begun = [region.kind for region in self.regions[-2:] if region.start.items == len(self.items)]
         return begun == ["admonition", "list"]
@@ -415,12 +425,13 @@ class _Page(Tolerant):
     def _take_lines(self) -> list[Line]:
         """The lines gathered so far, white space as a browser shows it.
 
-        Words of nothing but buttons are a page's controls, unless they are a heading or ask what unfolds below.
+        Words of nothing but buttons are a page's controls, unless they are a heading or ask, as for what unfolds below.
         So are buttons that no words follow.
         """
         lines = self.lines
         if self.in_buttons == {True}:
-            lines = lines if self.heading or self.in_term else []
+            asks = self.in_term or "".join(line.text for line in lines).rstrip().endswith("?")
+            lines = lines if self.heading or asks else []
         elif self.controls:
             number, start = self.controls
             del lines[number + 1 :]

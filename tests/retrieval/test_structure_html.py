@@ -541,6 +541,39 @@ def test_a_table_that_places_an_icon_beside_a_note_is_none() -> None:
     assert shown("<h1>T</h1><div class=note><table><tr><td>a<td>b</table></div>") == ["# T", "a | b"]
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "<table class=highlighttable><tr><td class=linenos><pre>1\n2</pre></td><td class=code>{}</td></tr></table>",
+        "<table class=rouge-table><tr><td class='gutter'><pre class=lineno>1\n2\n</pre></td><td>{}</td></tr></table>",
+        "<table class=lntable><tr><td><pre><span class=lnt>1\n</span></pre></td><td>{}</td></tr></table>",
+    ],
+)
+def test_code_beside_the_numbers_of_its_lines_is_code(table: str) -> None:
+    [code] = outline(table.format("<pre>if a:\n    b()\n</pre>"))
+    assert isinstance(code, Block) and (code.kind, code.text) == ("code", "if a:\n    b()")
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("<h2>Types<span class=mw-editsection>[<a href=e>edit</a>]</span></h2>", "## Types"),
+        ("<h2>Types<a href=#t class=hash-link>\u200b</a></h2>", "## Types"),
+        ("<ol><li><span class=mw-cite-backlink><a href=#r>^</a></span> Smith 2001.</ol>", "1. Smith 2001."),
+        ("<p>Note. <a class=footnote-backref href=#r>\u21a9</a></p>", "Note."),
+        ("<p>Donau&shy;dampf\xadschiff</p>", "Donaudampfschiff"),
+        (
+            "<span class='mwe-math-mathml-inline mwe-math-mathml-a11y' style='display: none'><math><semantics>"
+            "<mi>x</mi><annotation>{x}</annotation></semantics></math></span><img aria-hidden=true>",
+            "x",
+        ),
+        ("<button aria-expanded=true>How do I <b>pay?</b></button>", "How do I pay?"),
+    ],
+)
+def test_pages_of_wikis_and_manuals_read_as_people_see_them(page: str, seen: str) -> None:
+    assert shown(page) == [seen]
+
+
 @pytest.mark.parametrize("role", ["presentation", "none"])
 def test_the_cells_of_a_table_that_says_it_is_a_layout_are_read_one_after_another(role: str) -> None:
     data = "<table><tr><th>Size<th>Price<tr><td>L<td>5</table>"
