@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,9 @@ GITIGNORE = ".gitignore"
 GITIGNORE_BYTES = 1_000_000
 UNINTERESTING = ("node_modules", "__pycache__")
 """Folders that hold other people's code or none at all, whether a .gitignore says so or not."""
+SAVED_WITH = re.compile(r"(?P<page>.+)_(?:files|Dateien|fichiers|archivos|bestanden)")
+"""Folders beside a page that a browser saved: its scripts, pictures and frames."""
+PAGES = (".html", ".htm")
 VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 """The file that makes a folder a Python environment, which is none of the corpus's text either."""
 
@@ -128,10 +131,14 @@ class _Walker:
             if any(entry.name == GITIGNORE for entry in entries):
                 ignored = self.ignored_in(shown, real, ignored)
             by_itself = shown == real
+            names = {entry.name for entry in entries}
             for entry in entries:
                 path = shown / entry.name
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if entry.name.startswith(".") or self.left_out(path, ignored, folder=is_folder):
+                    continue
+                if is_folder and _is_saved(entry.name, names):
+                    self.skip(path, "saved by a browser with the page beside it; put it in paths to have it read")
                     continue
                 if entry.is_symlink():
                     self.links[path] = ignored
@@ -220,6 +227,12 @@ class _Walker:
             return self.skip(shown, "cannot be read: Permission denied")
         self.seen[real] = relative
         self.files.append(SourceFile(real, relative, status.st_size, status.st_mtime_ns, columns=self.columns))
+
+
+def _is_saved(name: str, beside: Set[str]) -> bool:
+    """Whether a folder holds what a browser saved with a page beside it."""
+    saved = SAVED_WITH.fullmatch(name)
+    return saved is not None and any(saved["page"] + suffix in beside for suffix in PAGES)
 
 
 def _patterns(lines: Sequence[str]) -> GitIgnoreSpec:

@@ -94,6 +94,15 @@ def test_other_people_s_code_is_not_walked_unless_it_was_asked_for(tmp_path: Pat
     assert found(tmp_path, "docs/node_modules") == ["x/README.md"]
 
 
+def test_what_a_browser_saved_with_a_page_is_listed_and_not_walked(tmp_path: Path) -> None:
+    put(tmp_path / "docs", "Pump.html", "Pump_files/x.js", "Hose.htm", "Hose_Dateien/y.html", "My_files/z.md")
+    (tmp_path / "shoptalk.toml").write_text('[corpus.notes]\npaths = ["docs"]')
+    files, skipped = walk(Workspace.open(tmp_path, environ={}), "notes")
+    assert [file.relative for file in files] == ["Hose.htm", "My_files/z.md", "Pump.html"]
+    assert [item.path for item in skipped] == ["Hose_Dateien", "Pump_files"]
+    assert found(tmp_path, "docs/Pump_files") == ["x.js"]
+
+
 @pytest.mark.parametrize(
     ("include", "exclude", "names"),
     [
