@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
-from retrieval.structure import Block, Heading
+from retrieval.structure import QUESTION_LEVEL, Block, Heading
+from retrieval.words import QUESTION_MARKS
 
 __all__ = ["Link", "Place", "Region", "RegionKind", "Shown", "content", "kind_of", "skips"]
 
@@ -64,8 +65,6 @@ MAIN_SHARE, MAIN_CHARACTERS = 0.25, 200
 ARTICLE_SHARE = 0.5
 CONSENT_CHARACTERS = 800
 QUESTION_CHARACTERS = 300
-QUESTION_LEVEL = 7
-"""Below any heading of HTML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,7 @@ class Shown:
     """What a page shows: items, the links in them, regions and the <title>.
 
     ``terms`` are the places of the items that are <dt> or <summary>, ``meanings`` of the paragraphs a <dd> begins with,
-    each with its term's.
+    each with its term's, ``asking`` of questions in bold.
     """
 
     items: Sequence[Heading | Block]
@@ -158,12 +157,13 @@ class Shown:
     title: str
     terms: Sequence[int]
     meanings: Mapping[int, int]
+    asking: Sequence[int]
 
 
 def content(page: Shown) -> list[Heading | Block]:
     """Return the items that are the page's content: of its main element or its articles, if they hold enough.
 
-    The questions of an FAQ in <details> or <dl> become headings; other terms of a <dl> and what they mean are one
+    The questions of an FAQ in <details>, <dl> or bold become headings; other terms of a <dl> and what they mean are one
     paragraph, the meaning indented below its term.
     """
     count = len(page.items)
@@ -186,7 +186,7 @@ def content(page: Shown) -> list[Heading | Block]:
     shown = [number for number in range(count) if chosen[number] and not furniture[number]]
     shown = shown or [number for number in range(count) if chosen[number]]
     labels = _labels(page, shown)
-    asked = _questions(page, shown)
+    asked = _questions(page, shown) | _in_bold(page, shown)
     defined = _defined(page, set(shown) - asked)
     found: list[Heading | Block] = []
     last = -1
@@ -319,7 +319,7 @@ def _questions(page: Shown, shown: Sequence[int]) -> set[int]:
         asked = page.terms[bisect_left(page.terms, start.items) : bisect_left(page.terms, end.items)]
         if region.kind == "questions":
             asked = asked[:1] if asked[:1] == [start.items] else []
-        elif len(asked) < 2 or not all(page.items[number].text.endswith("?") for number in asked):
+        elif len(asked) < 2 or not all(page.items[number].text.endswith(QUESTION_MARKS) for number in asked):
             asked = []
         bounds = pairwise([*asked, end.items])
         ends.update((number, after) for number, after in bounds if _is_answered(number, after, page))
@@ -329,6 +329,16 @@ def _questions(page: Shown, shown: Sequence[int]) -> set[int]:
         if place == len(shown) or shown[place] in found or isinstance(page.items[shown[place]], Heading):
             found.add(number)
     return found
+
+
+def _in_bold(page: Shown, shown: Sequence[int]) -> set[int]:
+    """The questions in bold, if there are two and each is answered before the next."""
+    asking = set(page.asking)
+    after = {number: below for number, below in pairwise([*shown, -1]) if number in asking}
+    answered = all(
+        below >= 0 and below not in asking and isinstance(page.items[below], Block) for below in after.values()
+    )
+    return set(after) if len(after) > 1 and answered else set()
 
 
 def _defined(page: Shown, shown: Set[int]) -> dict[int, list[Block]]:

@@ -18,11 +18,12 @@ COUNT = re.compile(r"\s*(\d{1,9})")
 
 @dataclass(slots=True)
 class Line:
-    """A line of a block to be: its words and the lines of the file they are on."""
+    """A line of a block to be: its words, the lines of the file they are on, and whether all of them are in bold."""
 
     text: str
     first: int
     last: int
+    bold: bool = True
 
 
 EMPTY = Line("", 0, 0)

@@ -24,6 +24,7 @@ from retrieval.html_hidden import Attributes, Position, Tolerant, is_hidden, rev
 from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.structure import Block, BlockKind, Heading
+from retrieval.words import QUESTION_MARKS
 
 __all__ = ["outline", "page_title", "pieces", "reading"]
 
@@ -42,6 +43,7 @@ CODE_TABLES = frozenset(("highlighttable", "rouge-table", "lntable"))
 """Classes of tables that place line numbers beside code."""
 TOLD = "mwe-math-mathml-a11y"
 """The class of formulas that MediaWiki hides from eyes, which see an image."""
+BOLD = ("b", "strong")
 SOFT_HYPHEN = "\xad"
 """Where a word may be broken: it is seen only where one is."""
 SHOWN = ("html", "body", "main", "dt", "dd", "option")
@@ -112,6 +114,8 @@ class _Page(Tolerant):
         self.terms: list[int] = []
         self.in_term = False
         self.term: int | None = None
+        self.asking: list[int] = []
+        self.bold = 0
         self.meanings: dict[int, int] = {}
         self.in_meaning = False
         self.links: list[Link] = []
@@ -165,6 +169,8 @@ class _Page(Tolerant):
             self.in_title = not self.title
         elif tag == "br":
             self._break_line()
+        elif tag in BOLD:
+            self.bold += 1
         elif tag == "a":
             self._end_link()
             self.target = dict(attrs).get("href")
@@ -190,6 +196,8 @@ class _Page(Tolerant):
         self.formulas.end(tag, self.lines)
         if tag == "title":
             self.in_title = False
+        elif tag in BOLD:
+            self.bold = max(0, self.bold - 1)
         elif tag == "a":
             self.permalink = False
             self._end_link()
@@ -263,6 +271,7 @@ class _Page(Tolerant):
         current.last = line
         if worded:
             self.in_buttons.add(self.button is not None)
+            current.bold &= self.bold > 0
         count = 0 if self.heading or self.button else len(words.strip())
         self.characters += count
         if self.target is not None:
@@ -334,7 +343,13 @@ class _Page(Tolerant):
             if region.end is None and region.kind in ("main", "article"):
                 region.end = self.place()
         return Shown(
-            self.items, self.links, self.regions, " ".join("".join(self.title).split()), self.terms, self.meanings
+            self.items,
+            self.links,
+            self.regions,
+            " ".join("".join(self.title).split()),
+            self.terms,
+            self.meanings,
+            self.asking,
         )
 
     # Blocks
@@ -430,7 +445,7 @@ class _Page(Tolerant):
         """
         lines = self.lines
         if self.in_buttons == {True}:
-            asks = self.in_term or "".join(line.text for line in lines).rstrip().endswith("?")
+            asks = self.in_term or "".join(line.text for line in lines).rstrip().endswith(QUESTION_MARKS)
             lines = lines if self.heading or asks else []
         elif self.controls:
             number, start = self.controls
@@ -482,7 +497,12 @@ class _Page(Tolerant):
                 last = len(self.items) - 1
                 if last == self.term or last in self.meanings:
                     self.meanings[last + 1] = self.term
-            self._keep(_block("paragraph", lines))
+            elif asked := _asked(lines):
+                self.asking.append(len(self.items))
+                self._keep(_block("paragraph", lines[:asked]))
+                lines = lines[asked:]
+            if lines:
+                self._keep(_block("paragraph", lines))
 
     def end_group(self) -> None:
         """Make a block of the list or table gathered so far."""
@@ -495,6 +515,12 @@ class _Page(Tolerant):
     def _keep(self, item: Heading | Block) -> None:
         self.end_group()
         self.items.append(item)
+
+
+def _asked(lines: Sequence[Line]) -> int:
+    """How many lines are a question in bold, that the others answer."""
+    asked = next((number for number, line in enumerate(lines) if not line.bold), len(lines))
+    return asked if asked and lines[asked - 1].text.endswith(QUESTION_MARKS) else 0
 
 
 def _block(kind: BlockKind, lines: Sequence[Line], head: int = 0) -> Block:

@@ -89,12 +89,10 @@ def outline(text: str) -> list[Heading | Block]:
 def _asking(items: list[Heading | Block], plain: Callable[[str], str]) -> list[Heading | Block]:
     """``items`` with the questions in bold as headings, if there are two and each is answered before the next."""
     found = [part for item in items for part in (_parted(item, plain) if isinstance(item, Block) else (item,))]
-    below = [after for item, after in pairwise([*found, None]) if _is_question(item)]
+    below = [
+        after for item, after in pairwise([*found, None]) if isinstance(item, Heading) and item.level == QUESTION_LEVEL
+    ]
     return found if len(below) > 1 and all(isinstance(item, Block) for item in below) else items
-
-
-def _is_question(item: Heading | Block) -> bool:
-    return isinstance(item, Heading) and item.level == QUESTION_LEVEL
 
 
 def _parted(block: Block, plain: Callable[[str], str]) -> Iterator[Heading | Block]:

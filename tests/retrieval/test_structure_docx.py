@@ -188,6 +188,12 @@ def test_a_document_without_heading_styles_has_bold_paragraphs_for_headings() ->
     assert headings(read("a.docx", styled)) == [(2, "Fees")]
 
 
+def test_questions_in_bold_are_headings_whatever_styles_there_are() -> None:
+    asked = paragraph("Is it loud?", run="<w:b/>") + paragraph("Not very.") + paragraph("Is it?") + paragraph("No.")
+    styled = docx(paragraph("Questions", "berschrift1") + asked, styles=STYLES)
+    assert headings(read("a.docx", styled)) == [(2, "Questions"), (7, "Is it loud?")]
+
+
 def test_a_long_paragraph_in_a_headings_style_is_text() -> None:
     found = read("a.docx", docx(paragraph("Whereas " * 40, "berschrift1"), styles=STYLES))
     assert headings(found) == [] and len(blocks(found)) == 1

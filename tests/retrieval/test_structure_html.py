@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from types import FrameType
 from typing import Any
@@ -208,6 +209,25 @@ def test_what_would_head_more_than_its_answer_is_no_heading(page: str) -> None:
     assert not any(isinstance(item, Heading) for item in outline(page))
 
 
+@pytest.mark.parametrize(
+    ("page", "asked"),
+    [
+        (
+            "<p><b>Is it\nloud?</b></p><p>No.</p><p><strong>Dry?</strong><br>Never.</p><p>More.</p>",
+            ["Is it loud?", "Dry?"],
+        ),
+        ("<p><b>Is it loud?</b></p><p>No.</p>", []),  # alone it may be any remark
+        ("<p><b>Is it loud?</b></p><p><b>Dry?</b></p><p>No.</p>", []),  # asked of the reader
+        ("<p>Is it <b>loud?</b></p><p>No.</p><p>Is it <b>dry?</b></p><p>No.</p>", []),
+    ],
+)
+def test_questions_in_bold_are_headings_where_several_are_answered(page: str, asked: list[str]) -> None:
+    found = outline(f"<h1>Pump</h1>{page}")
+    assert [item.text for item in found if isinstance(item, Heading) and item.level == 7] == asked
+    words = [word for item in found[1:] for word in item.text.split()]
+    assert words == re.sub("<[^>]*>", " ", page).split()
+
+
 def test_a_menu_whose_list_is_never_closed_is_no_content() -> None:
     menu = "<div class=menu><ul><li><a href=x>Home</a><li><a href=y>About us</a><li><a href=z>Contact</a></div>"
     assert shown(f"{menu}<h1>Pump</h1><p>{WORDS}</p>") == ["# Pump", f"  {WORDS}"]
@@ -275,7 +295,7 @@ def test_a_long_text_in_thousands_of_asides_is_not_read_again_for_each() -> None
     start, end = Place(0, 0, 0, 0), Place(1, 0, len(WORDS), 0)
     asides = [Region("aside", start, inside_main=False, end=end) for _ in range(1000)]
     items = [Block("paragraph", Text(WORDS), 1, 1), Heading(1, "Pump", 2, 2)]
-    assert content(Shown(items, [], asides, "", [], {})) == items
+    assert content(Shown(items, [], asides, "", [], {}, [])) == items
     assert Text.reads <= 1
 
 
