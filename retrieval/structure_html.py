@@ -19,12 +19,11 @@ from retrieval.html_elements import (
     VOID,
     Within,
 )
-from retrieval.html_formulas import Formulas, Point
 from retrieval.html_hidden import Attributes, Position, Tolerant, is_hidden, revealed
 from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
+from retrieval.html_words import Words, asked
 from retrieval.structure import Block, BlockKind, Heading
-from retrieval.words import QUESTION_MARKS
 
 __all__ = ["outline", "page_title", "pieces", "reading"]
 
@@ -43,15 +42,12 @@ CODE_TABLES = frozenset(("highlighttable", "rouge-table", "lntable"))
 """Classes of tables that place line numbers beside code."""
 TOLD = "mwe-math-mathml-a11y"
 """The class of formulas that MediaWiki hides from eyes, which see an image."""
-BOLD = ("b", "strong")
 SOFT_HYPHEN = "\xad"
 """Where a word may be broken: it is seen only where one is."""
 SHOWN = ("html", "body", "main", "dt", "dd", "option")
 """Never taken for hidden: pages, and answers that unfold."""
 ALTERNATIVE = "/"
 """What stands between words of which a page would show either."""
-CLOSING = (".", ",", ";", ":", "!", "?", ")")
-"""What stands right after the word before it."""
 APART = ("navigation", "search", "contentinfo", "dialog", "alertdialog")
 """Roles of what is beside a page's content."""
 
@@ -115,7 +111,6 @@ class _Page(Tolerant):
         self.in_term = False
         self.term: int | None = None
         self.asking: list[int] = []
-        self.bold = 0
         self.meanings: dict[int, int] = {}
         self.in_meaning = False
         self.links: list[Link] = []
@@ -125,9 +120,7 @@ class _Page(Tolerant):
         self.link_characters = 0
         self.title: list[str] = []
         self.in_title = False
-        self.lines: list[Line] = []
-        self.open_line = False
-        self.formulas = Formulas()
+        self.words = Words()
         self.heading = 0
         self.permalink = False
         self.pre = 0
@@ -140,9 +133,6 @@ class _Page(Tolerant):
         self.table = Table(length)
         self.list_lines: list[Line] = []
         self.unread: Within | None = None
-        self.button: Within | None = None
-        self.in_buttons: set[bool] = set()
-        self.controls: Point | None = None
         self.mains = 0
         self.sectioning = 0
 
@@ -153,32 +143,26 @@ class _Page(Tolerant):
         if self.unread and not self.unread.ends_before(tag):
             return
         self.unread = None
-        if self.button and self.button.ends_before(tag):
-            self.button = None
         if self._is_unread(tag, dict(attrs)):
             if tag in CELLS and self.row is not None:
                 self._end_cell()
                 self.row.append(Cell(EMPTY, *spans(dict(attrs)), hidden=True))
             self.unread = Within(tag)
             return
-        if self.revealed.get(self.getpos()) and tag not in BLOCKS and any(line.text.strip() for line in self.lines):
+        if (
+            self.revealed.get(self.getpos())
+            and tag not in BLOCKS
+            and any(line.text.strip() for line in self.words.lines)
+        ):
             self._add(ALTERNATIVE, self.getpos()[0])
         self._begin_region(tag, dict(attrs))
-        self._begin_formula(tag)
+        self.words.begin(tag, self.getpos()[0], raises=not self.pre and self.target is None)
         if tag == "title":
             self.in_title = not self.title
-        elif tag == "br":
-            self._break_line()
-        elif tag in BOLD:
-            self.bold += 1
         elif tag == "a":
             self._end_link()
             self.target = dict(attrs).get("href")
             self.permalink = (self.target or "").startswith("#")
-        elif tag == "button":
-            self.button = Within(tag)
-            self.controls = self.controls or self._point()
-            self._space()
         elif tag in HEADINGS or tag in BLOCKS:
             self._begin(tag, dict(attrs))
         self.sectioning += tag in SECTIONING
@@ -191,13 +175,9 @@ class _Page(Tolerant):
             own, self.unread = tag == self.unread.tag, None
             if own:
                 return
-        if self.button and self.button.ends_at(tag):
-            self.button = None
-        self.formulas.end(tag, self.lines)
+        self.words.end(tag)
         if tag == "title":
             self.in_title = False
-        elif tag in BOLD:
-            self.bold = max(0, self.bold - 1)
         elif tag == "a":
             self.permalink = False
             self._end_link()
@@ -210,12 +190,12 @@ class _Page(Tolerant):
     def handle_startendtag(self, tag: str, attrs: Attributes) -> None:
         """See ``HTMLParser``: ``<p/>`` starts a p, as in every browser, but XHTML's ``<br/>`` has no end."""
         self.handle_starttag(tag, attrs)
-        if (self.unread and self.unread.tag == tag) or self.formulas.open:
+        if (self.unread and self.unread.tag == tag) or self.words.in_formula:
             self.handle_endtag(tag)
 
     def handle_data(self, data: str) -> None:
         """See ``HTMLParser``."""
-        if self.unread or (self.formulas.open and not data.strip()):
+        if self.unread or (self.words.in_formula and not data.strip()):
             return
         if self.in_title:
             self.title.append(data)
@@ -223,7 +203,7 @@ class _Page(Tolerant):
         first = self.getpos()[0]
         for offset, part in enumerate(data.split("\n")):
             if offset:
-                self._new_line(first + offset)
+                self.words.new_line(first + offset)
             self._add(part, first + offset)
 
     def handle_entityref(self, name: str) -> None:
@@ -256,42 +236,12 @@ class _Page(Tolerant):
         words = words if self.pre else words.replace(SOFT_HYPHEN, "")
         if not words or (self.heading and self.permalink and words.strip() in PERMALINKS):
             return
-        if not self.open_line:
-            self.lines.append(Line("", line, line))
-            self.open_line = True
-        current = self.lines[-1]
-        if not current.text:
-            current.first = line
-        worded = any(map(str.isalnum, words))
-        closing = words.lstrip().startswith(CLOSING)
-        if self.controls and not self.button and (worded or closing):
-            self.controls = None
-            words = words if closing else f" {words}"
-        current.text += words
-        current.last = line
-        if worded:
-            self.in_buttons.add(self.button is not None)
-            current.bold &= self.bold > 0
-        count = 0 if self.heading or self.button else len(words.strip())
+        self.words.add(words, line)
+        count = 0 if self.heading or self.words.in_button else len(words.strip())
         self.characters += count
         if self.target is not None:
             self.link_characters += count
             self.link_text.append(words)
-
-    def _new_line(self, line: int) -> None:
-        self.lines.append(Line("", line, line))
-        self.open_line = True
-
-    def _break_line(self) -> None:
-        self.open_line = False
-
-    def _point(self) -> Point:
-        return len(self.lines) - self.open_line, len(self.lines[-1].text) if self.open_line else 0
-
-    def _begin_formula(self, tag: str) -> None:
-        before = "" if self.pre or self.target is not None or not self.open_line else self.lines[-1].text[-1:]
-        if mark := self.formulas.begin(tag, self._point(), before):
-            self._add(mark, self.getpos()[0])
 
     def _end_link(self) -> None:
         if self.target is not None:
@@ -372,7 +322,7 @@ class _Page(Tolerant):
             self.cell, self.names = spans(attributes), tag == "th"
             return
         if self.row is not None and tag not in HEADINGS and tag not in ("tr", *TABLE_PARTS):
-            return self._space()
+            return self.words.space()
         self.end_block()
         if tag in HEADINGS:
             self.row = None
@@ -398,7 +348,7 @@ class _Page(Tolerant):
 
     def _end(self, tag: str) -> None:
         if self.row is not None and tag not in ("tr", *TABLE_PARTS):
-            return self._end_cell() if tag in CELLS else self._space()
+            return self._end_cell() if tag in CELLS else self.words.space()
         self.end_block()
         if tag == "table" or (tag in LISTS and len(self.lists) == 1):
             self.end_group()
@@ -425,44 +375,16 @@ class _Page(Tolerant):
         begun = [region.kind for region in self.regions[-2:] if region.start.items == len(self.items)]
         return begun == ["admonition", "list"]
 
-    def _space(self) -> None:
-        if self.lines:
-            self.lines[-1].text += " "
-
     def _end_cell(self) -> None:
-        lines = self._take_lines()
+        lines = self._take()
         if self.row is not None and (lines or self.cell):
             words = " ".join(line.text for line in lines)
             line = Line(words, lines[0].first, lines[-1].last) if lines else EMPTY
             self.row.append(Cell(line, *(self.cell or (1, 1)), names=self.names))
         self.cell, self.names = None, False
 
-    def _take_lines(self) -> list[Line]:
-        """The lines gathered so far, white space as a browser shows it.
-
-        Words of nothing but buttons are a page's controls, unless they are a heading or ask, as for what unfolds below.
-        So are buttons that no words follow.
-        """
-        lines = self.lines
-        if self.in_buttons == {True}:
-            asks = self.in_term or "".join(line.text for line in lines).rstrip().endswith(QUESTION_MARKS)
-            lines = lines if self.heading or asks else []
-        elif self.controls:
-            number, start = self.controls
-            del lines[number + 1 :]
-            for line in lines[number:]:
-                line.text = line.text[:start]
-        self.lines, self.open_line, self.in_buttons, self.controls = [], False, set(), None
-        self.formulas.clear()
-        if self.pre:
-            while lines and not lines[0].text.strip():
-                lines.pop(0)
-            while lines and not lines[-1].text.strip():
-                lines.pop()
-            return lines
-        for line in lines:
-            line.text = " ".join(line.text.split())
-        return [line for line in lines if line.text]
+    def _take(self) -> list[Line]:
+        return self.words.take(kept=bool(self.heading or self.in_term), as_written=bool(self.pre))
 
     def end_block(self) -> None:
         """Make a heading or a block of the words gathered so far."""
@@ -473,7 +395,7 @@ class _Page(Tolerant):
                 self.end_group()
             self.table.add(row)
             return
-        lines = self._take_lines()
+        lines = self._take()
         if not lines:
             return
         if self.heading:
@@ -497,10 +419,10 @@ class _Page(Tolerant):
                 last = len(self.items) - 1
                 if last == self.term or last in self.meanings:
                     self.meanings[last + 1] = self.term
-            elif asked := _asked(lines):
+            elif end := asked(lines):
                 self.asking.append(len(self.items))
-                self._keep(_block("paragraph", lines[:asked]))
-                lines = lines[asked:]
+                self._keep(_block("paragraph", lines[:end]))
+                lines = lines[end:]
             if lines:
                 self._keep(_block("paragraph", lines))
 
@@ -515,12 +437,6 @@ class _Page(Tolerant):
     def _keep(self, item: Heading | Block) -> None:
         self.end_group()
         self.items.append(item)
-
-
-def _asked(lines: Sequence[Line]) -> int:
-    """How many lines are a question in bold, that the others answer."""
-    asked = next((number for number, line in enumerate(lines) if not line.bold), len(lines))
-    return asked if asked and lines[asked - 1].text.endswith(QUESTION_MARKS) else 0
 
 
 def _block(kind: BlockKind, lines: Sequence[Line], head: int = 0) -> Block:
