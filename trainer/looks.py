@@ -20,7 +20,7 @@ from retrieval.durable import file_sha256
 from retrieval.errors import GateRefused, ModelError
 from retrieval.models import CHECKSUMS, ModelVersion, list_versions
 from retrieval.workspace import Workspace
-from trainer.questions import MINED_EVIDENCE, Question
+from trainer.questions import MINED_EVIDENCE, Question, said
 
 __all__ = [
     "LOOKS",
@@ -68,9 +68,8 @@ class Look:
 
 def mark(question: Question) -> str:
     """Hex digits that stand for what a question asks, then as many (`HALF`) for its answers, whatever its id."""
-    asked = " ".join(question.text.casefold().split())
     answers = json.dumps(sorted(question.relevant.items()))
-    return "".join(hashlib.sha256(part.encode()).hexdigest()[:HALF] for part in (asked, answers))
+    return "".join(hashlib.sha256(part.encode()).hexdigest()[:HALF] for part in (said(question.text), answers))
 
 
 def looks_at(workspace: Workspace, version: ModelVersion) -> list[Look]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from unicodedata import normalize
 
 from retrieval.errors import QuestionsError
 from retrieval.labels import read_qrels, read_queries
 from retrieval.passages import Passage
-from retrieval.words import words_of
 
 __all__ = [
     "MINED_EVIDENCE",
@@ -24,6 +25,7 @@ __all__ = [
     "left_out_told",
     "load_questions",
     "path_unit",
+    "said",
     "split_questions",
     "unit_of",
 ]
@@ -31,6 +33,8 @@ __all__ = [
 DEV_SHARE = 0.3
 HEADING_MARK = "#"
 MINED_EVIDENCE = "questions mined from held-out documents"
+# The ends of words alone, and no + or #: C++ and C# are not C.
+_OPENING, _CLOSING = "\"'([{«„“‘¿¡", "\"')]}»“”’.,;:!?…。？！،؟।"
 
 Unit = str
 """What is judged: a document id, or a document id plus ``#`` and a heading."""
@@ -54,6 +58,8 @@ class QuestionSet:
     evidence: str
     seed: int | None = None
     """Of the split; None where the questions came with one."""
+    repeated: int = 0
+    """How many more there were that ask what one of these asks."""
 
     @property
     def all(self) -> tuple[Question, ...]:
@@ -68,7 +74,8 @@ class QuestionSet:
 def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
     """Read ``queries.jsonl`` with ``qrels/test.tsv`` and ``qrels/dev.tsv``, or else with ``qrels.tsv``.
 
-    Where the folder has no dev part of its own, the questions are split in two (`split_questions`).
+    Where the folder has no dev part of its own, the questions are split in two (`split_questions`). What is asked
+    several times is one question, since each would count as evidence of its own; the answers of all are its answers.
 
     Raises:
         QuestionsError: a file is missing or malformed (file and line are named), or no question has
@@ -79,18 +86,18 @@ def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
     texts = {query: record["text"] for query, record in read_queries(folder / "queries.jsonl").items()}
     single, test_file, dev_file = folder / "qrels.tsv", folder / "qrels" / "test.tsv", folder / "qrels" / "dev.tsv"
     if test_file.is_file() and dev_file.is_file():
-        dev, test = _join(texts, dev_file), _join(texts, test_file)
-        chosen_by = {question.id for question in dev} | {_said(question) for question in dev}
-        if both := [item.id for item in test if item.id in chosen_by or _said(item) in chosen_by]:
+        (dev, dev_repeated), (test, test_repeated) = _join(texts, dev_file), _join(texts, test_file)
+        chosen_by = {said(question.text) for question in dev}
+        if both := [question.id for question in test if said(question.text) in chosen_by]:
             raise QuestionsError(
                 f"{len(both)} questions stand in both {dev_file} and {test_file} (the first is {both[0]!r}): a model "
                 "would be chosen by what judges it; take them out of one of the two"
             )
-        return QuestionSet(tuple(dev), tuple(test), "real questions")
-    if single.is_file():
-        return split_questions(_join(texts, single), seed)
-    if test_file.is_file():
-        return split_questions(_join(texts, test_file), seed)
+        return QuestionSet(tuple(dev), tuple(test), "real questions", repeated=dev_repeated + test_repeated)
+    for file in (single, test_file):
+        if file.is_file():
+            questions, repeated = _join(texts, file)
+            return replace(split_questions(questions, seed), repeated=repeated)
     raise QuestionsError(f"{folder} has neither qrels.tsv nor qrels/test.tsv")
 
 
@@ -100,7 +107,7 @@ def split_questions(
     evidence: str = "real questions",
     alike: Mapping[str, str] | None = None,
 ) -> QuestionSet:
-    """Split into dev (about 30 %) and test; questions that share a relevant unit, or ask the same, stay together.
+    """Split into dev (about 30 %) and test; questions that share a relevant unit stay together.
 
     ``alike`` names the groups of documents that have one: questions about one group stay together too. A group
     of questions too large for what dev still lacks goes to test.
@@ -145,12 +152,14 @@ def answerable(questions: QuestionSet, passages: Iterable[Passage]) -> tuple[Que
     return replace(questions, dev=dev, test=test), missing
 
 
-def left_out_told(given: QuestionSet, asked: QuestionSet) -> list[str]:
-    """What is said where only some of the questions ``given`` are ``asked``, the corpus having answers to no others."""
-    left_out = len(given.all) - len(asked.all)
-    if not left_out:
-        return []
-    return [f"{left_out} of {len(given.all)} questions left out: no answer of theirs is in the corpus"]
+def left_out_told(given: QuestionSet, kept: QuestionSet) -> list[str]:
+    """What is said of questions that are not asked: repeated ones, and those ``given`` that are not ``kept``."""
+    told = []
+    if given.repeated:
+        told.append(f"{given.repeated} questions ask what another one does: asked once, with the answers of all")
+    if left_out := len(given.all) - len(kept.all):
+        told.append(f"{left_out} of {len(given.all)} questions left out: no answer of theirs is in the corpus")
+    return told
 
 
 def kept_apart(questions: QuestionSet, alike: Mapping[str, str]) -> QuestionSet:
@@ -200,20 +209,27 @@ def unit_of(passage: Passage, relevant: Mapping[Unit, int], by_section: bool) ->
     return passage.document_id if passage.document_id in relevant else section
 
 
-def _join(texts: Mapping[str, str], file: Path) -> list[Question]:
+def said(text: str) -> str:
+    """What ``text`` asks, however it is written: its words, less case and the punctuation around them."""
+    words = (word.lstrip(_OPENING).rstrip(_CLOSING) for word in normalize("NFC", text.casefold()).split())
+    return " ".join(filter(None, words)) or text
+
+
+def _join(texts: Mapping[str, str], file: Path) -> tuple[list[Question], int]:
+    """The questions that have an answer, each once, and how many more ask what one of them does."""
     relevant = read_qrels(file, texts)
-    if not any(relevant.values()):
+    answered = [query for query in texts if relevant.get(query)]
+    if not answered:
         raise QuestionsError(f"{file} has no relevant document for any question")
-    return [Question(query, text, relevant[query]) for query, text in texts.items() if relevant.get(query)]
-
-
-def _said(question: Question) -> str:
-    """What a question asks, whatever its id: its words, or where it has none, its text."""
-    return " ".join(words_of(question.text)) or question.text
+    found: dict[str, Question] = {}
+    for query in answered:
+        first = found.setdefault(said(texts[query]), Question(query, texts[query], relevant[query])).id
+        relevant[first] |= Counter(relevant[first]) | Counter(relevant[query])  # of two grades the higher
+    return list(found.values()), len(answered) - len(found)
 
 
 def _groups(questions: Sequence[Question], alike: Mapping[str, str]) -> list[list[str]]:
-    """Connected components of questions linked by their words, a relevant unit or a group, in order of appearance."""
+    """Connected components of questions linked by a relevant unit or a group, in order of appearance."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -223,7 +239,6 @@ def _groups(questions: Sequence[Question], alike: Mapping[str, str]) -> list[lis
         return node
 
     for question in questions:
-        parent[root("text " + _said(question))] = root("question " + question.id)
         for unit in question.relevant:
             parent[root("unit " + unit)] = root("question " + question.id)
             if (document := document_of(unit, alike)) is not None:

@@ -7,7 +7,15 @@ import pytest
 
 from retrieval.errors import QuestionsError
 from retrieval.passages import Passage
-from trainer.questions import Question, QuestionSet, answerable, kept_apart, load_questions, split_questions
+from trainer.questions import (
+    Question,
+    QuestionSet,
+    answerable,
+    kept_apart,
+    left_out_told,
+    load_questions,
+    split_questions,
+)
 
 
 def write(folder: Path, queries: list[object], qrels: str, name: str = "qrels.tsv") -> Path:
@@ -68,15 +76,37 @@ def test_a_split_of_ones_own_counts_where_all_labels_stand_in_one_file_too(tmp_p
     assert ([q.id for q in split.dev], [q.id for q in split.test]) == (["q0"], ["q1"])
 
 
-def test_the_same_question_by_another_id_is_on_the_same_side(tmp_path: Path) -> None:
+def test_the_same_question_by_another_id_is_refused_on_the_other_side(tmp_path: Path) -> None:
     twice = [*many(2), {"_id": "again", "text": "Question 0?"}]
     write(tmp_path, twice, "q0\ta.md\t1\n", "qrels/dev.tsv")
     write(tmp_path, twice, "q1\tb.md\t1\nagain\ta.md\t1\n", "qrels/test.tsv")
     with pytest.raises(QuestionsError, match=r"^1 questions stand in both .*\(the first is 'again'\)"):
         load_questions(tmp_path)
-    asked = [Question(f"q{n}", f"text {n % 40}", {f"d{n}.md": 1}) for n in range(80)]
-    split = split_questions(asked)
-    assert split.dev and {q.text for q in split.dev}.isdisjoint(q.text for q in split.test)
+
+
+def test_a_question_that_is_asked_often_is_asked_once_with_the_answers_of_all(tmp_path: Path) -> None:
+    again = [{"_id": "again", "text": " Question  0?"}, {"_id": "thrice", "text": "“question 0”"}]
+    qrels = "".join(f"q{n}\td{n}.md\t2\n" for n in range(40)) + "again\td0.md\t3\nagain\tnew.md\t1\nthrice\td0.md\t1\n"
+    read = load_questions(write(tmp_path, [*many(40), *again], qrels))
+    assert read.repeated == 2 and len(read.all) == 40
+    first = next(question for question in read.all if question.id == "q0")
+    assert first.text == "question 0" and first.relevant == {"d0.md": 3, "new.md": 1}
+    assert left_out_told(read, read) == ["2 questions ask what another one does: asked once, with the answers of all"]
+
+
+def test_each_part_of_ones_own_split_asks_a_question_once(tmp_path: Path) -> None:
+    queries = [*many(4), {"_id": "q4", "text": "Question 1"}, {"_id": "q5", "text": "Question 3"}]
+    write(tmp_path, queries, "q0\ta.md\t1\nq1\ta.md\t1\nq4\tb.md\t1\n", "qrels/dev.tsv")
+    write(tmp_path, queries, "q2\ta.md\t1\nq3\ta.md\t1\nq5\ta.md\t1\n", "qrels/test.tsv")
+    read = load_questions(tmp_path)
+    assert ([item.id for item in read.dev], [item.id for item in read.test]) == (["q0", "q1"], ["q2", "q3"])
+    assert read.dev[1].relevant == {"a.md": 1, "b.md": 1} and read.repeated == 2
+
+
+def test_questions_that_differ_by_a_sign_are_two(tmp_path: Path) -> None:
+    queries = [{"_id": text, "text": f"How old is {text}?"} for text in ("C", "C++", "C#", ".C", "-C")]
+    read = load_questions(write(tmp_path, queries, "".join(f"{item['_id']}\ta.md\t1\n" for item in queries)))
+    assert len(read.all) == 5 and not read.repeated
 
 
 def test_a_question_in_both_parts_is_refused_as_it_would_choose_what_it_judges(tmp_path: Path) -> None:
