@@ -205,6 +205,12 @@ def test_versions_that_the_same_questions_judged_are_counted(workspace: Workspac
     assert [*earlier_versions(workspace, QUESTIONS[:6])] == ["v1", "v3"]
 
 
+def test_all_questions_that_judged_a_version_are_counted_where_two_ask_the_same(workspace: Workspace) -> None:
+    asked = [*QUESTIONS, replace(QUESTIONS[0], id="again")]
+    add(workspace, asked)
+    assert earlier_versions(workspace, asked) == {"v1": 13}
+
+
 def test_versions_that_were_thrown_away_are_counted_all_the_same(workspace: Workspace) -> None:
     for number in range(3):
         add(workspace, QUESTIONS[4 * number : 4 * number + 4])
