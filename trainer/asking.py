@@ -56,8 +56,11 @@ class Inbox:
     batch: bool = False
     """Whether what is taken now came in a message batch."""
 
-    def take(self, reply: Reply) -> None:
+    def take(self, reply: Reply | Failure) -> None:
         """Keep the usable questions of an answer, or count why there are none."""
+        if isinstance(reply, Failure):
+            self._fail(reply)
+            return
         if reply.key not in self.passages:
             return
         tally = self.tally
@@ -80,8 +83,7 @@ class Inbox:
         tokens = (reply.input_tokens, reply.output_tokens)
         self.store.keep(reply.key, self.passages[reply.key], self.model, self.prompt, questions, tokens)
 
-    def fail(self, failure: Failure) -> None:
-        """Note that a request brought no answer."""
+    def _fail(self, failure: Failure) -> None:
         if failure.passing:
             self.again.add(failure.key)
         else:
@@ -89,18 +91,20 @@ class Inbox:
             self.tally.first_failure = self.tally.first_failure or failure.message
 
 
-async def ask_one_by_one(inbox: Inbox, asks: Sequence[Ask], settings: SynthesisSettings, progress: Progress) -> None:
-    """Send each message by itself, some at a time."""
+async def ask_one_by_one(
+    inbox: Inbox, asks: Sequence[Ask], settings: SynthesisSettings, proven: bool, progress: Progress
+) -> None:
+    """Send each message by itself, some at a time; ``proven`` are settings by which something was answered before."""
     done = 0
 
-    def take(reply: Reply) -> None:
+    def take(reply: Reply | Failure) -> None:
         nonlocal done
         inbox.take(reply)
         done += 1
         progress("asking", done, len(asks))
 
     async with connected(settings) as client:
-        await ask_now(client, asks, settings.concurrency, take)
+        await ask_now(client, asks, settings.concurrency, proven, take)
 
 
 async def ask_by_batches(
@@ -169,8 +173,5 @@ async def _fetch_with(
         if outcomes is None:
             tell(f"Batch {batch} is gone: the API keeps results for 29 days.")
         for outcome in outcomes or ():
-            if isinstance(outcome, Reply):
-                inbox.take(outcome)
-            else:
-                inbox.fail(outcome)
+            inbox.take(outcome)
         inbox.store.forget_batch(batch)

@@ -1,7 +1,8 @@
 """Many short messages to Claude: one by one, or by batches. Answers are handed over as they come.
 
 The Messages API: https://docs.anthropic.com/en/api/messages; its batches: .../en/api/creating-message-batches.
-The SDK retries 408, 409, 429, 5xx and lost connections; what is left after that ends the run with one line.
+The SDK retries 408, 409, 429, 5xx and lost connections; what is left after that ends the run with one line, unless it
+is about one message alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ RETRIES = 6
 KEY_VARIABLE = "SHOPTALK_SYNTHESIS_KEY"
 # What may well succeed when it is asked again, of a request in a batch.
 _PASSING = {"api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
+# What may be about this message and no other: one too long for the server, or that it finds unfit.
+_OF_ONE_MESSAGE = {400, 413, 422}
+REFUSED_AT_FIRST = 20
+"""So many refused before any is answered, or all, are refused for the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request of a batch without an answer. ``passing``: it may be asked again."""
+    """A request without an answer. ``passing``: it may be asked again."""
 
     key: str
     message: str
@@ -95,14 +100,32 @@ async def connected(settings: SynthesisSettings) -> AsyncIterator[AsyncAnthropic
             raise ShoptalkError(told) from error
 
 
-async def ask_now(client: AsyncAnthropic, asks: Sequence[Ask], width: int, take: Callable[[Reply], None]) -> None:
-    """Send each message by itself, ``width`` at a time; ``take`` gets each answer when it comes."""
-    waiting = iter(asks)
+async def ask_now(
+    client: AsyncAnthropic, asks: Sequence[Ask], width: int, proven: bool, take: Callable[[Reply | Failure], None]
+) -> None:
+    """Send each message by itself, ``width`` at a time; ``take`` gets what becomes of each when it comes.
+
+    A message that is refused ends the run only where it may be for the settings: they are ``proven`` once one is
+    answered.
+    """
+    import anthropic
+
+    waiting, refused = iter(asks), 0
 
     async def work() -> None:
+        nonlocal proven, refused
         for ask in waiting:
-            message: Message = await client.messages.create(**ask.params)
-            take(_reply(ask.key, message))
+            try:
+                message: Message = await client.messages.create(**ask.params)
+            except anthropic.APIStatusError as error:
+                refused += 1
+                for_settings = not proven and refused >= min(REFUSED_AT_FIRST, len(asks))
+                if for_settings or error.status_code not in _OF_ONE_MESSAGE:
+                    raise
+                take(Failure(ask.key, f"{error.status_code}: {_said(error)}", False))
+            else:
+                proven = True
+                take(_reply(ask.key, message))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -216,7 +239,7 @@ def _diagnose(error: Exception, client: AsyncAnthropic, settings: SynthesisSetti
 
 def _refusal(error: APIStatusError, settings: SynthesisSettings) -> str:
     status = error.status_code
-    said = " ".join((error.api_message or str(error)).split())[:200]
+    said = _said(error)
     request = f" (request {error.request_id})" if error.request_id else ""
     if status in (408, 409, 429) or status >= 500:
         return f"the API answered {status} again and again: {said}; try again later{request}"
@@ -228,3 +251,7 @@ def _refusal(error: APIStatusError, settings: SynthesisSettings) -> str:
         404: f"no such model ({settings.model}), or no batches there: try --now",
     }.get(status, "see https://docs.anthropic.com/en/api/errors")
     return f"the API refused the request ({status}): {said}; {fix}{request}"
+
+
+def _said(error: APIStatusError) -> str:
+    return " ".join((error.api_message or str(error)).split())[:200]

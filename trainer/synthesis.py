@@ -150,7 +150,7 @@ def synthesize(
             if batch:
                 asyncio.run(ask_by_batches(inbox, asks, settings, pace, progress, tell))
             else:
-                asyncio.run(ask_one_by_one(inbox, asks, settings, progress))
+                asyncio.run(ask_one_by_one(inbox, asks, settings, bool(answered), progress))
         return _report(workspace, corpus, embedder, material, subjects, missing, store, tally, progress)
 
 

@@ -1,7 +1,8 @@
 """A local server that speaks the Messages API and its batches, for short structured answers: loopback only.
 
 Each request is answered by ``answer(passage)``; what is sent is checked as the real API checks it, and what goes
-back is checked against the SDK's own types. ``faults`` are statuses that the next requests get instead. Of a
+back is checked against the SDK's own types. ``faults`` are statuses that the next requests get instead;
+``unfit(passage)`` says whether a message about it is refused, whenever it is sent. Of a
 batch, ``outcome(passage)`` says what becomes of each request; its id is not told before ``told`` is set, and it
 does not end before ``ended`` is set.
 """
@@ -38,6 +39,7 @@ class ClaudeServer(Loopback):
         self.answer = answer
         self.outcome: Callable[[str], str] = lambda passage: "succeeded"
         self.faults: list[int] = []
+        self.unfit: Callable[[str], bool] = lambda passage: False
         self.stop_reason = "end_turn"
         self.requests: list[str] = []
         self.keys: set[str] = set()
@@ -157,6 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if complaint := problem(entry["params"]):
                     self._refuse(400, "invalid_request_error", complaint)
                     return
+            if path == "/v1/messages" and api.unfit(passage_of(body)):
+                self._refuse(400, "invalid_request_error", "exceeds the context size")
+                return
             if api.hang_after is not None and len(api.asked) >= api.hang_after:
                 api.hanging.set()
             else:

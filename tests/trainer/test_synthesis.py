@@ -308,6 +308,28 @@ def test_an_api_that_stays_down_ends_the_run_and_what_was_answered_is_kept(root:
     assert run(root, confirm=asked.append).answered == 12 and asked[0].passages == 8
 
 
+def test_passages_that_the_server_refuses_are_counted_and_the_others_asked_about(root: Path, api: ClaudeServer) -> None:
+    api.unfit = lambda passage: "boiler" in passage or "ladder" in passage
+    for asked in (12, 2):
+        result = run(root)
+        assert (result.asked, result.answered, result.believed, result.tally.failed) == (asked, 10, 10, 2)
+        assert result.tally.first_failure == "400: exceeds the context size"
+
+
+@pytest.mark.parametrize("most", [3, 20])
+def test_settings_by_which_everything_is_refused_end_the_run(
+    root: Path, api: ClaudeServer, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("trainer.claude.REFUSED_AT_FIRST", most)
+    set_more(root, "concurrency = 1")
+    api.unfit = lambda passage: True
+    with pytest.raises(
+        ShoptalkError, match=r"refused the request \(400\): exceeds .*check \[synthesis\] model, effort"
+    ):
+        run(root)
+    assert len(api.requests) == min(most, 12)
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [(401, "check the key"), (404, r"no such model \(claude-sonnet-5-5\), or no batches there: try --now")],
