@@ -301,7 +301,8 @@ class Workbench:
         if len(shares) > 1:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
             tried = ", ".join(f"{share:g}: {look.mean():.3f}" for share, look in looks.items())
-            notes.append(f"{best:g} of the tuned weights, the rest the base's: best on a sample of dev ({tried})")
+            kept = f"{best:g} of the tuned weights, the rest the base's"
+            notes.append(f"{kept}: on a sample of dev the largest gain less its error ({tried})")
         return best, looks[best]
 
     def _anchor_vectors(self, anchors: Sequence[str]) -> NDArray[np.float32]:
