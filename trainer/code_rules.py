@@ -23,6 +23,18 @@ _DECLARED = re.compile(
     r"(?:if\s+not\s+exists\s+)?(?:\w+(?:::|\.))*(?P<name>[A-Za-z_]\w*)(?!\w|[\s*&]+[A-Za-z_]\w*\s*\()",
     re.IGNORECASE,
 )
+# No documentation: a banner between rulers, what is said to a tool, what is still to be done.
+_ASIDE = re.compile(
+    r"\A[-=*#~_/]{3}.*(?:\n.*){0,2}\Z"
+    r"|^\s*(?:(?:TODO|FIXME|XXX|nolint|noqa|clang-format)\b|type:\s*ignore|go:\w|eslint-|@ts-|pylint:)",
+    re.MULTILINE,
+)
+# What begins a line in JSDoc, Javadoc, Doxygen and Sphinx; within one stand "{@link X}", "\p x" and ":math:`x`".
+_TAG = re.compile(
+    r"^\s*(?:@(?!brief\b)[A-Za-z]{2}|\\(?:t?param|returns?|retval|throws?|sa|see|note|pre|post)\b|:[a-z]+[^:`\n]*:(?!\S))",
+    re.MULTILINE,
+)
+_BRIEF = re.compile(r"\s*[@\\]brief\s+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 
 
@@ -32,8 +44,10 @@ def code_symbol(material: Material, place: int, generator: Random) -> Iterator[P
     if not is_code(material, section) or not section.heading or not material.passages_of[place]:
         return
     prose = next((block.text for block in section.blocks if block.kind == "paragraph"), "")
+    prose = _ASIDE.split(prose)[0].strip()
     code = "\n".join(block.text for block in section.blocks if block.kind == "code")
-    sentence = SENTENCE_END.split(" ".join(prose.split("\n\n")[0].split()))[0]
+    said = _TAG.split(_BRIEF.sub("", prose, count=1))[0].split("\n\n")[0]
+    sentence = SENTENCE_END.split(" ".join(said.split()))[0]
     first = material.passages_of[place][0]
     if len(sentence.split()) >= MIN_SENTENCE_WORDS and code:
         yield pair_of(material, sentence, first, "code_symbol", excerpt=code)
