@@ -34,7 +34,8 @@ _Key = TypeVar("_Key")
 
 CALLED_CHARS = 200
 """Of names, at most, beside a passage's own words."""
-IDENTIFIER = r"(?=[^\s()]*\d)[A-Za-z§]{0,8}[\d][\w.\-/–]*"
+# An annex has a letter and a point ("A.1"); X.509 and H.264 are names.
+IDENTIFIER = r"(?=[^\s()]*\d)(?:[A-Z]\.(?!\d{3})|[A-Za-z§]{0,8})\d[\w.\-/–]*"
 _LEADING = re.compile(
     r"^\s*(?P<kind>(?i:chapter|part|section|article|appendix|step)\s+)?"
     rf"(?P<code>(?:§\s+(?=\d))?{IDENTIFIER}?)(?P<mark>[:.)])?\s+"
@@ -47,6 +48,8 @@ _LABEL = re.compile(
 _LEADING_SERIES = re.compile(_SERIES, re.IGNORECASE)
 SERIES = 3
 """So many codes of a series lead headings, or none of them is a code: COVID-19 and FY-2024 are names."""
+# "5.1 By the seller", "4.2 Can I return it?": a clause of several numbers has no name that could go on.
+_CLAUSE = re.compile(r"(?:[A-Z]|\d+)(?:\.\d+)+\s+(?![a-z])")
 _GOES_ON = re.compile(r"(?=[a-z])|(?i:is|are|was|were|has|have|can|does|in|of|and|or|as|for|to|by|with|from|on)\b")
 # A bare number in brackets is a year, a count or a footnote; a code has a letter or a point. Without a blank before
 # the bracket it is what a function is called with.
@@ -65,7 +68,9 @@ TERM_CHARS, MAX_TERM_WORDS = 200, 15
 def leading(heading: str) -> re.Match[str] | None:
     """The code that labels a heading; not a name with a digit that is the subject of what follows ("STIM2 is …")."""
     match = _LEADING.match(heading)
-    return None if match and not (match["kind"] or match["mark"]) and _GOES_ON.match(heading, match.end()) else match
+    if not match or match["kind"] or match["mark"] or _CLAUSE.match(heading, match.start("code")):
+        return match
+    return None if _GOES_ON.match(heading, match.end()) else match
 
 
 def leading_identifier(heading: str) -> str:

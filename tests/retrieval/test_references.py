@@ -73,6 +73,12 @@ def test_a_term_before_a_code_in_brackets_is_a_reference(text: str, found: list[
         ("§12.3 Cap", "§12.3"),
         ("§§ 12 and after", ""),
         ("12.3 Cap", "12.3"),
+        ("5.1 By the seller", "5.1"),
+        ("4.2 Can I return it?", "4.2"),
+        ("1.75 mm filament", ""),
+        ("A.1 Foundation", "A.1"),
+        ("F.2.1. Functions", "F.2.1"),
+        ("X.509 Certificates", ""),
         ("Cholera", ""),
         ("STIM2 is a protein", ""),
         ("CWE-79: Cross-site scripting", "CWE-79"),
@@ -101,6 +107,12 @@ def test_a_name_with_a_dash_that_stands_alone_is_no_code() -> None:
     leave = of("a.md", "COVID-19: leave", "Stay at home.")
     other = of("b.md", "FY-2024: Budget", "Sick pay for patients with pneumonia (COVID-19).")
     assert named_all([[leave], [other]])[0][0].called == ()
+
+
+def test_an_annex_is_called_what_others_say_before_its_number() -> None:
+    motor = of("a.md", "A.4 Motor", "An electrician connects it.")
+    other = of("a.md", "A.2 Alignment", "Look up the drive of the pump (A.4).")
+    assert named_all([[motor, other]])[0][0].called == ("Look up the drive of the pump",)
 
 
 def of(document: str, heading: str, text: str) -> Passage:
