@@ -70,6 +70,10 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
     yields = counted(mined.yields, pairs)
     idle = idle_rules(yields, RULES)
     hints = advice(mined.material, yields, chosen.every_rule, workspace.trainer.min_pairs)
+    if asked is None and len(mined.material.documents) > 1:
+        hints.append(
+            "Without --questions tune holds out up to about a quarter of that to judge by, and learns the rest."
+        )
     if out:
         write_pairs(out, pairs)
         invocation.note(f"Wrote {len(pairs)} pairs to {out}")

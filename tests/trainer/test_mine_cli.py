@@ -51,6 +51,16 @@ def test_mine_shows_people_a_table_examples_and_the_idle_rules(root: Path) -> No
     assert "recipe structure takes" in text and "taken" in text
 
 
+def test_mine_says_that_tune_without_questions_learns_less_than_it_counts(root: Path) -> None:
+    told = "Without --questions tune holds out up to about a quarter of that"
+    assert told in run(root, "mine").stdout
+    asked = root / "questions"
+    asked.mkdir()
+    (asked / "queries.jsonl").write_text('{"_id": "q", "text": "the oldest of all pumps"}\n')
+    (asked / "qrels.tsv").write_text("q\tfir.md\t1\n")
+    assert told not in run(root, "mine", "--questions", str(asked)).stdout
+
+
 def test_the_pairs_are_written_one_object_a_line(root: Path) -> None:
     out = root / "pairs.jsonl"
     result = run(root, "--json", "mine", "--out", str(out))
