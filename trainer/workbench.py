@@ -36,9 +36,6 @@ from trainer.weights import Weights, average_weights, copy_weights, is_static, l
 
 __all__ = ["Fit", "Workbench"]
 
-HALFWAY = 0.5
-"""Of the tuned weights, in the mix that a state is judged by while it is trained."""
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -103,18 +100,6 @@ class Workbench:
     def look(self) -> NDArray[np.float64]:
         """How good the model as it now is looks: dense NDCG@10 of each question looked at, the mean of all views."""
         return self._mean([view.probe.ndcg(self.embedder) for view in self.views])
-
-    def look_halfway(self) -> NDArray[np.float64]:
-        """How good the mix halfway between the base and the model as it now is looks; the model stays as it is.
-
-        A mix is what is kept of a training. It goes on getting better where all of the tuned weights have gone too far.
-        """
-        tuned = copy_weights(self.embedder.model)
-        load_weights(self.embedder.model, average_weights(self.base_weights, tuned, HALFWAY))
-        try:
-            return self.look()
-        finally:
-            load_weights(self.embedder.model, tuned)
 
     def base_look(self) -> NDArray[np.float64]:
         """What the base itself scores where trained states are looked at."""
@@ -258,7 +243,6 @@ class Workbench:
     def _train(
         self, recipe: Recipe, pairs: Sequence[Pair], lessons: Sequence[Lesson], folder: Path | None
     ) -> TrainingLog:
-        mixes = len(recipe.averages) > 1 and not recipe.lora_rank  # adapters are no weights of the base's
         return train(
             self.embedder.model,
             pairs,
@@ -266,7 +250,7 @@ class Workbench:
             self.mined.material,
             self.embedder.compute,
             seed=self.seed,
-            dev_scores=self.look_halfway if mixes else self.look,
+            dev_scores=self.look,
             base_scores=self.base_look,
             progress=self.progress,
             lessons=lessons,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from benches import bench_of
 
 from retrieval.errors import QuestionsError
@@ -17,7 +16,7 @@ from trainer.auto import Trial, search
 from trainer.pairs import Pair
 from trainer.recipes import ARMS, AUTO, Recipe, find_recipe
 from trainer.unfinished import Unfinished
-from trainer.weights import average_weights, copy_weights, load_weights
+from trainer.weights import copy_weights, load_weights
 from trainer.workbench import Fit, Workbench
 
 if TYPE_CHECKING:
@@ -94,21 +93,6 @@ def test_recipes_are_compared_over_more_of_the_bases_mistakes_and_without_mixing
     # The first arm again, by itself, all of its tuned weights over the deeper pool.
     again = bench.looking_deeper().fit(replace(FEW[0], max_pairs=96, averages=(1.0,), looks=0))
     assert trials[0].dev == pytest.approx(again.looked.mean(), abs=1e-6)
-
-
-def test_while_a_model_is_trained_it_is_looked_at_as_the_mix_halfway_to_the_base(bench: Workbench) -> None:
-    recipe = replace(FEW[0], max_pairs=96, averages=(1.0,), looks=0)
-    bench.fit(recipe)
-    tuned = copy_weights(bench.embedder.model)
-    halfway = bench.look_halfway()
-    assert all(torch.equal(tuned[name], weight) for name, weight in copy_weights(bench.embedder.model).items())
-    assert not np.array_equal(halfway, bench.look())
-    load_weights(bench.embedder.model, average_weights(bench.base_weights, tuned, 0.5))
-    assert np.array_equal(halfway, bench.look())
-    # The same training looks so where a mix may be kept, and at all of its weights where none may.
-    for averages, mixes in (((1.0, 0.5), True), ((1.0,), False)):
-        log = bench.fit(replace(recipe, averages=averages, looks=1)).log
-        assert (log.dev[0][1] == pytest.approx(float(halfway.mean()))) == mixes
 
 
 Looks = Callable[[str, int], float]
