@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
-from retrieval.structure import QUESTION_LEVEL, Block, Heading
+from retrieval.structure import QUESTION_CHARACTERS, QUESTION_LEVEL, Block, Heading
 from retrieval.words import QUESTION_MARKS
 
 __all__ = ["Link", "Place", "Region", "RegionKind", "Shown", "content", "kind_of", "skips"]
@@ -64,7 +64,6 @@ LABEL_WORDS, LABEL_CHARACTERS = 2, 50
 MAIN_SHARE, MAIN_CHARACTERS = 0.25, 200
 ARTICLE_SHARE = 0.5
 CONSENT_CHARACTERS = 800
-QUESTION_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)

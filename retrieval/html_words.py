@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from retrieval.html_elements import Within
 from retrieval.html_formulas import Formulas, Point
 from retrieval.html_tables import Line
+from retrieval.structure import asks
 from retrieval.words import QUESTION_MARKS
 
 __all__ = ["Words", "asked"]
@@ -127,4 +128,4 @@ class Words:
 def asked(lines: Sequence[Line]) -> int:
     """How many of the first lines are a question in bold, which the others answer."""
     end = next((number for number, line in enumerate(lines) if not line.bold), len(lines))
-    return end if end and lines[end - 1].text.endswith(QUESTION_MARKS) else 0
+    return end if asks(" ".join(line.text for line in lines[:end])) else 0

@@ -59,9 +59,9 @@ _SEE = re.compile(r"(?:see(?:\s+also)?|cf\.?|siehe(?:\s+auch)?|vgl\.?|voir(?:\s+
 # "cellulitis of nose (internal) (J34.0)": a part of the term, unless it is a reference itself.
 _QUALIFIER = re.compile(r"\s*\((?![^()]*\d)[^()\n]{1,40}\)\s*\Z")
 CLAUSE_VERB = re.compile(
-    r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b", re.I
+    r"\b(?:is|are|was|were|be|has|have|had|shall|must|will|can|may|should|would|do|does|said|that|which)\b(?!-)", re.I
 )
-"""What no name has in it."""
+"""What no name has in it, but as a part of a word: the May-Hegglin anomaly."""
 TERM_CHARS, MAX_TERM_WORDS = 200, 15
 
 

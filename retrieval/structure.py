@@ -11,12 +11,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 from retrieval.documents import Document, Format, Skipped, defect
 from retrieval.errors import DocumentError
+from retrieval.words import QUESTION_MARKS
 
 __all__ = [
+    "QUESTION_CHARACTERS",
     "QUESTION_LEVEL",
     "Block",
     "BlockKind",
@@ -24,6 +27,8 @@ __all__ = [
     "Outlined",
     "Outliner",
     "Section",
+    "answered",
+    "asks",
     "first_heading",
     "sections",
     "sections_or_skip",
@@ -33,8 +38,11 @@ __all__ = [
 
 BlockKind = Literal["paragraph", "code", "table", "list"]
 TITLE_CHARACTERS = 200
-QUESTION_LEVEL = 7
-"""The level of questions that are no headings where they stand, but marked as an FAQ's: below any other."""
+QUESTION_LEVEL = 11
+"""The level of questions that are no headings where they stand, but in bold or the like: below any other."""
+QUESTION_CHARACTERS = 300
+LABELLED = re.compile(r"q(?:uestion)?\s*\d{0,3}\s*[:.)]", re.IGNORECASE)
+"""What a question has a mark of its own by, as its answer has: "Q:" and "A:"."""
 HEADING_CHARACTERS = 1000
 """A longer heading is a paragraph: it would be repeated in each of its passages."""
 TITLE_LINES = 200
@@ -186,6 +194,20 @@ def sensible_title(title: str) -> str:
     """Return a title found in a file's properties if a person may have given it, else ""."""
     letters = re.findall(r"[^\W\d_]", title)
     return title if len(letters) > 1 and len(title) <= TITLE_CHARACTERS and not NOT_A_TITLE.match(title) else ""
+
+
+def asks(text: str) -> bool:
+    """Whether a text in bold may be a question of an FAQ; one after "Q:" stays where it is."""
+    worded = len(text) <= QUESTION_CHARACTERS and any(map(str.isalpha, text))
+    return worded and text.endswith(QUESTION_MARKS) and not LABELLED.match(text)
+
+
+def answered(items: Sequence[Heading | Block]) -> bool:
+    """Whether the questions in bold among ``items`` are two at least, and each has an answer before the next."""
+    below = [
+        after for item, after in pairwise([*items, None]) if isinstance(item, Heading) and item.level == QUESTION_LEVEL
+    ]
+    return len(below) > 1 and all(isinstance(item, Block) for item in below)
 
 
 def source_block(kind: BlockKind, lines: Sequence[str], start: int, end: int) -> Block | None:

@@ -15,8 +15,17 @@ from retrieval.docx_styles import MAX_LEVEL, Numbering, Style, heading_level, re
 from retrieval.errors import DocumentError
 from retrieval.office_package import UNPRINTABLE, WORD, Event, Package, core_title
 from retrieval.office_text import MATH, MergedCells, Words
-from retrieval.structure import QUESTION_LEVEL, Block, BlockKind, Heading, Outlined, Outliner, sensible_title
-from retrieval.words import QUESTION_MARKS
+from retrieval.structure import (
+    QUESTION_LEVEL,
+    Block,
+    BlockKind,
+    Heading,
+    Outlined,
+    Outliner,
+    answered,
+    asks,
+    sensible_title,
+)
 
 __all__ = ["read"]
 
@@ -262,7 +271,10 @@ class _Writer:
             else:
                 self._paragraph(item, bold_headings=not styled)
         self._end_group()
-        return "\n".join(self.outline.lines), self.outline.items
+        found = self.outline.items
+        if not answered(found):
+            found = [*map(_unless_question, found)]
+        return "\n".join(self.outline.lines), found
 
     def _row(self, cells: Sequence[_Cell]) -> list[str | None]:
         """The texts of a row's cells, in their columns."""
@@ -299,10 +311,10 @@ class _Writer:
             return
         level = self._level(item)
         if level is None and item.bold and _may_be_heading(text):
-            if text.endswith(QUESTION_MARKS):
-                level = QUESTION_LEVEL - 1
-            elif bold_headings and not label:
+            if bold_headings and not label:
                 level = 1
+            elif asks(text):
+                level = QUESTION_LEVEL - 1
         numbered = f"{label} {text}" if label else text
         if level is not None and len(text) <= HEADING_CHARACTERS:
             self._end_group()
@@ -352,6 +364,12 @@ class _Writer:
         self.head = 0
         notes, self.pending = self.pending, []
         self.outline.block("paragraph", notes)
+
+
+def _unless_question(item: Heading | Block) -> Heading | Block:
+    """``item``, or the paragraph that a question in bold is where nothing answers it."""
+    asked = isinstance(item, Heading) and item.level == QUESTION_LEVEL
+    return Block("paragraph", item.text, item.first_line, item.last_line) if asked else item
 
 
 def _may_be_heading(text: str) -> bool:

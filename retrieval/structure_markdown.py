@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrieval.front_matter import fenced, front_matter, spoken
-from retrieval.structure import QUESTION_LEVEL, Block, BlockKind, Heading, source_block
+from retrieval.structure import QUESTION_LEVEL, Block, BlockKind, Heading, answered, asks, source_block
 from retrieval.structure_html import pieces
 
 if TYPE_CHECKING:
@@ -34,14 +34,12 @@ ANCHOR = re.compile(r"(?<=\S)\s*\{:? ?[#.][^\s{}]+(?: (?:[#.]|[\w-]+=)[^\s{}]+)*
 COMPONENT = re.compile(r"</?[A-Z][A-Z\d]*[a-z.]")
 """A component of MDX, which may have words in its attributes."""
 ASKED = re.compile(
-    r"(?:(?:\d{1,3}[.)]|[-*+])[ \t]+)?(?P<mark>\*\*|__)(?!\s|q(?:uestion)?\s*\d{0,3}[:.)])"
-    r"(?P<question>(?:(?!(?P=mark)).){2,300}[?？؟])(?P=mark)[ \t]*(?:<br ?/?>|\\$)?[ \t]*",
-    re.IGNORECASE,
+    r"(?P<item>(?:\d{1,3}[.)]|[-*+])[ \t]+)?(?P<mark>\*\*|__)(?P<question>(?!\s)(?:(?!(?P=mark)).){2,300}[?？؟])"
+    r"(?P=mark)[ \t]*(?:<br ?/?>|\\$)?[ \t]*(?![a-z])"
 )
-"""A question in bold that a line, or an item of a list, begins with: an FAQ's, whose answer follows.
-
-One after "Q:" stays where it is: it has a mark of its own, as its answer has, and others beside it may be in no bold.
-"""
+"""A question in bold that a line, or an item of a list, begins with: an FAQ's, whose answer follows."""
+BROKEN = re.compile(r"(?:[.!?:…。？！：]|<br ?/?>|\\| {2})\Z")
+"""What a line ends with that does not go on on the next."""
 UNSHOWN = {"<!--": "-->", "<script": "</script", "<style": "</style"}
 """What begins and ends HTML that is not shown; where it does not end, it would be all that follows."""
 
@@ -89,16 +87,18 @@ def outline(text: str) -> list[Heading | Block]:
 def _asking(items: list[Heading | Block], plain: Callable[[str], str]) -> list[Heading | Block]:
     """``items`` with the questions in bold as headings, if there are two and each is answered before the next."""
     found = [part for item in items for part in (_parted(item, plain) if isinstance(item, Block) else (item,))]
-    below = [
-        after for item, after in pairwise([*found, None]) if isinstance(item, Heading) and item.level == QUESTION_LEVEL
-    ]
-    return found if len(below) > 1 and all(isinstance(item, Block) for item in below) else items
+    return found if answered(found) else items
 
 
 def _parted(block: Block, plain: Callable[[str], str]) -> Iterator[Heading | Block]:
     """The questions in bold that lines of a block begin with, and what stands between them."""
     lines, above = block.text.split("\n"), block.first_line - 1
-    asked = {number: match for number, line in enumerate(lines) if (match := ASKED.match(line))}
+    found = {number: match for number, line in enumerate(lines) if (match := ASKED.match(line))}
+    asked = {
+        number: match
+        for number, match in found.items()
+        if asks(plain(match["question"])) and (not number or match["item"] or BROKEN.search(lines[number - 1]))
+    }
     if block.kind not in ("paragraph", "list") or block.spans or not asked:
         yield block
         return

@@ -250,7 +250,10 @@ def _clauses(lines: Sequence[str], groups: Sequence[tuple[int, int]]) -> dict[in
         return any(near in alone and alone[near].heading.level == level for near in (index - 1, index + 1))
 
     last = len(groups) - 1
-    return parted | {index: found for index, found in alone.items() if index < last and not is_item(index)}
+    clauses = parted | {index: found for index, found in alone.items() if index < last and not is_item(index)}
+    asking = [index for index, found in clauses.items() if _asks(found.heading.text)]
+    # One may be a step of instructions that asks.
+    return {index: found for index, found in clauses.items() if len(asking) > 1 or index not in asking}
 
 
 def _parted(lines: Sequence[str], start: int, end: int) -> _Found | None:
@@ -331,6 +334,11 @@ def _names_clause(title: str) -> bool:
     if _is_capitalised(title):
         return len(words) <= MANY_WORDS
     return title.endswith(QUESTION_MARKS) or (not title.endswith(".") and not _is_sentence(title))
+
+
+def _asks(line: str) -> bool:
+    """Whether a clause's heading is one for nothing but the question mark at its end."""
+    return line.endswith(QUESTION_MARKS) and _is_sentence(line) and not _is_capitalised(line)
 
 
 def _is_capitalised(line: str) -> bool:

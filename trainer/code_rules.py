@@ -26,15 +26,16 @@ _DECLARED = re.compile(
 # No documentation: a banner between rulers, what is said to a tool, what is still to be done.
 _ASIDE = re.compile(
     r"\A[-=*#~_/]{3}.*(?:\n.*){0,2}\Z"
-    r"|^\s*(?:(?:TODO|FIXME|XXX|nolint|noqa|clang-format)\b|type:\s*ignore|go:\w|eslint-|@ts-|pylint:)",
+    r"|^[ \t]*(?:(?:TODO|FIXME|XXX|nolint|noqa|clang-format)\b|type:\s*ignore|go:\w|eslint-|@ts-|pylint:)",
     re.MULTILINE,
 )
 # What begins a line in JSDoc, Javadoc, Doxygen and Sphinx; within one stand "{@link X}", "\p x" and ":math:`x`".
 _TAG = re.compile(
-    r"^\s*(?:@(?!brief\b)[A-Za-z]{2}|\\(?:t?param|returns?|retval|throws?|sa|see|note|pre|post)\b|:[a-z]+[^:`\n]*:(?!\S))",
+    r"^[ \t]*(?:@(?!brief\b)[A-Za-z]{2}"
+    r"|\\(?:t?param|returns?|retval|throws?|sa|see|note|pre|post)\b|:[a-z][^:`\n]*:(?!\S))",
     re.MULTILINE,
 )
-_BRIEF = re.compile(r"\s*[@\\]brief\s+")
+_BRIEF = re.compile(r"[@\\]brief\s+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 
 
@@ -46,7 +47,7 @@ def code_symbol(material: Material, place: int, generator: Random) -> Iterator[P
     prose = next((block.text for block in section.blocks if block.kind == "paragraph"), "")
     prose = _ASIDE.split(prose)[0].strip()
     code = "\n".join(block.text for block in section.blocks if block.kind == "code")
-    said = _TAG.split(_BRIEF.sub("", prose, count=1))[0].split("\n\n")[0]
+    said = _TAG.split(_BRIEF.split(prose, maxsplit=1)[-1])[0].split("\n\n")[0]
     sentence = SENTENCE_END.split(" ".join(said.split()))[0]
     first = material.passages_of[place][0]
     if len(sentence.split()) >= MIN_SENTENCE_WORDS and code:

@@ -49,10 +49,11 @@ _PLAIN_ENTRY = re.compile(
     r"(?P<meaning>\S.*(?:\n[ \t]*[a-z(].*)*)$",
     re.MULTILINE,
 )
-_LABEL_WORDS = LABELS | frozenset(
-    "example examples input output result total duration added changed fixed removed deprecated security breaking "
-    "fix fixes features default required returns optional prerequisites goal purpose owner status date".split()
+_LABELS = LABELS | frozenset(
+    "example examples input output result total duration added changed fixed removed deprecated security breaking fix "
+    "fixes features default required returns optional prerequisites goal purpose owner status date".split()
 )
+_LABELS |= {"bug fixes", "breaking changes", "new features", "known issues"}
 _COUNTED = re.compile(r"(?:step|phase|figure|fig|table|section|clause|article|chapter|appendix|schritt)\b.*\d", re.I)
 """What counts the parts of a text, and names nothing."""
 # A term on its line, its meaning indented below (reStructuredText, HTML's <dl> as it is read) or after a colon
@@ -126,9 +127,12 @@ def definition(material: Material, place: int, generator: Random) -> Iterator[Pa
     section = material.sections[place]
     if is_code(material, section) or not section.blocks:
         return
-    for number, passage in enumerate(material.passages_of[place]):
-        text = material.passages[passage].text
-        for term, meaning in _meanings(material, place, text, opens=number == 0):
+    texts = {passage: material.passages[passage].text for passage in material.passages_of[place]}
+    marked = [match["term"] for text in texts.values() for match in _MARKED_ENTRY.finditer(text)]
+    # In bold stand labels too. Terms that are explained come in lists.
+    listed = sum(not _is_label(term) for term in marked) > 1
+    for number, (passage, text) in enumerate(texts.items()):
+        for term, meaning in _meanings(material, place, text, opens=number == 0, listed=listed):
             named = is_name(term, TERM_WORDS) and not _COUNTED.match(term)
             if named and count_words(meaning) >= MIN_MEANING_WORDS:
                 yield pair_of(material, term, passage, "definition", remove=term, heading=term, excerpt=meaning)
@@ -165,8 +169,8 @@ def _sentences(paragraph: str) -> Iterator[str]:
         yield begun
 
 
-def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterator[tuple[str, str]]:
-    """The terms that a passage explains, and what it says of each."""
+def _meanings(material: Material, place: int, text: str, *, opens: bool, listed: bool) -> Iterator[tuple[str, str]]:
+    """The terms that a passage explains, and what it says of each; of those in bold, where its section has a list."""
     section = material.sections[place]
     document = material.document_by_id[section.document_id]
     if all(block.kind == "code" for block in section.blocks):
@@ -181,10 +185,8 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
         first = SENTENCE_END.split(" ".join(section.blocks[0].text.split()))[0]
         if match := _IS_A.match(_LABEL.sub("", first)):
             yield match["quoted"] or match["plain"], match["meaning"]
-    entries = [_MARKED_ENTRY]
     glossary = any(_GLOSSARY.search(part) for part in section.heading or (document.title,))
-    if glossary:
-        entries.append(_PLAIN_ENTRY)
+    entries = [_MARKED_ENTRY, _PLAIN_ENTRY] if glossary else [_MARKED_ENTRY] if listed else []
     # Elsewhere HTML's lists, and AsciiDoc's, are of options and parameters as often.
     if document.format == "rst" or (document.format == "html" and glossary):
         entries.append(_HANGING)
@@ -193,15 +195,13 @@ def _meanings(material: Material, place: int, text: str, opens: bool) -> Iterato
     if document.format == "markdown":
         entries.append(_COLON_BELOW)
     for entry in entries:
-        found = [(match["term"].strip(" \t*_`:"), match["meaning"]) for match in entry.finditer(text)]
-        if entry is _MARKED_ENTRY and not glossary:
-            # In bold stand labels too. Terms that are explained come in lists.
-            found = [(term, meaning) for term, meaning in found if not _is_label(term)]
-            found = found if len(found) > 1 else []
-        yield from found
+        for match in entry.finditer(text):
+            term = match["term"].strip(" \t*_`:")
+            if glossary or entry is not _MARKED_ENTRY or not _is_label(term):
+                yield term, match["meaning"]
 
 
 def _is_label(term: str) -> bool:
     """Whether what leads a line says of what kind the rest is ("Warning", "Step 2", "2024"), and names nothing."""
     words = words_of(term)
-    return _LABEL_WORDS.issuperset(words[-1:]) or bool(_COUNTED.match(term)) or all(map(str.isdigit, words))
+    return " ".join(words) in _LABELS or bool(_COUNTED.match(term)) or all(map(str.isdigit, words))

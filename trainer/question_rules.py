@@ -34,7 +34,8 @@ def _label(words: str) -> re.Pattern[str]:
 
 _ASKS = re.compile(r"^\s*q(?:uestion)?\s*\d{0,3}\s*[:.)]\s*", re.IGNORECASE)
 _OFFERED = re.compile(r"a[.)][^\n]*\n\s{0,9}b[.)]", re.IGNORECASE)
-"""What a quiz offers to choose from is no answer."""
+_BLANK = re.compile(r"(?:[-*+][ \t])?[ \t]*(?:\[[ x]?\]|\([ \t]\)|[☐☑□○◯]|_{3}|\.{4}|…{2})")
+"""What a quiz offers to choose from, and what a form has to be filled in, is no answer."""
 _DIALOGUE = (
     _label(r"q(?:uestion)?(?:\s*\d{1,3})?"),
     _label(rf"(?!{_OFFERED.pattern})a(?:ns(?:wer)?)?(?:\s*\d{{1,3}})?"),
@@ -57,15 +58,20 @@ def question(material: Material, place: int, generator: Random) -> Iterator[Pair
             if not answer:
                 asked, _, answer = asked.partition("\n")
                 answer = answer.strip() if is_question(asked.strip(_STYLE)) else ""
-                answer = "" if _OFFERED.match(answer) else answer
-            if answer:
+            if _answers(answer):
                 yield pair_of(material, asked.strip(_STYLE), passage, "question", excerpt=answer)
     said = document.question or informative_heading(material, section)
     asked = _ASKS.sub("", said.strip(_STYLE))
     if not section.blocks or not (document.question or is_question(asked)):
         return
     for passage in material.passages_of[place][:PASSAGES_A_HEADING]:
-        yield pair_of(material, asked, passage, "question", heading=said)
+        if _answers(material.passages[passage].text.lstrip()):
+            yield pair_of(material, asked, passage, "question", heading=said)
+
+
+def _answers(text: str) -> bool:
+    """Whether a text is an answer rather than a choice of several, or a place for one."""
+    return any(map(str.isalpha, text)) and not _OFFERED.match(text) and not _BLANK.match(text)
 
 
 def ticket(material: Material, place: int, generator: Random) -> Iterator[Pair]:

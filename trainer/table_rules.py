@@ -21,6 +21,7 @@ _RULE = re.compile(r"[\s|+:=-]*[-=][\s|+:=-]*")
 _GRID = re.compile(r"\s*\|(.*)\|\s*|(\S.*\s\|\s.*)")
 _BAR = re.compile(r"(?:^|\s)\|(?=\s|$)")
 _LINK = re.compile(r"\[([^\[\]]*)\]\([^()]*\)")
+_BOLD = re.compile(r"(\*\*|__|[*_])(?P<said>.+)\1")
 _EDGE = re.compile(r"(?<!\\)\|")
 
 
@@ -47,12 +48,19 @@ def table_row(material: Material, place: int, generator: Random) -> Iterator[Pai
                 head = row
                 continue
             written, said = row[at], _said(head, row, at)
-            label = _LINK.sub(r"\1", written).replace("`", "").strip("*_ ")
+            label = _plain(written) if format == "markdown" else written
             if _labels(label) and labels[normalise(written)] == 1 and said:
                 alone = len(label.split()) > 1 or not above
                 anchor = label if alone else f"{above} {label}"
                 heading = "" if alone else above
                 yield pair_of(material, anchor, passage, "table_row", remove=written, heading=heading, excerpt=said)
+
+
+def _plain(cell: str) -> str:
+    """What a person reads of a cell of Markdown."""
+    said = _LINK.sub(r"\1", cell)
+    bold = _BOLD.fullmatch(said)
+    return (bold["said"] if bold else said).replace("`", "")
 
 
 def _heads(section: Section, format: Format) -> frozenset[str]:

@@ -10,7 +10,7 @@ from retrieval.documents import SourceFile, read_or_skip
 from retrieval.errors import DocumentError
 from retrieval.office_package import WORD, Package
 from retrieval.office_text import MergedCells
-from retrieval.structure import Block, Heading, Outlined
+from retrieval.structure import QUESTION_LEVEL, Block, Heading, Outlined
 from retrieval.structure_docx import read
 
 STYLES = """
@@ -189,9 +189,14 @@ def test_a_document_without_heading_styles_has_bold_paragraphs_for_headings() ->
 
 
 def test_questions_in_bold_are_headings_whatever_styles_there_are() -> None:
-    asked = paragraph("Is it loud?", run="<w:b/>") + paragraph("Not very.") + paragraph("Is it?") + paragraph("No.")
-    styled = docx(paragraph("Questions", "berschrift1") + asked, styles=STYLES)
-    assert headings(read("a.docx", styled)) == [(2, "Questions"), (7, "Is it loud?")]
+    head = paragraph("Questions", "berschrift1")
+    asked = [paragraph(text, run="<w:b/>") for text in ("Is it loud?", "Can it run dry?")]
+    answer = paragraph("No. Is it?")
+    found = headings(read("a.docx", docx(head + asked[0] + answer + asked[1] + answer, styles=STYLES)))
+    assert found == [(2, "Questions"), (QUESTION_LEVEL, "Is it loud?"), (QUESTION_LEVEL, "Can it run dry?")]
+    # Of a survey, or for effect.
+    for body in (asked[0] + asked[1] + answer, asked[0] + answer):
+        assert headings(read("a.docx", docx(head + body, styles=STYLES))) == [(2, "Questions")]
 
 
 def test_a_long_paragraph_in_a_headings_style_is_text() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from retrieval.boilerplate import Place, Region, Shown, content
-from retrieval.structure import Block, Heading
+from retrieval.structure import QUESTION_LEVEL, Block, Heading
 from retrieval.structure_html import outline, page_title, reading
 
 WORDS = "These are some words that say what this page is about, so that there is something to read here."
@@ -182,15 +182,15 @@ def test_the_questions_of_an_faq_are_headings_over_their_answers() -> None:
 """
     assert shown(page) == [
         "# FAQ",
-        "####### How do I pay?",
+        "########### How do I pay?",
         "By card.",
         "Or cash.",
-        "####### When?",
+        "########### When?",
         "Now.",
         "## More",
-        "####### Where is it?",
+        "########### Where is it?",
         "Here.",
-        "####### Why?",
+        "########### Why?",
         "Because.",
     ]
 
@@ -223,7 +223,7 @@ def test_what_would_head_more_than_its_answer_is_no_heading(page: str) -> None:
 )
 def test_questions_in_bold_are_headings_where_several_are_answered(page: str, asked: list[str]) -> None:
     found = outline(f"<h1>Pump</h1>{page}")
-    assert [item.text for item in found if isinstance(item, Heading) and item.level == 7] == asked
+    assert [item.text for item in found if isinstance(item, Heading) and item.level == QUESTION_LEVEL] == asked
     words = [word for item in found[1:] for word in item.text.split()]
     assert words == re.sub("<[^>]*>", " ", page).split()
 
@@ -418,7 +418,7 @@ def test_what_is_hidden_ends_where_its_element_does_with_or_without_an_end_tag(p
     [
         ("<h2><button>How do I pay?</button></h2><div>By card.</div>", ["## How do I pay?", "By card."]),
         ("<button><h2>How?</h2></button><div>By card.</div>", ["## How?", "By card."]),
-        ("<details><summary><button>How?</button></summary>By card.</details>", ["####### How?", "By card."]),
+        ("<details><summary><button>How?</button></summary>By card.</details>", ["########### How?", "By card."]),
         ("<dl><dt><button>Cards</button><dd>Visa</dl>", ["Cards\n    Visa"]),
         ("<p>Click <button>Save</button> then close.</p>", ["Click Save then close."]),
         ("<ul><li><button>Save</button> saves it.</ul>", ["- Save saves it."]),
@@ -605,4 +605,4 @@ def test_the_cells_of_a_table_that_says_it_is_a_layout_are_read_one_after_anothe
 
 def test_questions_that_look_like_notes_are_questions() -> None:
     page = "<h1>FAQ</h1>" + "<details class='alert info'><summary>How?</summary><p>So.</p></details>" * 2
-    assert shown(page) == ["# FAQ", *["####### How?", "So."] * 2]
+    assert shown(page) == ["# FAQ", *["########### How?", "So."] * 2]

@@ -26,6 +26,8 @@ def main() -> None:
         f"# Long\n\n{'x' * LONG}, also known as long words.\n",
     )
     files = {f"{number}.md": text for number, text in enumerate(texts)}
+    for number, gap in enumerate((" " * 50_000, "\n" * 50_000, f":{'a' * 50_000}")):
+        files[f"{number}.py"] = f'def f():\n    """Read rows of a file.\n{gap}x"""\n'
     print(len(mine(material_of(Path(sys.argv[1]), files), list(RULES))))
 
 

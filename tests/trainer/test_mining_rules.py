@@ -671,13 +671,37 @@ def test_other_names_are_told_in_several_languages_and_not_by_all_that_sounds_so
     assert set(mined(tmp_path, "alias", probe_md=f"# Probe\n\n{text}\n")) == names
 
 
+def test_terms_in_bold_are_counted_over_their_section_and_roles_are_no_labels(tmp_path: Path) -> None:
+    long = "whoever decides what is built next, and why. " * 12
+    text = "# Scrum\n\n" + "\n\n".join(f"**{term}**: {long}" for term in ("Product Owner", "Sprint Goal"))
+    assert set(mined(tmp_path, "definition", scrum_md=text)) == {"Product Owner", "Sprint Goal"}
+
+
+def test_choices_and_places_to_fill_in_answer_no_question(tmp_path: Path) -> None:
+    asked = ("What is the capital?", "Were you ever convicted?", "Why do you apply?", "How old are you?", "Is it loud?")
+    places = ("a) Paris\nb) London\nc) Rome", "[ ] Yes [ ] No", "..........", "- 18-25\n- 26-35", "Not very loud.")
+    text = "# Form\n\n" + "".join(f"**{one}**\n\n{two}\n\n" for one, two in zip(asked, places, strict=True))
+    assert set(mined(tmp_path, "question", form_md=text)) == {"Is it loud?"}
+
+
+def test_bold_within_a_sentence_or_a_step_that_asks_begins_no_section(tmp_path: Path) -> None:
+    wrapped = (
+        "# Set up\n\nWhen the program shows the prompt\n**Overwrite existing files?** you answer yes.\n"
+        "When it shows the prompt **Restart?** then wait. Then comes\n**Restart now?** Say no.\n"
+    )
+    steps = "SET UP\n\n1. Is the disk full?\nRun df and read the last column of it.\n\nThen restart it.\n"
+    assert mined(tmp_path / "md", "question", setup_md=wrapped) == {}
+    assert mined(tmp_path / "txt", "question", setup_txt=steps) == {}
+
+
 def test_a_clause_before_a_code_is_no_other_name_of_what_it_refers_to(tmp_path: Path) -> None:
     text = "# Norm\n\n## 5.1 Marks\n\nMarks shall remain legible after the rub test (5.2). See live parts (5.3).\n\n"
-    text += "## 5.2 Rubbing\n\nRub with a wet cloth.\n\n## 5.3 Charged parts\n\nThey are guarded.\n"
-    assert set(mined(tmp_path, "cross_reference", norm_md=text)) == {"live parts"}
+    text += "May-Hegglin anomaly (5.2).\n\n## 5.2 Rubbing\n\nRub with a wet cloth.\n\n"
+    text += "## 5.3 Charged parts\n\nThey are guarded.\n"
+    assert set(mined(tmp_path, "cross_reference", norm_md=text)) == {"live parts", "May-Hegglin anomaly"}
 
 
 def test_a_rows_label_asks_without_its_markup(tmp_path: Path) -> None:
     text = "# Data\n\n| What | Value |\n|---|---|\n| **Power supply** | 230 V of alternating current |\n"
-    text += "| [Noise level](noise.md) | 40 decibels at a metre |\n| The `max_rpm` setting | 3,000 a minute at most |\n"
-    assert set(mined(tmp_path, "table_row", data_md=text)) == {"Power supply", "Noise level", "The max_rpm setting"}
+    text += "| [Noise level](noise.md) | 40 decibels at a metre |\n| Methods `__init__` | called by each of them |\n"
+    assert set(mined(tmp_path, "table_row", data_md=text)) == {"Power supply", "Noise level", "Methods __init__"}
