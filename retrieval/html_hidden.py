@@ -7,16 +7,42 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import NamedTuple
 
-from retrieval.html_elements import VOID
+from retrieval.boilerplate import CONSENT, MOSTLY_LINKS, NAMES
+from retrieval.html_elements import BLOCKS, HEADINGS, VOID
 
 __all__ = ["Attributes", "Position", "Tolerant", "is_hidden", "revealed"]
 
 FEW = 2
 MOST_COMPARED = 20
 """An alternative of more pieces of text is taken for no repetition of another."""
+COMPARED_CHARACTERS = 1000
+"""Nor is one of more characters: hidden elements in one another would be read again for each around them."""
 HIDDEN = re.compile(r"<[^<>]*(?:\shidden\b|display\s*:\s*none)", re.IGNORECASE)
 NO_DISPLAY = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+APART_TAGS = frozenset("nav menu dialog form footer header aside button".split())
+APART_ROLES = frozenset(
+    "alert alertdialog banner complementary contentinfo dialog form listbox log menu menubar navigation search status "
+    "toolbar tooltip".split()
+)
+APART_NAMES = NAMES | frozenset(
+    "alert alerts banner consent cookie cookies copied dialog drawer dropdown error errors feedback flyout form gdpr "
+    "hamburger lightbox login mainmenu message messages modal modals msg notification offcanvas overlay popover popup "
+    "privacy search snackbar status submenu success toast toasts tooltip".split()
+)
+"""Words in a class or an id of what is beside a page's content, all the more where it is hidden."""
+VARIANTS = frozenset(
+    "android debian default fedora ios linux mac macos osx ubuntu unix win windows lang language os platform variant "
+    "pane tab tabcontent tabpane tabpanel".split()
+)
+"""Words in a class, an id or an attribute for data of what is there for some readers, or in a tab."""
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+PAGES = ("html", "body")
+"""Their classes say what else is on a page."""
+FIELDS = ("form", "input", "select", "textarea")
+SENTENCES = frozenset(("p", "li", "td", "th", "dt", "dd", "caption", "figcaption", "summary", *HEADINGS))
+"""Elements that hold a sentence, and in it the words of which a script chooses."""
 
 Attributes = list[tuple[str, str | None]]
 Position = tuple[int, int]
@@ -42,56 +68,115 @@ def is_hidden(attributes: Mapping[str, str | None]) -> bool:
 def revealed(text: str, line: int = 1) -> Mapping[Position, bool]:
     """Where the hidden elements of a page begin that are its content, and whether each is another alternative.
 
-    These are the elements that a tab or what unfolds them names, and those that are all that is in an element, two
-    or more: a script chooses one of them. Of alternatives that read the same the first is taken. What is merely
-    hidden, such as a message or a dialog, is no content. The text begins on ``line``.
+    These are what a tab names, what unfolds by a control in the content, and alternatives: two or more elements that
+    are all that is in one, of which a script chooses, as they are words in a sentence or say whom they are for. Of
+    those that read the same the first is taken. What is merely hidden, such as a message, a menu or a dialog, is no
+    content. The text begins on ``line``.
     """
     if not HIDDEN.search(text):
         return {}
     page = _Choices()
     page.lineno = line
     page.feed(text)
-    return {**{page.ids[name]: False for name in page.controlled if name in page.ids}, **page.chosen}
+    named = [page.ids[name] for name in page.tabs if name in page.ids]
+    unfolded = [page.folded[name] for name in page.controlled if name in page.folded]
+    return {**dict.fromkeys([*named, *unfolded], False), **page.chosen}
 
 
 def _has_hidden(attributes: Mapping[str, str | None]) -> bool:
     return "hidden" in attributes and attributes["hidden"] != "until-found"
 
 
+def _is_apart(tag: str, attributes: Mapping[str, str | None]) -> bool:
+    """Whether an element is furniture, a message or asks for something, by all that it is called."""
+    names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
+    return (
+        tag in APART_TAGS
+        or attributes.get("role") in APART_ROLES
+        or "aria-live" in attributes
+        or CONSENT.search(names) is not None
+        or not APART_NAMES.isdisjoint(_words(names))
+    )
+
+
+def _is_variant(attributes: Mapping[str, str | None]) -> bool:
+    """Whether an element says whom it is for."""
+    told = (item for item in attributes.items() if item[0] in ("class", "id") or item[0].startswith("data-"))
+    return not VARIANTS.isdisjoint(word for name, value in told for word in _words(f"{name} {value or ''}"))
+
+
+def _words(names: str) -> list[str]:
+    return [word.lower() for word in WORD.findall(names)]
+
+
+class _Place(NamedTuple):
+    """How much of a page came before: pieces of text, their characters, those in links, and fields of forms."""
+
+    texts: int = 0
+    characters: int = 0
+    link_characters: int = 0
+    fields: int = 0
+
+
 @dataclass(slots=True)
 class _Element:
-    """An open element: where it begins in the file and in the page's texts, and the hidden ones in it by their text."""
+    """An open element: where it begins in the file and in the page, and the hidden ones in it by their text.
+
+    ``block`` is the block it is in, or is; ``around`` tells whether it is in furniture, ``apart`` whether it is some
+    itself.
+    """
 
     tag: str
+    block: str = ""
     start: Position = (0, 0)
-    texts: int = 0
+    place: _Place = _Place()
+    name: str = ""
     hidden: bool = False
+    around: bool = False
+    apart: bool = False
+    variant: bool = False
     others: bool = False
-    hides: int = 0
     choices: dict[str, Position] = field(default_factory=dict)
+    hides: int = 0
 
 
 class _Choices(Tolerant):
     def __init__(self) -> None:
         super().__init__()
         self.chosen: dict[Position, bool] = {}
+        self.tabs: list[str] = []
         self.controlled: list[str] = []
         self.ids: dict[str, Position] = {}
+        self.folded: dict[str, Position] = {}
         self.texts: list[str] = []
+        self.place = _Place()
+        self.begun = False
         self.elements = [_Element("", others=True)]
         self.open: Counter[str] = Counter()
 
     def handle_starttag(self, tag: str, attrs: Attributes) -> None:
         """See ``HTMLParser``."""
         attributes = dict(attrs)
-        if "aria-expanded" in attributes or attributes.get("role") == "tab":
+        outer = self.elements[-1]
+        main = tag in ("main", "article") or attributes.get("role") == "main"
+        around = (outer.around or outer.apart) and not main
+        apart = not main and tag not in PAGES and _is_apart(tag, attributes)
+        self.begun |= main or tag in HEADINGS
+        if attributes.get("role") == "tab":
+            self.tabs += (attributes.get("aria-controls") or "").split()
+        elif "aria-expanded" in attributes and self.begun and not around and not _is_apart("", attributes):
             self.controlled += (attributes.get("aria-controls") or "").split()
-        if is_hidden(attributes) and (name := attributes.get("id")):
+        name = (is_hidden(attributes) and attributes.get("id")) or ""
+        if name:
             self.ids[name] = self.getpos()
         hidden = _has_hidden(attributes)
-        self.elements[-1].others |= not hidden
+        outer.others |= not hidden
+        self.place = self.place._replace(fields=self.place.fields + (tag in FIELDS))
         if tag not in VOID:
-            self.elements.append(_Element(tag, self.getpos(), len(self.texts), hidden))
+            block = tag if tag in BLOCKS or tag in HEADINGS else outer.block
+            element = _Element(tag, block, self.getpos(), self.place, name, hidden, around, apart)
+            element.variant = hidden and _is_variant(attributes)
+            self.elements.append(element)
             self.open[tag] += 1
 
     def handle_endtag(self, tag: str) -> None:
@@ -99,6 +184,8 @@ class _Choices(Tolerant):
         while self.open[tag]:
             element = self.elements.pop()
             self.open[element.tag] -= 1
+            if element.name and self._is_content(element):
+                self.folded[element.name] = element.start
             if element.hidden:
                 self._add(element)
             if element.hides >= FEW and not element.others:
@@ -111,11 +198,30 @@ class _Choices(Tolerant):
         if words := data.strip():
             self.elements[-1].others = True
             self.texts.append(words)
+            texts, characters, link_characters, fields = self.place
+            linked = len(words) if self.open["a"] else 0
+            self.place = _Place(texts + 1, characters + len(words), link_characters + linked, fields)
+
+    def _is_content(self, hidden: _Element) -> bool:
+        """Whether an element that just ended is neither furniture nor in any, and no more than links or a form."""
+        texts, characters, link_characters, fields = self.place
+        start = hidden.place
+        links = link_characters - start.link_characters
+        if hidden.around or hidden.apart or fields > start.fields - (hidden.tag in FIELDS):
+            return False
+        return not links or links < MOSTLY_LINKS * (characters - start.characters)
 
     def _add(self, hidden: _Element) -> None:
         around = self.elements[-1]
+        worded = hidden.block == around.block and around.block in SENTENCES and around.tag not in SENTENCES
+        if not (worded or hidden.variant) or not self._is_content(hidden):
+            around.others = True
+            return
         around.hides += 1
-        compared = len(self.texts) - hidden.texts <= MOST_COMPARED
-        text = " ".join(self.texts[hidden.texts :]) if compared else str(hidden.start)
+        texts, characters, *_ = self.place
+        compared = (
+            texts - hidden.place.texts <= MOST_COMPARED and characters - hidden.place.characters <= COMPARED_CHARACTERS
+        )
+        text = " ".join(self.texts[hidden.place.texts :]) if compared else str(hidden.start)
         if text:
             around.choices.setdefault(text, hidden.start)

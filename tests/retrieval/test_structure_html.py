@@ -139,22 +139,58 @@ def test_what_nobody_sees_is_not_read(page: str) -> None:
 @pytest.mark.parametrize(
     ("page", "seen"),
     [
-        ("Press <span><b hidden>Command</b><b hidden>Ctrl</b></span>+<kbd>S</kbd>.", ["Press Command/Ctrl+S."]),
-        ("<div><div hidden>apt get x</div>\n<div hidden>brew install x</div></div>", ["apt get x", "brew install x"]),
+        ("<p>Press <span><b hidden>Command</b><b hidden>Ctrl</b></span>+<kbd>S</kbd>.", ["Press Command/Ctrl+S."]),
+        ("<div><div hidden class=linux>apt x</div>\n<div hidden data-os=mac>brew x</div></div>", ["apt x", "brew x"]),
         ("<h2><i><b hidden>Styles</b><b hidden>Styles</b></i></h2>", ["## Styles"]),
-        ('<button aria-expanded="false" aria-controls="a">More</button><div id="a" hidden>Sizes.</div>', ["Sizes."]),
+        ("<main><a aria-expanded=false aria-controls=a>More</a><div id=a hidden>Sizes.</div>", ["More", "Sizes."]),
         ('<div id="a" style="display: none">Sizes.</div><b role="tab" aria-controls="a">More</b>', ["Sizes.", "More"]),
         ('<section role="tabpanel" aria-hidden="true" hidden="hidden">Sizes.</section>', ["Sizes."]),
         ("<p>Copy it. <span hidden>Copied!</span><span hidden>Failed.</span></p>", ["Copy it."]),
         ("<main><div hidden>Sign in</div><div hidden>Sent!</div><p>One</p></main>", ["One"]),
         ("<div><div hidden role=dialog>Sign in</div><div hidden role=search>Find</div></div>", []),
         ("<div><div style='display:none'>a</div><div style='display:none'>b</div></div>", []),
+        ("<div><p hidden>Thanks!</p><p hidden>Sorry, it could not be sent.</p></div>", []),
+        ("<div><div hidden><h2>Delete it?</h2><p>Yes</p></div><div hidden><h2>Log in</h2></div></div>", []),
+        ("<p>Copy it. <i class=copy-status><b hidden>Copied!</b><b hidden>Failed.</b></i></p>", ["Copy it."]),
+        ("<p>Copy it. <button><b hidden>Copied!</b><b hidden>Failed.</b></button></p>", ["Copy it."]),
+        ("<div><i hidden class=windows>One</i><i hidden class=linux-menu>Two</i></div>", []),
     ],
 )
 def test_of_what_is_hidden_alternatives_and_what_a_click_shows_are_read_and_nothing_else(
     page: str, seen: list[str]
 ) -> None:
     assert shown(page) == seen
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<ul id=menu hidden><li>Products<li>Prices</ul>",
+        "<div id=cookies style='display:none'><p>We use cookies.</p></div>",
+        "<div id=mainNav class=collapse hidden>Products</div>",
+        "<div id=x hidden role=dialog>Delete it?</div>",
+        "<form id=x hidden>Your name</form>",
+        "<div id=x hidden>Your name <input></div>",
+        "<div id=x hidden><a href=a>Products</a>, <a href=b>Prices</a></div>",
+        "<div id=x hidden>Never closed",
+    ],
+)
+def test_what_unfolds_and_is_no_content_is_not_read(hidden: str) -> None:
+    control = "<b aria-expanded=false aria-controls='x menu cookies mainNav'>More</b>"
+    assert shown(f"<main><h1>Hose</h1>{control}{hidden}") == ["# Hose", "More"]
+
+
+@pytest.mark.parametrize("around", ["<div>{}</div><h1>Hose</h1>", "<h1>Hose</h1><div class=navbar>{}</div>"])
+def test_what_unfolds_by_a_control_outside_of_the_content_is_not_read(around: str) -> None:
+    control = "<button aria-expanded=false aria-controls=x>More</button><p hidden id=x>Products</p>"
+    assert shown(around.format(control)) == ["# Hose"]
+    assert shown(f"<h1>Hose</h1>{control}") == ["# Hose", "Products"]
+
+
+def test_of_long_alternatives_none_is_compared_with_another() -> None:
+    page = "<p>Say <i><b hidden>{0}</b><b hidden>{0}</b></i>.</p>"
+    assert shown(page.format("x" * 1000)) == [f"Say {'x' * 1000}."]
+    assert shown(page.format("x" * 1001)) == [f"Say {'x' * 1001}/{'x' * 1001}."]
 
 
 def test_the_first_of_several_h1_is_the_title_where_the_page_s_title_says_it() -> None:
