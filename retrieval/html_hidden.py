@@ -43,6 +43,8 @@ PAGES = ("html", "body")
 FIELDS = ("form", "input", "select", "textarea")
 SENTENCES = frozenset(("p", "li", "td", "th", "dt", "dd", "caption", "figcaption", "summary", *HEADINGS))
 """Elements that hold a sentence, and in it the words of which a script chooses."""
+LINKED = frozenset(("p", *HEADINGS))
+"""Those whose words may be links and are no menu's."""
 
 Attributes = list[tuple[str, str | None]]
 Position = tuple[int, int]
@@ -203,12 +205,14 @@ class _Choices(Tolerant):
             self.place = _Place(texts + 1, characters + len(words), link_characters + linked, fields)
 
     def _is_content(self, hidden: _Element) -> bool:
-        """Whether an element that just ended is neither furniture nor in any, and no more than links or a form."""
+        """Whether an element that just ended is neither furniture nor in any, and is no form, nor links alone."""
         texts, characters, link_characters, fields = self.place
         start = hidden.place
         links = link_characters - start.link_characters
         if hidden.around or hidden.apart or fields > start.fields - (hidden.tag in FIELDS):
             return False
+        if hidden.tag != hidden.block and hidden.block in LINKED:
+            return True
         return not links or links < MOSTLY_LINKS * (characters - start.characters)
 
     def _add(self, hidden: _Element) -> None:

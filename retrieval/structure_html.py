@@ -49,7 +49,7 @@ SHOWN = ("html", "body", "main", "dt", "dd", "option")
 """Never taken for hidden: pages, and answers that unfold."""
 ALTERNATIVE = "/"
 """What stands between words of which a page would show either."""
-APART = ("navigation", "search", "contentinfo", "dialog", "alertdialog")
+APART = ("navigation", "search", "contentinfo")
 """Roles of what is beside a page's content."""
 
 
