@@ -28,6 +28,12 @@ UNINTERESTING = ("node_modules", "__pycache__")
 SAVED_WITH = re.compile(r"(?P<page>.+)_(?:files|Dateien|fichiers|archivos|bestanden)")
 """Folders beside a page that a browser saved: its scripts, pictures and frames."""
 PAGES = (".html", ".htm")
+SAVED = frozenset(
+    ".avif .bmp .css .download .eot .gif .htm .html .ico .jpeg .jpg .js .otf .png .svg .ttf .webp .woff .woff2".split()
+)
+"""What is in such a folder; one with other documents is somebody's own."""
+SAVED_NAMES = frozenset(("css", "css2", "js", "saved_resource"))
+"""Of these no extension tells: so addresses end of fonts, scripts and frames."""
 VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 """The file that makes a folder a Python environment, which is none of the corpus's text either."""
 
@@ -137,13 +143,14 @@ class _Walker:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if entry.name.startswith(".") or self.left_out(path, ignored, folder=is_folder):
                     continue
-                if is_folder and _is_saved(entry.name, names):
-                    self.skip(path, "saved by a browser with the page beside it; put it in paths to have it read")
+                target = path if by_itself else real / entry.name
+                if is_folder and _is_saved(target, names):
+                    if target not in self.roots:
+                        self.skip(path, "saved by a browser with the page beside it; put it in paths to have it read")
                     continue
                 if entry.is_symlink():
                     self.links[path] = ignored
                     continue
-                target = path if by_itself else real / entry.name
                 if is_folder:
                     waiting.append((path, target, ignored))
                 else:
@@ -229,10 +236,18 @@ class _Walker:
         self.files.append(SourceFile(real, relative, status.st_size, status.st_mtime_ns, columns=self.columns))
 
 
-def _is_saved(name: str, beside: Set[str]) -> bool:
-    """Whether a folder holds what a browser saved with a page beside it."""
-    saved = SAVED_WITH.fullmatch(name)
-    return saved is not None and any(saved["page"] + suffix in beside for suffix in PAGES)
+def _is_saved(folder: Path, beside: Set[str]) -> bool:
+    """Whether a folder holds what a browser saved with a page beside it, and nothing else to be read."""
+    saved = SAVED_WITH.fullmatch(folder.name)
+    if saved is None or not any(saved["page"] + suffix in beside for suffix in PAGES):
+        return False
+    try:
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError:
+        return False
+    suffixes = {Path(entry.name).suffix.lower() for entry in entries if entry.name not in SAVED_NAMES}
+    own = any(entry.is_dir() for entry in entries) or not SAVED.issuperset(suffixes & READERS.keys())
+    return not own and not SAVED.isdisjoint(suffixes)
 
 
 def _patterns(lines: Sequence[str]) -> GitIgnoreSpec:

@@ -95,12 +95,31 @@ def test_other_people_s_code_is_not_walked_unless_it_was_asked_for(tmp_path: Pat
 
 
 def test_what_a_browser_saved_with_a_page_is_listed_and_not_walked(tmp_path: Path) -> None:
-    put(tmp_path / "docs", "Pump.html", "Pump_files/x.js", "Hose.htm", "Hose_Dateien/y.html", "My_files/z.md")
+    put(
+        tmp_path / "docs",
+        "Pump.html",
+        "Pump_files/x.js",
+        "Pump_files/css2",
+        "Pump_files/.x",
+        "Hose.htm",
+        "Hose_Dateien/y.html",
+        "My_files/z.md",
+    )
     (tmp_path / "shoptalk.toml").write_text('[corpus.notes]\npaths = ["docs"]')
     files, skipped = walk(Workspace.open(tmp_path, environ={}), "notes")
     assert [file.relative for file in files] == ["Hose.htm", "My_files/z.md", "Pump.html"]
     assert [item.path for item in skipped] == ["Hose_Dateien", "Pump_files"]
-    assert found(tmp_path, "docs/Pump_files") == ["x.js"]
+    assert found(tmp_path, "docs/Pump_files") == ["css2", "x.js"]
+    (tmp_path / "shoptalk.toml").write_text('[corpus.notes]\npaths = ["docs", "docs/Pump_files"]')
+    files, skipped = walk(Workspace.open(tmp_path, environ={}), "notes")
+    assert "Pump_files/x.js" in [file.relative for file in files]
+    assert [item.path for item in skipped] == ["Hose_Dateien"]
+
+
+@pytest.mark.parametrize("own", ["data.md", "main.c", "x/y.js", "notes.pdf", "LICENSE"])
+def test_a_folder_beside_a_page_that_holds_other_documents_is_walked(tmp_path: Path, own: str) -> None:
+    put(tmp_path / "docs", "Pump.html", "Pump_files/frame.html", "Pump_files/x.js", f"Pump_files/{own}")
+    assert f"Pump_files/{own}" in found(tmp_path, "docs")
 
 
 @pytest.mark.parametrize(
