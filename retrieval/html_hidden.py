@@ -21,7 +21,7 @@ COMPARED_CHARACTERS = 1000
 """Nor is one of more characters: hidden elements in one another would be read again for each around them."""
 HIDDEN = re.compile(r"<[^<>]*(?:\shidden\b|display\s*:\s*none)", re.IGNORECASE)
 NO_DISPLAY = re.compile(r"display\s*:\s*none", re.IGNORECASE)
-APART_TAGS = frozenset("nav menu dialog form footer header aside button".split())
+APART_TAGS = frozenset("nav menu dialog form footer header aside button label".split())
 APART_ROLES = frozenset(
     "alert alertdialog banner complementary contentinfo dialog form listbox log menu menubar navigation search status "
     "toolbar tooltip".split()
@@ -38,6 +38,8 @@ VARIANTS = frozenset(
 )
 """Words in a class, an id or an attribute for data of what is there for some readers, or in a tab."""
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+SWITCH = "switch"
+"""The class of what holds variants in LibreOffice's help."""
 PAGES = ("html", "body")
 """Their classes say what else is on a page."""
 FIELDS = ("form", "input", "select", "textarea")
@@ -137,6 +139,7 @@ class _Element:
     around: bool = False
     apart: bool = False
     variant: bool = False
+    switches: bool = False
     others: bool = False
     choices: dict[str, Position] = field(default_factory=dict)
     hides: int = 0
@@ -177,7 +180,8 @@ class _Choices(Tolerant):
         if tag not in VOID:
             block = tag if tag in BLOCKS or tag in HEADINGS else outer.block
             element = _Element(tag, block, self.getpos(), self.place, name, hidden, around, apart)
-            element.variant = hidden and _is_variant(attributes)
+            element.variant = hidden and (outer.switches or _is_variant(attributes))
+            element.switches = SWITCH in (attributes.get("class") or "").split()
             self.elements.append(element)
             self.open[tag] += 1
 

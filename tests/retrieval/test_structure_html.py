@@ -145,6 +145,8 @@ def test_what_nobody_sees_is_not_read(page: str) -> None:
     [
         ("<p>Press <span><b hidden>Command</b><b hidden>Ctrl</b></span>+<kbd>S</kbd>.", ["Press Command/Ctrl+S."]),
         ("<div><div hidden class=linux>apt x</div>\n<div hidden data-os=mac>brew x</div></div>", ["apt x", "brew x"]),
+        ("<i class=switch><i hidden class=DRAW><p>One</p></i><i hidden><p>Two</p></i></i>", ["One", "Two"]),
+        ("<label class=switch><b hidden>On</b><b hidden>Off</b></label>", []),
         ("<h2><i><b hidden>Styles</b><b hidden>Styles</b></i></h2>", ["## Styles"]),
         ("<h2><i><b hidden><a href=a>Page</a></b><b hidden><a href=b>Slide</a></b></i></h2>", ["## Page/Slide"]),
         ("<ul><li><i><b hidden><a href=a>In</a></b><b hidden><a href=b>Out</a></b></i></ul>", []),
