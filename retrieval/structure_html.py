@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from retrieval.boilerplate import Link, Place, Region, Shown, content, kind_of, skips
@@ -20,7 +20,6 @@ from retrieval.html_elements import (
     Within,
 )
 from retrieval.html_hidden import Attributes, Position, Tolerant, is_hidden, revealed
-from retrieval.html_layouts import LAYOUT_ROLES, data_tables
 from retrieval.html_lists import List
 from retrieval.html_tables import EMPTY, Cell, Line, Table, spans
 from retrieval.html_words import Words, asked
@@ -88,7 +87,7 @@ def pieces(text: str, line: int = 1) -> list[Heading | Block]:
 def _parse(text: str, line: int = 1) -> _Page:
     # No tag ends after the last ">": the parser would look for an end from every "<" anew.
     end = text.rfind(">") + 1
-    page = _Page(len(text), revealed(text[:end], line), data_tables(text[:end], line))
+    page = _Page(len(text), revealed(text[:end], line))
     page.lineno = line
     page.feed(text[:end])
     page.close()
@@ -101,11 +100,10 @@ def _parse(text: str, line: int = 1) -> _Page:
 class _Page(Tolerant):
     """Headings and blocks as they go by; where blocks begin and end, tags need not be balanced."""
 
-    def __init__(self, length: int, revealed: Mapping[Position, bool], data_tables: Set[Position]) -> None:
+    def __init__(self, length: int, revealed: Mapping[Position, bool]) -> None:
         # References are decoded here: decoded by the parser, a run's lines could not be counted.
         super().__init__(convert_charrefs=False)
         self.revealed = revealed
-        self.data_tables = data_tables
         self.items: list[Heading | Block] = []
         self.regions: list[Region] = []
         self.open_regions: dict[str, list[Region]] = {}
@@ -372,10 +370,8 @@ class _Page(Tolerant):
     def _is_layout(self, attributes: Mapping[str, str | None]) -> bool:
         """Whether a table only places what is in its cells: as it says, or an icon beside a note (Asciidoctor's)."""
         classes = (attributes.get("class") or "").split()
-        if not CODE_TABLES.isdisjoint(classes):
+        if attributes.get("role") in ("presentation", "none") or not CODE_TABLES.isdisjoint(classes):
             return True
-        if attributes.get("role") in LAYOUT_ROLES:
-            return self.getpos() not in self.data_tables
         begun = [region.kind for region in self.regions[-2:] if region.start.items == len(self.items)]
         return begun == ["admonition", "list"]
 

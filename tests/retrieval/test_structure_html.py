@@ -647,25 +647,6 @@ def test_the_cells_of_a_table_that_says_it_is_a_layout_are_read_one_after_anothe
     ]
 
 
-@pytest.mark.parametrize(
-    ("rows", "seen"),
-    [
-        ("<tr><th>Size<th>Price<tr><td>L<td>5", ["Size | Price\nL | 5"]),
-        ("<thead><tr><td>Size<tbody><tr><td>L", ["Size\nL"]),
-        ("<tr><td>S<td>3</tr><tr><td><p>L</p></td><td>5</tr>", ["S | 3\nL | 5"]),
-        ("<tr><td>S<td>3<tr><td>Large<tr><td><img><td>5", ["S", "3", "Large", "5"]),
-        ("<tr><td>S<td>3<tr><td>L<td>5<ul><li>x</ul>", ["S", "3", "L", "5", "- x"]),
-        ("<tr><td>S<td>3<tr><td>L<td><p>One.</p><p>Two.</p>", ["S", "3", "L", "One.", "Two."]),
-        ("<tr><td>S<td>3<tr><td>L<td><table><tr><th>x<td>y</table>", ["S", "3", "L", "x | y"]),
-    ],
-)
-@pytest.mark.parametrize("end", ["</table>", ""])
-def test_a_table_that_says_it_is_a_layout_and_holds_rows_of_data_is_a_table(
-    rows: str, seen: list[str], end: str
-) -> None:
-    assert shown(f"<table role=presentation>{rows}{end}") == seen
-
-
 def test_questions_that_look_like_notes_are_questions() -> None:
     page = "<h1>FAQ</h1>" + "<details class='alert info'><summary>How?</summary><p>So.</p></details>" * 2
     assert shown(page) == ["# FAQ", *["########### How?", "So."] * 2]
