@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
-from retrieval.structure import QUESTION_CHARACTERS, QUESTION_LEVEL, Block, Heading
+from retrieval.structure import QUESTION_CHARACTERS, QUESTION_LEVEL, Block, Heading, answered
 from retrieval.words import QUESTION_MARKS
 
 __all__ = ["Link", "Place", "Region", "RegionKind", "Shown", "content", "kind_of", "skips"]
@@ -332,12 +332,9 @@ def _questions(page: Shown, shown: Sequence[int]) -> set[int]:
 
 def _in_bold(page: Shown, shown: Sequence[int]) -> set[int]:
     """The questions in bold, if there are two and each is answered before the next."""
-    asking = set(page.asking)
-    after = {number: below for number, below in pairwise([*shown, -1]) if number in asking}
-    answered = all(
-        below >= 0 and below not in asking and isinstance(page.items[below], Block) for below in after.values()
-    )
-    return set(after) if len(after) > 1 and answered else set()
+    asking = set(page.asking).intersection(shown)
+    items = [_as_heading(page.items[number]) if number in asking else page.items[number] for number in shown]
+    return asking if answered(items) else set()
 
 
 def _defined(page: Shown, shown: Set[int]) -> dict[int, list[Block]]:

@@ -103,8 +103,8 @@ class Words:
         """
         lines = self.lines
         if self._in_buttons == {True}:
-            asks = "".join(line.text for line in lines).rstrip().endswith(QUESTION_MARKS)
-            lines = lines if kept or asks else []
+            kept = kept or "".join(line.text for line in lines).rstrip().endswith(QUESTION_MARKS)
+            lines = lines if kept else []
         elif self._controls:
             number, start = self._controls
             del lines[number + 1 :]

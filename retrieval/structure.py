@@ -19,6 +19,7 @@ from retrieval.errors import DocumentError
 from retrieval.words import QUESTION_MARKS
 
 __all__ = [
+    "LABELLED",
     "QUESTION_CHARACTERS",
     "QUESTION_LEVEL",
     "Block",
@@ -41,7 +42,7 @@ TITLE_CHARACTERS = 200
 QUESTION_LEVEL = 11
 """The level of questions that are no headings where they stand, but in bold or the like: below any other."""
 QUESTION_CHARACTERS = 300
-LABELLED = re.compile(r"q(?:uestion)?\s*\d{0,3}\s*[:.)]", re.IGNORECASE)
+LABELLED = re.compile(r"^\s*q(?:uestion)?\s*\d{0,3}\s*[:.)]\s*", re.IGNORECASE)
 """What a question has a mark of its own by, as its answer has: "Q:" and "A:"."""
 HEADING_CHARACTERS = 1000
 """A longer heading is a paragraph: it would be repeated in each of its passages."""

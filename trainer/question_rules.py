@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from random import Random
 
 from retrieval.markup import FENCED
-from retrieval.structure import Section
+from retrieval.structure import LABELLED, Section
 from retrieval.words import SENTENCE_END
 from trainer.heading_rules import PASSAGES_A_HEADING, is_question
 from trainer.material import Material, informative_heading
@@ -32,7 +32,6 @@ def _label(words: str) -> re.Pattern[str]:
     return re.compile(rf"^{_MARK}(?P<label>{words}){_OPEN_MARK}(?=\S)", re.IGNORECASE | re.MULTILINE)
 
 
-_ASKS = re.compile(r"^\s*q(?:uestion)?\s*\d{0,3}\s*[:.)]\s*", re.IGNORECASE)
 _OFFERED = re.compile(r"a[.)][^\n]*\n\s{0,9}b[.)]", re.IGNORECASE)
 _BLANK = re.compile(r"(?:[-*+][ \t])?[ \t]*(?:\[[ x]?\]|\([ \t]\)|[☐☑□○◯]|_{3}|\.{4}|…{2})")
 """What a quiz offers to choose from, and what a form has to be filled in, is no answer."""
@@ -61,7 +60,7 @@ def question(material: Material, place: int, generator: Random) -> Iterator[Pair
             if _answers(answer):
                 yield pair_of(material, asked.strip(_STYLE), passage, "question", excerpt=answer)
     said = document.question or informative_heading(material, section)
-    asked = _ASKS.sub("", said.strip(_STYLE))
+    asked = LABELLED.sub("", said.strip(_STYLE))
     if not section.blocks or not (document.question or is_question(asked)):
         return
     for passage in material.passages_of[place][:PASSAGES_A_HEADING]:
