@@ -37,7 +37,7 @@ from retrieval.workspace import Workspace
 from trainer.demo import BASE_MODEL, write_corpus
 from trainer.evaluation import Candidates, Judge, choose_weight
 from trainer.material import gather
-from trainer.questions import load_questions
+from trainer.questions import by_answers, load_questions
 from trainer.ranking import rank
 from trainer.statistics import compare
 
@@ -91,7 +91,8 @@ def _measure(root: Path, folder: Path, arguments: argparse.Namespace) -> dict[st
     before, after, last = (
         judge.score("hybrid", some, choose_weight(judge, some)[0]) for some in (without, with_tokens, with_names)
     )
-    change, by_names = compare(before.ndcg, after.ndcg), compare(after.ndcg, last.ndcg)
+    answers = by_answers(dev)
+    change, by_names = compare(before.ndcg, after.ndcg, answers), compare(after.ndcg, last.ndcg, answers)
     asked = [question.text for question in dev[: arguments.questions]]
     files = open_current(workspace.index_dir("corpus"), "corpus").manifest.files
     return {

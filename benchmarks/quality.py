@@ -189,7 +189,8 @@ def _over_seeds(outcomes: Sequence[Outcome], mode: str) -> Change:
         [[getattr(asked, f"{mode}_{side}") for asked in outcome.questions] for outcome in outcomes]
         for side in ("before", "after")
     )
-    return compare(*([fmean(of_one) for of_one in zip(*side, strict=True)] for side in sides))
+    before, after = ([fmean(of_one) for of_one in zip(*side, strict=True)] for side in sides)
+    return compare(before, after, [asked.answer for asked in outcomes[0].questions])
 
 
 def _line(name: str, recipe: str, found: dict[str, float]) -> str:

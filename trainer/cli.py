@@ -203,15 +203,16 @@ def tune_text(report: TuneReport) -> str:
     ]
     if report.leaks:
         lines.append(f"- {report.leaks} pairs left out: their anchor asks what a question asks")
+    outcome = report.outcome
     lines += [
         "",
-        f"{report.outcome.test_questions} test questions ({report.outcome.evidence}):",
-        *result_lines([asdict(row) for row in report.outcome.rows]),
+        f"{outcome.test_questions} test questions ({outcome.evidence}){outcome.dense.shared_answers}:",
+        *result_lines([asdict(row) for row in outcome.rows]),
     ]
     state = "not put to use"
     if report.promoted:
         state = "now in use" if report.version.current else NOT_SEARCHED_WITH
-    lines += ["", f"Verdict: {report.outcome.verdict}.", *(f"- {reason}" for reason in report.outcome.reasons())]
+    lines += ["", f"Verdict: {outcome.verdict}.", *(f"- {reason}" for reason in outcome.reasons())]
     for finding in report.findings:
         lines.append(f"- {finding.cause}: {finding.sign}; try: {finding.advice}")
     if report.forgetting:

@@ -17,7 +17,7 @@ from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
 from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
-from trainer.questions import MINED_EVIDENCE, QuestionSet, answerable, left_out_told, load_questions
+from trainer.questions import MINED_EVIDENCE, QuestionSet, answerable, by_answers, left_out_told, load_questions
 from trainer.ranking import by_heading_share, rank
 from trainer.runs import Rankings, write_runs
 from trainer.statistics import Change, compare, gate, verdict
@@ -77,7 +77,7 @@ def compare_models(
         judged = _judge_model(workspace, corpus, reference, loaded, modes, progress)
         asked, missing, left_out = judged.questions.all, judged.missing, left_out_told(loaded, judged.questions)
         for name, scores in judged.scores.items():
-            change = None if first is None else compare(first.ndcg, scores.ndcg)
+            change = None if first is None else compare(first.ndcg, scores.ndcg, by_answers(asked))
             first = first or scores
             shown = judged.weight if name == "hybrid" else None
             rows.append(Row("BM25" if name == "lexical" else reference, name, shown, scores.means(), change))
@@ -90,7 +90,7 @@ def compare_models(
     if runs is not None:
         write_runs(runs, asked, rankings)
     served_changes = {
-        reference: compare(hybrid[concrete[0]].ndcg, scores.ndcg)
+        reference: compare(hybrid[concrete[0]].ndcg, scores.ndcg, by_answers(asked))
         for reference, scores in hybrid.items()
         if reference != concrete[0]
     }

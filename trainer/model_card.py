@@ -33,6 +33,8 @@ def base_licence(folder: Path | None) -> str:
 
 def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The model card (README.md with a YAML head) of a version."""
+    from trainer.statistics import Change
+
     recipe, licence = training["recipe"], training.get("base_licence", "")
     head = [
         "library_name: sentence-transformers",
@@ -44,12 +46,14 @@ def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
     rows = [HEADER, ("---",) * len(HEADER), *result_table(evaluation["rows"])]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     reasons = "\n".join(f"- {reason}" for reason in evaluation.get("reasons", ()))
+    shared = Change(**evaluation["dense"]).shared_answers
+    asked = f"{evaluation['test_questions']} test questions ({evaluation['evidence']}){shared}"
     return f"""---
 {chr(10).join(head)}
 ---
 # {_line(training["base"])}, tuned by Shoptalk
 
-Verdict: **{evaluation["verdict"]}** on {evaluation["test_questions"]} test questions ({evaluation["evidence"]}).
+Verdict: **{evaluation["verdict"]}** on {asked}.
 Everything was chosen on {evaluation["dev_questions"]} dev questions; the test questions were scored once. Changes
 are against the base model's dense search, paired by question, with a 95 % bootstrap interval.
 

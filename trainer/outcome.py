@@ -10,7 +10,7 @@ from trainer.evaluation import METRICS, Candidates, Judge, Scores
 from trainer.fusing import Fused
 from trainer.leakage import nearest
 from trainer.looks import mark
-from trainer.questions import QuestionSet, Unit
+from trainer.questions import QuestionSet, Unit, by_answers
 from trainer.runs import Rankings
 from trainer.statistics import Change, Verdict, compare, compare_each, gate, verdict
 
@@ -61,7 +61,7 @@ class Asked:
     """How one test question fared: NDCG@10 and the rank of its first answer (dense; None beyond the ranking).
 
     ``like_anchor`` is its likeness to the nearest training anchor, 0 below `LIKE_AN_ANCHOR`; ``mark`` stands for it
-    in the record of looks.
+    in the record of looks, ``answer`` for what answers it (`by_answers`).
     """
 
     id: str
@@ -74,6 +74,7 @@ class Asked:
     rank_before: int | None
     rank_after: int | None
     like_anchor: float
+    answer: int
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def score_test(
         The outcome, and the rankings it rests on, by system and mode.
     """
     dev, test = questions.places()
+    answers, dev_answers = by_answers(questions.test), by_answers(questions.dev)
     judge, before, after = judges[0], base[0], tuned[0]
     lexical = judge.score("lexical", only=test)
     dense = judge.score("dense", before.dense, only=test), judge.score("dense", after.dense, only=test)
@@ -185,17 +187,19 @@ def score_test(
         "tuned-hybrid": (hybrid[1], after.weight),
     }
     against_base = compare_each(
-        {name: (dense[0].ndcg, scores.ndcg) for name, (scores, _) in systems.items() if name != "base-dense"}
+        {name: (dense[0].ndcg, scores.ndcg) for name, (scores, _) in systems.items() if name != "base-dense"}, answers
     )
     rows = []
     for name, (scores, weight) in systems.items():
         system, _, mode = name.partition("-")
         rows.append(Row(system, mode, weight, scores.means(), against_base.get(name)))
     changes = {
-        mode: compare_each({metric: (scores[0].values[metric], scores[1].values[metric]) for metric in METRICS})
+        mode: compare_each(
+            {metric: (scores[0].values[metric], scores[1].values[metric]) for metric in METRICS}, answers
+        )
         for mode, scores in (("dense", dense), ("hybrid", hybrid))
     }
-    asked = _asked(questions, dense, hybrid, anchors)
+    asked = _asked(questions, answers, dense, hybrid, anchors)
     outcome = Outcome(
         evidence=questions.evidence,
         dev_questions=len(dev),
@@ -207,16 +211,18 @@ def score_test(
         questions=asked,
         dense=changes["dense"]["ndcg@10"],
         product=changes["hybrid"]["ndcg@10"],
-        dev=_change([judge.score("dense", fused.dense, only=dev) for fused in (before, after)]),
+        dev=_change([judge.score("dense", fused.dense, only=dev) for fused in (before, after)], dev_answers),
         dev_marks=[mark(question) for question in questions.dev],
-        unmasked=_change([fused.score(judges[1], test) for fused in (base[1], tuned[1])]) if judges[1:] else None,
+        unmasked=_change([fused.score(judges[1], test) for fused in (base[1], tuned[1])], answers)
+        if judges[1:]
+        else None,
     )
     return outcome, {name: scores.rankings for name, (scores, _) in systems.items()}
 
 
-def _change(scores: Sequence[Scores]) -> Change:
+def _change(scores: Sequence[Scores], answers: Sequence[int]) -> Change:
     before, after = scores
-    return compare(before.ndcg, after.ndcg)
+    return compare(before.ndcg, after.ndcg, answers)
 
 
 def _told(change: Change) -> str:
@@ -225,7 +231,11 @@ def _told(change: Change) -> str:
 
 
 def _asked(
-    questions: QuestionSet, dense: tuple[Scores, Scores], hybrid: tuple[Scores, Scores], anchors: Sequence[str]
+    questions: QuestionSet,
+    answers: Sequence[int],
+    dense: tuple[Scores, Scores],
+    hybrid: tuple[Scores, Scores],
+    anchors: Sequence[str],
 ) -> list[Asked]:
     likeness = nearest([question.text for question in questions.test], anchors, LIKE_AN_ANCHOR)
     return [
@@ -240,6 +250,7 @@ def _asked(
             rank_before=_first_answer(dense[0].rankings[place], question.relevant),
             rank_after=_first_answer(dense[1].rankings[place], question.relevant),
             like_anchor=likeness[place],
+            answer=answers[place],
         )
         for place, question in enumerate(questions.test)
     ]
@@ -255,7 +266,9 @@ def _by_likeness(asked: Sequence[Asked]) -> dict[str, Change]:
         "unlike any": [item for item in asked if not item.like_anchor],
     }
     return {
-        name: compare([item.dense_before for item in some], [item.dense_after for item in some])
+        name: compare(
+            [item.dense_before for item in some], [item.dense_after for item in some], [item.answer for item in some]
+        )
         for name, some in sides.items()
         if some
     }

@@ -20,6 +20,7 @@ __all__ = [
     "QuestionSet",
     "Unit",
     "answerable",
+    "by_answers",
     "document_of",
     "kept_apart",
     "left_out_told",
@@ -175,6 +176,15 @@ def kept_apart(questions: QuestionSet, alike: Mapping[str, str]) -> QuestionSet:
     if questions.seed is None or groups(questions.dev).isdisjoint(groups(questions.test)):
         return questions
     return split_questions(questions.all, questions.seed, questions.evidence, alike)
+
+
+def by_answers(questions: Iterable[Question]) -> list[int]:
+    """Return a number for each question, the same where the answers are the same: such are no evidence of their own.
+
+    Not where they have some answers in common: by way of those all questions of a collection may hang together.
+    """
+    numbers: dict[frozenset[Unit], int] = {}
+    return [numbers.setdefault(frozenset(question.relevant), len(numbers)) for question in questions]
 
 
 def document_of(unit: Unit, documents: Container[str]) -> str | None:

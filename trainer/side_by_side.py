@@ -64,10 +64,12 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
     ]
     one, other = _asked(first), _asked(second)
     shared = [mark for mark in one if mark in other]
+    # Records of before it was told do not say which questions have the same answers.
+    answers = [one[mark].get("answer", mark) for mark in shared]
     changes = {}
     for mode in MODES if shared else ():
         score = f"{mode}_after"
-        changes[mode] = compare([one[mark][score] for mark in shared], [other[mark][score] for mark in shared])
+        changes[mode] = compare([one[mark][score] for mark in shared], [other[mark][score] for mark in shared], answers)
     return SideBySide(first.name, second.name, pairings, len(shared), changes, list(_differences(first, second)))
 
 

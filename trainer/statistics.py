@@ -1,7 +1,9 @@
 """Paired bootstrap, randomization test, verdict.
 
 Every comparison is paired: both systems answer the same questions, and what is resampled are the
-per-question differences (Smucker, Allan and Carterette, CIKM 2007; Sakai, SIGIR 2006).
+per-question differences (Smucker, Allan and Carterette, CIKM 2007; Sakai, SIGIR 2006). Questions that
+have the same answers stand or fall together, ten wordings of one of them above all, so they are
+drawn, and their signs flipped, as one (the cluster bootstrap: Cameron, Gelbach and Miller, REStat 2008).
 
 The interval is the percentile bootstrap's. Over simulated differences of the shape real runs have
 (mostly zero, a few large, some skewed) the bias-corrected and the studentized bootstrap covered the
@@ -11,7 +13,7 @@ true mean no more often, and at 20 questions called a difference of nothing a ga
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +35,8 @@ class Change:
     """A paired difference of means with its confidence interval and two-sided randomization p.
 
     ``detectable`` is the smallest true change that so many questions, as unlike as these, would show four
-    times of five.
+    times of five. ``answers`` is how many different answers the questions have, and so how many are independent of each
+    other; 0 in records that do not say.
     """
 
     before: float
@@ -44,51 +47,75 @@ class Change:
     p: float
     questions: int
     detectable: float
+    answers: int = 0
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
+    @property
+    def shared_answers(self) -> str:
+        """What is said behind the number of questions where some have the same answers, "" where none have."""
+        few = 0 < self.answers < self.questions
+        return f", {self.answers} different answers: intervals are over those" if few else ""
 
-def compare(before: Sequence[float], after: Sequence[float], seed: int = 13) -> Change:
+
+def compare(
+    before: Sequence[float], after: Sequence[float], groups: Sequence[Hashable] | None = None, seed: int = 13
+) -> Change:
     """Compare per-question scores of two systems over the same questions, in the same order.
 
     The interval is the 95 % percentile bootstrap of the mean difference; p is the share of random
     sign flips whose mean is at least as far from zero, with the observed one counted (so p > 0).
 
+    Args:
+        before: a score a question.
+        after: the same of the other system.
+        groups: what stands for the answers of each question (`trainer.questions.by_answers`); None where no two have
+            the same.
+        seed: of what is drawn.
+
     Raises:
         ValueError: the sequences are empty or of different lengths.
     """
-    return compare_each({"": (before, after)}, seed)[""]
+    return compare_each({"": (before, after)}, groups, seed)[""]
 
 
-def compare_each(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], seed: int = 13) -> dict[str, Change]:
+def compare_each(
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 13,
+) -> dict[str, Change]:
     """`compare` for several measures of the same questions, all by the same resamples.
 
     Raises:
         ValueError: sequences are empty or of different lengths.
     """
-    sizes = {len(side) for pair in pairs.values() for side in pair}
+    sizes = {len(side) for pair in pairs.values() for side in pair} | ({len(groups)} if groups is not None else set())
     if len(sizes) > 1 or 0 in sizes:
         raise ValueError(f"paired scores wanted: {', '.join(map(str, sorted(sizes)))} of them")
     before, after = (
         np.array([pair[side] for pair in pairs.values()], dtype=np.float64).T.reshape(-1, len(pairs)) for side in (0, 1)
     )
     difference = after - before
+    mean = difference.mean(axis=0)
+    summed, counts = _by_group(difference, groups)
     generator = np.random.default_rng(seed)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_resampled_means(difference, generator), [tail, 1 - tail], axis=0)
-    p = _sign_flip_p(difference, generator)
-    spread = difference.std(axis=0, ddof=1) if len(difference) > 1 else np.zeros(len(pairs))
+    low, high = np.quantile(_resampled_means(summed, counts, generator), [tail, 1 - tail], axis=0)
+    p = _sign_flip_p(summed, generator)
+    # Of the mean, as robust to groups; without any it is the spread of the differences by the root of their number.
+    errors = np.sqrt(((summed - counts[:, None] * mean) ** 2).sum(axis=0) * _unbiased(len(counts))) / len(difference)
     return {
         name: Change(
             before=float(before[:, column].mean()),
             after=float(after[:, column].mean()),
-            mean=float(difference[:, column].mean()),
+            mean=float(mean[column]),
             low=float(low[column]),
             high=float(high[column]),
             p=float(p[column]),
             questions=len(difference),
-            detectable=float(POWER_80 * spread[column] / math.sqrt(len(difference))),
+            detectable=float(POWER_80 * errors[column]),
+            answers=len(counts),
         )
         for column, name in enumerate(pairs)
     }
@@ -122,22 +149,38 @@ def less_its_error(gains: NDArray[np.float64]) -> float:
     return float(gains.mean() - gains.std() / math.sqrt(len(gains)))
 
 
-def _resampled_means(difference: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    size = len(difference)
-    # A resample is how often each question was drawn: one multinomial row instead of `size` indices.
-    blocks = [
-        generator.multinomial(size, np.full(size, 1 / size), size=count) @ difference / size
-        for count in _blocks(RESAMPLES, size)
-    ]
-    return np.concatenate(blocks)
+def _by_group(
+    difference: NDArray[np.float64], groups: Sequence[Hashable] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The differences (questions, measures) summed by group (groups, measures), and how many each group has."""
+    if groups is None:
+        return difference, np.ones(len(difference), dtype=np.int64)
+    numbers: dict[Hashable, int] = {}
+    places = [numbers.setdefault(group, len(numbers)) for group in groups]
+    summed = np.zeros((len(numbers), difference.shape[1]))
+    np.add.at(summed, places, difference)
+    return summed, np.bincount(places)
 
 
-def _sign_flip_p(difference: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    observed = np.abs(difference.sum(axis=0)) - 1e-12
-    extreme = np.ones(difference.shape[1])
-    for count in _blocks(RESAMPLES, len(difference)):
-        signs = generator.integers(0, 2, size=(count, len(difference)), dtype=np.int8) * 2 - 1
-        extreme += (np.abs(signs @ difference) >= observed).sum(axis=0)
+def _unbiased(groups: int) -> float:
+    return groups / (groups - 1) if groups > 1 else 0.0
+
+
+def _resampled_means(
+    summed: NDArray[np.float64], counts: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    size = len(counts)
+    # A resample is how often each group was drawn: one multinomial row instead of `size` indices.
+    drawn = (generator.multinomial(size, np.full(size, 1 / size), size=count) for count in _blocks(RESAMPLES, size))
+    return np.concatenate([times @ summed / (times @ counts)[:, None] for times in drawn])
+
+
+def _sign_flip_p(summed: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    observed = np.abs(summed.sum(axis=0)) - 1e-12
+    extreme = np.ones(summed.shape[1])
+    for count in _blocks(RESAMPLES, len(summed)):
+        signs = generator.integers(0, 2, size=(count, len(summed)), dtype=np.int8) * 2 - 1
+        extreme += (np.abs(signs @ summed) >= observed).sum(axis=0)
     return extreme / (RESAMPLES + 1)
 
 

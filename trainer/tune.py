@@ -291,7 +291,11 @@ def _better_in_use(workspace: Workspace, outcome: Outcome, data: str) -> str:
     shared = [asked for asked in outcome.questions if asked.mark in known]
     if not shared:
         return ""
-    change = compare([known[asked.mark]["hybrid_after"] for asked in shared], [asked.hybrid_after for asked in shared])
+    change = compare(
+        [known[asked.mark]["hybrid_after"] for asked in shared],
+        [asked.hybrid_after for asked in shared],
+        [asked.answer for asked in shared],
+    )
     if verdict(change) != "REGRESSION":
         return ""
     return (

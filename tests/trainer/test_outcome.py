@@ -47,11 +47,16 @@ def test_the_verdict_comes_with_the_reason_that_decided_it(
 
 @pytest.fixture(scope="module")
 def judged() -> tuple[Outcome, dict[str, Rankings]]:
-    """A base that sees nothing of the questions, and a tuned model that knows two thirds of them."""
+    return scored(COUNT)
+
+
+def scored(answers: int) -> tuple[Outcome, dict[str, Rankings]]:
+    """A base that sees nothing of the questions, and a tuned model that knows two thirds; each of ``answers`` alike."""
     passages = [Passage(str(n), f"{n}.md", "", ("H",), f"word{n} text " * 30, 1, 2) for n in range(COUNT)]
+    alike = [{f"{n}.md": 1 for n in range(10, COUNT) if n % answers == place} for place in range(answers)]
     questions = QuestionSet(
         tuple(Question(f"d{n}", f"word{n}", {f"{n}.md": 1}) for n in range(10)),
-        tuple(Question(f"t{n}", f"<b>word{n}", {f"{n}.md": 1, "gone.md#x": 1}) for n in range(10, COUNT)),
+        tuple(Question(f"t{n}", f"<b>word{n}", {"gone.md#x": 1, **alike[n % answers]}) for n in range(10, COUNT)),
         "real questions",
     )
     judge = Judge(passages, [p.text for p in passages], questions.all, language="none", depth=10)
@@ -101,6 +106,16 @@ def test_wins_and_losses_can_be_read(judged: tuple[Outcome, dict[str, Rankings]]
     assert best.answer.startswith("word") and len(best.answer) <= 280
     assert [hit.answers for hit in best.after] == [True, False, False]
     assert best.after[0].unit in best.relevant and best.after[0].snippet == best.answer
+
+
+def test_questions_with_the_same_answers_count_as_one_in_every_interval_and_verdict() -> None:
+    found, _ = scored(6)
+    changes = [found.dense, found.product, *(row.change for row in found.rows if row.change)]
+    changes += [*found.changes["hybrid"].values(), *found.likeness.values()]
+    assert all(change.answers <= 6 <= change.questions or change.questions == 1 for change in changes)
+    assert found.dense.mean > 0.05 and found.dense.low > 0 and found.verdict == "TIE"
+    assert {asked.answer for asked in found.questions} == set(range(6))
+    assert "6 different answers" in found.dense.shared_answers
 
 
 def test_the_record_is_json(judged: tuple[Outcome, dict[str, Rankings]]) -> None:

@@ -11,6 +11,7 @@ from trainer.questions import (
     Question,
     QuestionSet,
     answerable,
+    by_answers,
     kept_apart,
     left_out_told,
     load_questions,
@@ -189,6 +190,11 @@ def test_no_dev_question_is_about_a_near_copy_of_what_a_test_question_is_about()
     assert kept_apart(plain, {"1.md": "x", "2.md": "y"}) is plain
     theirs = QuestionSet(plain.dev, plain.test, plain.evidence)
     assert kept_apart(theirs, alike) is theirs
+
+
+def test_questions_with_the_same_answers_are_told_from_those_that_share_some() -> None:
+    answers = [{"a": 1, "b": 1}, {"b": 2, "a": 1}, {"a": 1}, {"b": 1, "c": 1}, {"a": 2}]
+    assert by_answers(Question(str(n), f"q{n}", relevant) for n, relevant in enumerate(answers)) == [0, 0, 1, 2, 1]
 
 
 def test_questions_about_another_corpus_are_refused() -> None:

@@ -37,7 +37,7 @@ def evaluation(text: str = "what is red?") -> dict[str, Any]:
             for before, after in ((0.1, 0.9), (0.5, 0.5), (0.9, 0.2))
         ],
         "questions": [
-            asdict(Asked(text, "0" * 16, text, before, after, before, after, None, 3, 0.6))
+            asdict(Asked(text, "0" * 16, text, before, after, before, after, None, 3, 0.6, 0))
             for before, after in ((0.1, 0.9), (0.5, 0.5), (0.9, 0.2))
         ],
         "diagnosis": [{"cause": text, "sign": text, "advice": text}],

@@ -68,6 +68,44 @@ def test_a_change_of_the_size_called_detectable_is_found_four_times_of_five() ->
     assert 0.74 <= found <= 0.87
 
 
+def worded_ten_ways(answers: int, seed: int) -> tuple[list[list[float]], list[int]]:
+    """Trials in which nothing is gained on average: what an answer gains or loses, all ten wordings of it nearly do."""
+    generator = np.random.default_rng(seed)
+    gained = generator.normal(0, 0.2, (400, answers)).repeat(10, axis=1)
+    return (gained + generator.normal(0, 0.05, gained.shape)).tolist(), np.arange(answers).repeat(10).tolist()
+
+
+def test_many_wordings_of_one_question_make_no_change_of_nothing_sure() -> None:
+    trials, groups = worded_ten_ways(40, seed=7)
+    pairs = {str(number): ([0.0] * 400, trial) for number, trial in enumerate(trials)}
+    by_answer, by_question = compare_each(pairs, groups).values(), compare_each(pairs).values()
+    assert 0.915 <= sum(change.low <= 0 <= change.high for change in by_answer) / 400 <= 0.98
+    assert sum(verdict(change) != "TIE" for change in by_answer) <= 0.08 * 400
+    assert sum(verdict(change) != "TIE" for change in by_question) > 0.4 * 400
+    assert {(change.questions, change.answers) for change in by_answer} == {(400, 40)}
+
+
+def test_what_is_called_detectable_counts_answers_too() -> None:
+    trials, groups = worded_ten_ways(40, seed=8)
+    size = compare([0.0] * 400, trials[0], groups).detectable
+    assert size == pytest.approx(2.8 * 0.2 / np.sqrt(40), rel=0.25)
+    found = [compare([0.0] * 400, [value + size for value in trial], groups) for trial in trials[:100]]
+    assert 65 <= sum(verdict(change) == "WIN" for change in found) <= 92
+
+
+def test_groups_of_unequal_size_keep_the_mean_of_all_questions() -> None:
+    after, groups = [0.4] * 8 + [0.0, 0.2], [1] * 8 + [2, 3]
+    change = compare([0.0] * 10, after, groups)
+    assert change.mean == pytest.approx(np.mean(after)) and change.low <= change.mean <= change.high
+    assert change.low == pytest.approx(0.0) and change.high == pytest.approx(0.4)
+    assert compare([0.0] * 10, after, range(10)) == compare([0.0] * 10, after)
+
+
+def test_however_many_questions_a_handful_of_answers_is_never_a_win() -> None:
+    assert verdict(compare([0.0] * 500, [0.9] * 500, [place % 5 for place in range(500)])) == "TIE"
+    assert compare([0.0] * 50, [0.9] * 50, [0] * 50).p == 1
+
+
 def test_several_measures_compared_at_once_are_what_each_is_alone() -> None:
     generator = np.random.default_rng(6)
     pairs = {
