@@ -73,11 +73,15 @@ class Probe:
 
     def ndcg_of(self, asked: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """The same of the vectors of the probe's questions and of its passages."""
+        return np.array(self.judge.score("dense", self.candidates(asked, vectors), only=self.questions).ndcg)
+
+    def candidates(self, asked: NDArray[np.float32], vectors: NDArray[np.float32]) -> Candidates:
+        """What dense search finds for the probe's questions among its passages; of other questions nothing is told."""
         numbers = np.array(self.passages, dtype=np.int64)
         found = [self.judge.lexical[0]] * len(self.judge.questions)
         for place, (places, scores) in zip(self.questions, self.judge.dense(asked, vectors).found, strict=True):
             found[place] = (numbers[places], scores)
-        return np.array(self.judge.score("dense", Candidates(found), only=self.questions).ndcg)
+        return Candidates(found)
 
     def _ask(self, embedder: LocalEmbedder) -> NDArray[np.float32]:
         return embedder.encode_queries([self.judge.questions[place].text for place in self.questions])

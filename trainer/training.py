@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["train"]
+__all__ = ["cut_at", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def train(
             model.eval()
             name = digest(recipe, seed, list(pairs), list(lessons), ranks.size, _fingerprint(model))
             checkpoints = Checkpoints(folder, name, recipe.checkpoint_every, writes=ranks.main)
-            with adapted(model, recipe.lora_rank, seed), _max_tokens(model, recipe.max_tokens) as full_length:
+            with adapted(model, recipe.lora_rank, seed), cut_at(model, recipe.max_tokens) as full_length:
                 run = _Run(model, plan, recipe, compute, ranks, checkpoints)
                 run.log.pairs, run.log.lessons = len(pairs), len(lessons)
                 run.train(full_length(dev_scores), base_scores, progress, stopping)
@@ -342,9 +342,7 @@ def _fingerprint(model: SentenceTransformer) -> str:
 
 
 @contextmanager
-def _max_tokens(
-    model: SentenceTransformer, limit: int | None
-) -> Iterator[Callable[[DevScores | None], DevScores | None]]:
+def cut_at(model: SentenceTransformer, limit: int | None) -> Iterator[Callable[[DevScores | None], DevScores | None]]:
     """Cut texts at ``limit`` tokens; yield what makes scores look at them at their full length all the same."""
     original = model.max_seq_length
     bounded = limit is not None and original is not None and math.isfinite(original) and limit < original

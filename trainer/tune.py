@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder, load_local
+from retrieval.embedding_cache import encode_cached
 from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.late_interaction import DEPTH
 from retrieval.model_identity import model_folder
@@ -194,10 +196,11 @@ def _fused(bench: Workbench, embedder: LocalEmbedder, found: Sequence[Found]) ->
     dev, _ = mined.questions.places()
     shares: Sequence[float] = SHARES
     of_people = mined.questions.evidence != MINED_EVIDENCE
+    encode = partial(encode_cached, workspace, bench.corpus, embedder)
     if (fixed := workspace.passages.heading_share) is not None:
         shares = (fixed,)
-    elif not of_people:
-        # Such questions are made of headings, which are masked for them: they cannot tell what these are worth.
+    elif not of_people or not bench.view.headings_promise(found[0], encode):
+        # Questions that were mined are made of headings, masked for them: they cannot tell what these are worth.
         shares = SHARES[:1]
     finders = [
         by_heading_share(view.judge, workspace, bench.corpus, embedder, view.headings, some)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from retrieval.console import Progress, staged
 from retrieval.embedders import LocalEmbedder
+from retrieval.heading_share import heading_vectors, with_headings
 from retrieval.workspace import Workspace
-from trainer.evaluation import Judge
+from trainer.evaluation import Candidates, Judge
+from trainer.fusing import choose_fusion
 from trainer.mined import Mined
 from trainer.probe import PROBE_DEPTH, Probe
 from trainer.ranking import Found, rank
@@ -57,6 +59,25 @@ class View:
     def widened(self, embedder: LocalEmbedder, vectors: NDArray[np.float32]) -> View:
         """The same with the mistakes of ``embedder``, which gives the passages these ``vectors``, in that pool."""
         return replace(self, probe=self.probe.widened(embedder, vectors, self.texts))
+
+    def headings_promise(self, found: Found, encode: Callable[[list[str]], NDArray[np.float32]]) -> bool:
+        """Whether a share of headings would be chosen by hybrid search over what trained states are looked at over.
+
+        That pool has no passage that its headings alone bring up, which flatters them: where none would be chosen over
+        it, nothing speaks for encoding those of all passages.
+
+        Args:
+            found: what the model finds without them.
+            encode: gives the vectors of headings under it.
+        """
+        questions, passages = list(self.probe.questions), list(self.probe.passages)
+        asked, vectors = found.asked[questions], found.vectors[passages]
+        of_headings = heading_vectors([self.headings[place] for place in passages], vectors.shape[1], encode)
+
+        def find(share: float) -> Candidates:
+            return self.probe.candidates(asked, with_headings(vectors, of_headings, share))
+
+        return choose_fusion(self.judge, find, questions).share > 0
 
     def base_ndcg(self) -> NDArray[np.float64]:
         """What the base scores where trained states are looked at, a number a question."""

@@ -29,7 +29,7 @@ from trainer.probe import DEEP
 from trainer.ranking import Found, rank
 from trainer.recipes import Recipe
 from trainer.statistics import less_its_error
-from trainer.training import train
+from trainer.training import cut_at, train
 from trainer.training_log import TrainingLog
 from trainer.view import View
 from trainer.weights import Weights, average_weights, copy_weights, is_static, load_weights
@@ -184,7 +184,8 @@ class Workbench:
         """Train the base by ``recipe``; the best mix of tuned and base weights is left in the model.
 
         With a ``folder`` the training goes on from the checkpoint of the same training that was killed. With ``widen``
-        the mix is chosen over a pool that has the tuned model's mistakes too; all passages are encoded to find them.
+        the mix is chosen over a pool that has the tuned model's mistakes too; all passages, cut as for training, are
+        encoded to find them.
 
         Raises:
             ShoptalkError: the loss was not finite, or memory does not suffice; the model is as it was before.
@@ -211,7 +212,9 @@ class Workbench:
         before_widening = self.views
         widen = widen and len(recipe.averages) > 1
         if widen:
-            self.widen(self.tuned())
+            # By texts as long as those learned from: what is taken for an answer is taken for one by its beginning too.
+            with cut_at(self.embedder.model, recipe.max_tokens):
+                self.widen(self.tuned())
         base = self.base_look()
         share, looked = self._mix(recipe.averages, base, notes)
         # Looks while training were over the pool as it was: no number over a wider one continues them.

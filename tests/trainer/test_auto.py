@@ -4,13 +4,17 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from benches import bench_of
+from tiny_bert import save_tiny_bert
 
+from retrieval.embedders import LocalEmbedder
 from retrieval.errors import QuestionsError
+from retrieval.workspace import Workspace
 from trainer import auto
 from trainer.auto import Trial, search
 from trainer.pairs import Pair
@@ -191,6 +195,28 @@ def test_the_mix_of_what_is_kept_is_chosen_among_the_tuned_models_own_mistakes_t
     own.fit(recipe)
     assert abs(own.view.probe.ndcg(own.embedder).mean() - honest) < abs(flattered - honest) / 2
     assert shares.log.dev == [(shares.log.steps, pytest.approx(shares.looked.mean()))]
+
+
+def test_mistakes_are_looked_for_in_texts_cut_as_training_cuts_them(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(find_recipe("structure"), max_pairs=64, hard_negatives=0, looks=0, averages=(1.0, 0.5))
+    Workspace.create(tmp_path / "work", {"icd": str(tuned.corpus.documents)}, str(save_tiny_bert(tmp_path)))
+    bench = bench_of(Workspace.open(tmp_path / "work"), tuned.corpus.questions, recipe.every_rule)
+    whole = bench.embedder.model.max_seq_length
+    read: list[int] = []
+    widen = Workbench.widen
+
+    def widening(self: Workbench, tuned: LocalEmbedder) -> None:
+        read.append(tuned.max_tokens)
+        widen(self, tuned)
+
+    monkeypatch.setattr(Workbench, "widen", widening)
+    before = bench.view.probe.passages
+    bench.fit(replace(recipe, max_tokens=6), widen=True)
+    bench.fit(recipe, widen=True)
+    assert read == [6, whole] and whole < 64 and bench.embedder.model.max_seq_length == whole
+    assert set(bench.view.probe.passages) > set(before)
 
 
 def test_of_mixes_that_look_alike_the_nearest_to_the_base_is_kept(bench: Workbench) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Tuned
+from numpy.typing import NDArray
 
 from retrieval.generation import open_current
 from retrieval.heading_share import with_headings
@@ -21,22 +22,29 @@ from retrieval.workspace import Workspace
 from trainer.comparison import compare_models
 from trainer.evaluation import Candidates, Judge
 from trainer.fusing import SHARES, choose_fusion
+from trainer.probe import Probe
 from trainer.questions import Question, load_questions
+from trainer.ranking import Found
+from trainer.view import View
 
 COUNT = 40
 ASKED = 30
 
 
+def sides_of(asks: float) -> NDArray[np.float32]:
+    """(3, COUNT, d), of length 1: texts, their headings, and what asks for one or the other."""
+    texts, headings, noise = np.random.default_rng(3).normal(size=(3, COUNT, 24))
+    sides = np.stack((texts, headings, asks * headings + (1 - asks) * texts + 1.2 * noise)).astype(np.float32)
+    unit: NDArray[np.float32] = sides / np.linalg.norm(sides, axis=2, keepdims=True)
+    return unit
+
+
 def judge_of_headings(asks: float) -> tuple[Judge, Callable[[float], Candidates], list[float]]:
     """A judge whose questions ask for the headings (1), for the texts (0), or for something between."""
-    random = np.random.default_rng(3)
     passages = [Passage(f"p{n}", f"d{n}.md", "", (), f"said{n}", 1, 1) for n in range(COUNT)]
     questions = [Question(f"q{n}", f"unsaid{n}", {f"d{n}.md": 1}) for n in range(ASKED)]
     judge = Judge(passages, [item.text for item in passages], questions, language="none", depth=COUNT)
-    texts, headings, noise = random.normal(size=(3, COUNT, 24))
-    asked = asks * headings + (1 - asks) * texts + 1.2 * noise
-    sides = np.stack((texts, headings, asked)).astype(np.float32)
-    unit = sides / np.linalg.norm(sides, axis=2, keepdims=True)
+    unit = sides_of(asks)
     tried: list[float] = []
 
     def find(share: float) -> Candidates:
@@ -73,6 +81,24 @@ def test_the_same_questions_asked_in_another_way_count_as_much() -> None:
 def test_they_have_none_where_questions_ask_for_what_the_texts_say() -> None:
     judge, find, _ = judge_of_headings(0.0)
     assert choose_fusion(judge, find, range(ASKED)).share == 0
+
+
+@pytest.mark.parametrize("asks", [0.5, 0.0])
+def test_a_few_passages_tell_whether_the_headings_of_all_are_worth_encoding(asks: float) -> None:
+    judge, _, _ = judge_of_headings(asks)
+    texts, headings, asked = sides_of(asks)
+    names = [f"heading {n}" for n in range(COUNT)]
+    encoded: list[str] = []
+
+    def encode(some: list[str]) -> NDArray[np.float32]:
+        encoded.extend(some)
+        return headings[[names.index(name) for name in some]]
+
+    found = Found(texts, asked[:ASKED], judge.dense(asked[:ASKED], texts), {})
+    probe = Probe.choose(judge, found.candidates, range(ASKED), names, depth=1)
+    view = View(judge, names, names, found, probe)
+    assert view.headings_promise(found, encode) == (asks > 0)
+    assert encoded == list(probe.texts) and len(encoded) <= COUNT
 
 
 def test_only_the_questions_given_choose() -> None:
