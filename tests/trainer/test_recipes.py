@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from benches import bench_of
 from tests_support import SMALL_BERT_TOKENS, save_words, small_bert
 
+import shoptalk
 from retrieval.errors import ModelError, SettingsError
 from retrieval.workspace import Workspace
 from trainer import auto
@@ -96,28 +95,32 @@ def test_a_rule_that_there_is_not_is_named_before_anything_is_mined(tuned: Tuned
         bench_of(tuned.workspace, tuned.corpus.questions, ("alais",))
 
 
-def test_one_command_tunes_by_it_and_the_record_says_so(tuned: Tuned, tmp_path: Path) -> None:
+def test_one_command_tunes_by_it_and_the_record_says_so(
+    tuned: Tuned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = (tuned.workspace.root / "shoptalk.toml").read_text(encoding="utf-8")
     documents = tuned.workspace.corpus_paths("icd")[0]
     settings = settings.replace('paths = ["docs"]', f"paths = {json.dumps([str(documents)])}")
     own = '\n[trainer]\nrecipe = "mine"\n[trainer.recipes.mine]\nmax_pairs = 200\nmatryoshka = [64]\naverages = [1.0]\n'
     (tmp_path / "shoptalk.toml").write_text(settings + own, encoding="utf-8")
-    command = [sys.executable, "-m", "shoptalk", "-w", str(tmp_path), "tune", "--no-promote"]
-    done = subprocess.run(
-        [*command, "--questions", str(tuned.corpus.questions)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, 3), done.stderr
+    command = ["-w", str(tmp_path), "tune", "--no-promote"]
+    with pytest.raises(SystemExit) as ended:
+        shoptalk.main([*command, "--questions", str(tuned.corpus.questions)])
+    assert ended.value.code in (0, 3), capsys.readouterr().err
     record = json.loads((tmp_path / "models" / "v0001" / "training.json").read_text(encoding="utf-8"))
     assert record["recipe"]["name"] == "mine" and record["recipe"]["matryoshka"] == [64]
     assert sum(item["kept"] for item in record["pairs"]) <= 200
-    wrong = subprocess.run([*command, "--recipe", "yours"], capture_output=True, text=True, check=False)
-    assert wrong.returncode not in (0, 3) and len(wrong.stderr.splitlines()) == 1
-    assert "unknown recipe 'yours'" in wrong.stderr and "known: seed, structure, auto, mine" in wrong.stderr
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        shoptalk.main([*command, "--recipe", "yours"])
+    told = capsys.readouterr().err
+    assert ended.value.code not in (0, 3) and len(told.splitlines()) == 1
+    assert "unknown recipe 'yours'" in told and "known: seed, structure, auto, mine" in told
 
 
 def test_auto_tries_recipes_of_ones_own_beside_its_arms(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"names": {"rules": ["alias", "title"], "lora_rank": 0}}
-    trainer = tuned.workspace.trainer.model_validate({"recipes": settings})
+    trainer = tuned.workspace.trainer.model_validate({"recipes": settings, "max_pairs": 300})
     workspace = replace(tuned.workspace, trainer=trainer)
     recipe = find_recipe(AUTO, trainer.recipes)
     assert {"alias", "title"} <= set(recipe.every_rule)
