@@ -1,6 +1,6 @@
 """Train in children that kill themselves at random steps, and in two processes at once; a script.
 
-usage: killed_training.py SCRATCH STATIC_MODEL
+usage: killed_training.py SCRATCH
 
 A child dies by SIGKILL just before or just after a step's weights were changed, or while a checkpoint is being
 written; the next child goes on. Prints a JSON object: for each model how often a run was killed, where it went on, and
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from children import in_child
 from numpy.typing import NDArray
-from tiny_bert import load_tiny, save_tiny_bert, tiny_material, tiny_pairs
+from tiny_bert import load_tiny, save_tiny_bert, save_tiny_static, tiny_material, tiny_pairs
 
 from retrieval.compute import Compute
 from retrieval.local_embedder import fingerprint
@@ -158,9 +158,9 @@ def together(model_folder: Path, scratch: Path) -> float:
 
 
 def main() -> None:
-    scratch, static = Path(sys.argv[1]), Path(sys.argv[2])
+    scratch = Path(sys.argv[1])
     torch.set_num_threads(1)  # no threads here that children would miss
-    bert = save_tiny_bert(scratch / "tiny")
+    bert, static = save_tiny_bert(scratch / "tiny"), save_tiny_static(scratch / "tiny-static")
     found: dict[str, Any] = {}
     for name, model, recipe in (
         ("transformer", bert, replace(RECIPE, mini_batch=10)),

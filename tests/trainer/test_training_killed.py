@@ -15,13 +15,13 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def found(static_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script found; one process for all, since importing torch is most of what it costs."""
     scratch = tmp_path_factory.mktemp("killed")
     # The tests' own folder holds modules called as the packages are, so it is not on the path itself.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent, HERE)))}
     result = subprocess.run(
-        [sys.executable, "-P", str(HERE / "killed_training.py"), str(scratch), str(static_model)],
+        [sys.executable, "-P", str(HERE / "killed_training.py"), str(scratch)],
         env=environment,
         capture_output=True,
         text=True,

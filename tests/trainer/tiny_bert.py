@@ -1,4 +1,4 @@
-"""A transformer of two layers with weights drawn at random, a vocabulary of words, and things to train it on."""
+"""Small models with weights drawn at random, a vocabulary of words, and things to train them on."""
 
 from __future__ import annotations
 
@@ -11,32 +11,50 @@ from trainer.pairs import Pair
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
 ANIMALS = "wombat emu koala dingo quokka bilby numbat possum echidna platypus galah cassowary".split()
 DEEDS = "digs flies sleeps howls smiles listens licks climbs curls swims screams kicks".split()
 PLACES = "burrow plain tree desert island scrub log roof bush river farm forest".split()
 SPECIAL = "[PAD] [UNK] [CLS] [SEP] the in a who very often and then".split()
+WORDS = [*SPECIAL, *ANIMALS, *DEEDS, *PLACES]
 
 
-def save_tiny_bert(folder: Path, dropout: float = 0.1) -> Path:
-    """Write a sentence-transformers folder of 32 dimensions, the same every time, and return it."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+def _tokenizer() -> Tokenizer:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return tokenizer
+
+
+def save_tiny_static(folder: Path) -> Path:
+    """Write a sentence-transformers folder of one vector of 32 dimensions a word, and return it."""
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    weights = np.random.default_rng(5).standard_normal((len(WORDS), 32)).astype(np.float32)
+    model = SentenceTransformer(modules=[StaticEmbedding(_tokenizer(), embedding_weights=weights)], device="cpu")
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+def save_tiny_bert(folder: Path, dropout: float = 0.1) -> Path:
+    """Write a transformer of two layers and 32 dimensions as a sentence-transformers folder, and return it."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    words = [*SPECIAL, *ANIMALS, *DEEDS, *PLACES]
-    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", model_max_length=32
+        tokenizer_object=_tokenizer(), unk_token="[UNK]", pad_token="[PAD]", model_max_length=32
     )
     torch.manual_seed(5)
     config = BertConfig(
-        vocab_size=len(words),
+        vocab_size=len(WORDS),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
