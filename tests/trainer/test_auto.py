@@ -34,6 +34,13 @@ def bench(tuned: Tuned) -> Workbench:
     return bench_of(tuned.workspace, tuned.corpus.questions, find_recipe(AUTO).every_rule)
 
 
+@pytest.fixture
+def bounded(bench: Workbench) -> Workbench:
+    """With few pairs, so that a search soon comes to its last round."""
+    few = bench.workspace.trainer.model_copy(update={"max_pairs": 600})
+    return replace(bench, workspace=replace(bench.workspace, trainer=few))
+
+
 @pytest.fixture(autouse=True)
 def small_doses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "FIRST_DOSE", 96)
@@ -46,19 +53,19 @@ def _search(bench: Workbench) -> tuple[Recipe, list[Trial]]:
 
 
 def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    bounded: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Were the first the best, there would be nothing to compare on more.
     idle = replace(FEW[0], name="idle", learning_rate=1e-9, static_learning_rate=1e-9)
     arms = (idle, *FEW)
     monkeypatch.setattr(auto, "ARMS", arms)
-    chosen, trials = _search(bench)
+    chosen, trials = _search(bounded)
     assert chosen.name == AUTO and chosen.rules
     names = [trial.name for trial in trials]
     assert names[: len(arms)] == [arm.name for arm in arms]
     kept = next(trial for trial in reversed(trials) if trial.kept)
     assert kept.name in chosen.description
-    assert kept.change == pytest.approx(kept.dev - bench.looking_deeper().base_look().mean()) and kept.change > 0
+    assert kept.change == pytest.approx(kept.dev - bounded.looking_deeper().base_look().mean()) and kept.change > 0
     # The last round is the winner's variations, beside the training that it won by, and nothing else.
     winner = kept.name.split(", ")[0]
     last = [trial for trial in trials if trial.name.startswith(f"{winner}, ")]
@@ -267,15 +274,15 @@ def test_what_was_learned_from_lessons_moves_the_base(bench: Workbench) -> None:
 
 
 def test_both_losses_are_tried_on_the_same_pairs_in_one_search(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    bounded: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = tuple(arm for arm in ARMS if arm.name in ("structure", "structure with triplet loss"))
     monkeypatch.setattr(auto, "ARMS", both)
-    _, trials = _search(bench)
+    _, trials = _search(bounded)
     assert [trial.name for trial in trials][:2] == ["structure", "structure with triplet loss"]
     assert "triplet" in trials[1].settings
     recipes = [replace(arm, max_pairs=96) for arm in both]
-    ranking, triplet = ({pair.anchor for pair in bench.pairs(recipe, [])} for recipe in recipes)
+    ranking, triplet = ({pair.anchor for pair in bounded.pairs(recipe, [])} for recipe in recipes)
     assert triplet <= ranking and len(triplet) >= len(ranking) // 2
 
 
@@ -325,7 +332,8 @@ def test_filler_rules_fill_up_a_small_dose_and_add_nothing_to_a_large_one(bench:
     assert counts[aliases + 20] == {"alias": aliases, "heading": 20}
 
 
-def test_the_dose_is_bounded_by_the_time_that_is_left(bench: Workbench) -> None:
+def test_the_dose_is_bounded_by_the_time_that_is_left(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "ARMS", FEW[:1])
     seconds = itertools.count(step=5.0)
     chosen, _ = search(bench, find_recipe(AUTO), budget=1.0, clock=lambda: next(seconds))
     assert chosen.max_pairs == auto.FIRST_DOSE
