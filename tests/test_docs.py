@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,14 +63,28 @@ def commands(name: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines]
 
 
+def general_set(questions: Path, folder: Path) -> Path:
+    """These questions in ``folder``, over no more than the places that answer them."""
+    shutil.copytree(questions, folder)
+    judgments = (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    places = sorted({line.split("\t")[1] for line in judgments})
+    corpus = "".join(json.dumps({"_id": place, "text": place}) + "\n" for place in places)
+    (folder / "corpus.jsonl").write_text(corpus, encoding="utf-8")
+    return folder
+
+
 def test_the_readmes_commands_run_as_they_stand_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainer.demo import write_corpus
 
     corpus = write_corpus(tmp_path, ("10",))
+    # What is shown is that the commands run: few files, few pairs and few general questions show it as well as many.
+    for file in corpus.documents.iterdir():
+        if file.name not in ("J00-J06.md", "J30-J39.md", "J60-J70.md"):
+            file.unlink()
     corpus.documents.rename(tmp_path / "handbook")
     monkeypatch.chdir(tmp_path)
-    # What is shown is that the commands run; a few steps of training show it as well as many.
     monkeypatch.setenv("SHOPTALK_TRAINER_MAX_PAIRS", "96")
+    monkeypatch.setenv("SHOPTALK_TRAINER_GENERAL_QUESTIONS", str(general_set(corpus.questions, tmp_path / "general")))
     outputs = {}
     for arguments in (*commands("quickstart"), *commands("tune")):
         result = CliRunner().invoke(shoptalk.command_line, arguments)
