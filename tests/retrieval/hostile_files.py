@@ -83,34 +83,34 @@ def text_files(outside: Path) -> Iterator[tuple[str, Content]]:
     yield "surrogates.txt", b"a\xed\xa0\x80b\xed\xb0\x80c"
     yield "escapes.txt", f"{ESCAPES}\u202eright to left\u2066 {outside}\n" * 10
     yield "combining.txt", "e" + "\u0301" * 200_000
-    yield "one-line.txt", "ten megabytes on one line " * 400_000
+    yield "one-line.txt", "megabytes on one line " * 100_000
     yield "one-word.txt", "x" * (10 * MB)
     yield "one-line.md", "*much* markup `on` one [line](x) " * 30_000
-    yield "many-lines.txt", "a\n" * 300_000
-    yield "many-paragraphs.txt", "a b\n\n" * 50_000
+    yield "many-lines.txt", "a\n" * 100_000
+    yield "many-paragraphs.txt", "a b\n\n" * 20_000
     yield "many-headings.txt", "".join(f"{number}. Title\n\nText.\n\n" for number in range(10_000))
     yield "capitals.txt", "HEADING IN CAPITALS\n\n" * 2_000
-    yield "underlined.txt", "=" * (5 * MB) + "\nTitle\n" + "=" * (5 * MB)
+    yield "underlined.txt", "=" * MB + "\nTitle\n" + "=" * MB
     yield "carriage-returns.txt", "old\rmac\r" * 10_000
-    yield "no-sentence.txt", "word, " * 200_000
-    yield "dots.txt", "." * 3 * MB
+    yield "no-sentence.txt", "word, " * 60_000
+    yield "dots.txt", "." * MB
     yield "quotes.txt", "." + "\"'”’)]" * 300_000
 
 
 def markdown_files() -> Iterator[tuple[str, Content]]:
-    yield "headings.md", "".join(f"# Heading {number}\n" for number in range(20_000))
+    yield "headings.md", "".join(f"# Heading {number}\n" for number in range(8_000))
     yield "six-levels.md", "".join(f"{'#' * (1 + number % 6)} H\n\ntext\n\n" for number in range(5_000))
-    yield "long-heading.md", "# " + "word " * 500_000
+    yield "long-heading.md", "# " + "word " * 200_000
     yield "list.md", "- " * 5000 + "deep\n"
-    yield "indented-list.md", "".join("  " * depth + "- item\n" for depth in range(1500))
+    yield "indented-list.md", "".join("  " * depth + "- item\n" for depth in range(700))
     yield "quote.md", ">" * 50_000 + " deep\n"
     yield "brackets.md", "# " + "[" * 20_000 + "\n"
     yield "links.md", "# " + "[a](" * 5_000 + "\n"
     yield "images.md", "# " + "![" * 5_000 + "](x)" * 5_000 + "\n"
     yield "emphasis.md", "# " + "*a _b " * 10_000 + "\n"
     yield "ticks.md", "# " + "".join("`" * length + " " for length in range(1, 1500)) + "\n"
-    yield "fence.md", "```\n" + "never closed\n" * 100_000
-    yield "table.md", "|" + "a|" * 100_000 + "\n|" + "-|" * 100_000 + "\n|" + "b|" * MB + "\n"
+    yield "fence.md", "```\n" + "never closed\n" * 30_000
+    yield "table.md", "|" + "a|" * 30_000 + "\n|" + "-|" * 30_000 + "\n|" + "b|" * 300_000 + "\n"
     yield "rows.md", "|a|b|\n|-|-|\n" + "|c|d|\n" * 10_000
     yield "definitions.md", "".join(f"[label{number}]: /x\n" for number in range(10_000)) + "\n# [label1]\n"
     yield "comment.md", "<!-- " * 20_000 + "\n\ntext\n"
@@ -143,22 +143,22 @@ def rst_files(outside: Path) -> Iterator[tuple[str, Content]]:
     yield "inline.rst", "`a *b **c ``d |e " * 3000 + "\n"
     yield "table.rst", "+" + "-+" * 800 + "\n|" + "a|" * 800 + "\n+" + "-+" * 800 + "\n"
     yield "directives.rst", ".. unknown::\n\n" * 1000
-    yield "adornment.rst", "=" * MB + "\n" + "T" * 10 + "\n" + "=" * MB + "\n"
+    yield "adornment.rst", "=" * 300_000 + "\n" + "T" * 10 + "\n" + "=" * 300_000 + "\n"
     yield "footnotes.rst", "".join(f".. [#] note {number}\n" for number in range(1000)) + "\n[#]_\n"
 
 
 def html_files(outside: Path) -> Iterator[tuple[str, Content]]:
-    yield "nested.html", "<div>" * 50_000 + "deep" + "</div>" * 50_000
-    yield "unclosed.html", "<p><b><i><ul><li>" * 10_000 + "text"
+    yield "nested.html", "<div>" * 20_000 + "deep" + "</div>" * 20_000
+    yield "unclosed.html", "<p><b><i><ul><li>" * 4_000 + "text"
     yield "tables.html", "<table><tr><td>" * 5000 + "cell"
-    yield "columns.html", "<table><tr>" + "<td>a</td>" * 100_000 + "</tr></table>"
+    yield "columns.html", "<table><tr>" + "<td>a</td>" * 30_000 + "</tr></table>"
     yield "brackets.html", "<" * (2 * MB)
     yield "comments.html", "<!--" * 100_000 + "text"
-    yield "declarations.html", "<![CDATA[" * 50_000 + "text" + "<!x[" * 50_000
+    yield "declarations.html", "<![CDATA[" * 20_000 + "text" + "<!x[" * 20_000
     yield "instructions.html", "<?" * 200_000 + "text"
     yield "attribute.html", f'<p title="{"x" * (5 * MB)}">text</p>'
     yield "attributes.html", "<p " + " ".join(f"a{number}=1" for number in range(100_000)) + ">text</p>"
-    yield "quote.html", "<p title='" + "<p>" * 50_000
+    yield "quote.html", "<p title='" + "<p>" * 20_000
     yield "entities.html", "<p>" + "&amp;&#x41;&nosuch;&" * 100_000
     yield "bomb.html", '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><p>&b;</p>'
     yield (
@@ -172,7 +172,7 @@ def html_files(outside: Path) -> Iterator[tuple[str, Content]]:
     yield "script.html", "<p>text</p><script>" + "while(1);" * 100_000
     yield "headings.html", "<h1>Heading</h1>" * 2_000
     yield "picture.html", '<p>text</p><img src="data:image/png;base64,' + "A" * (5 * MB) + '">'
-    yield "ends.html", "</div>" * 200_000 + "text"
+    yield "ends.html", "</div>" * 60_000 + "text"
     yield "charset.html", b'<meta charset="utf-7"><p>+ADw-script+AD4- text</p>'
 
 
@@ -187,19 +187,19 @@ def record_files() -> Iterator[tuple[str, Content]]:
     yield "escapes.jsonl", json.dumps({"id": f"a\n{ESCAPES}b", "title": ESCAPES, "text": f"{ESCAPES} text"}) + "\n"
     yield "large.jsonl", json.dumps({"id": "large", "text": "one megabyte " * 70_000}) + "\n"
     yield "values.jsonl", '{"text": null}\n{"text": {"a": 1}}\n[]\n1\n"x"\nNaN\n{}\n{"text": ""}\n'
-    yield "keys.jsonl", json.dumps({f"key{number}": "v" for number in range(50_000)} | {"text": "t"}) + "\n"
+    yield "keys.jsonl", json.dumps({f"key{number}": "v" for number in range(20_000)} | {"text": "t"}) + "\n"
     yield "many.jsonl", "".join(f'{{"id": "r{number}", "text": "t"}}\n' for number in range(3000))
     yield "broken.json", '{"a": [1, 2'
     yield "field.csv", 'id,text\n1,"' + "ten-megabytes," * 700_000 + '"\n'
-    yield "open-quote.csv", 'id,text\n1,"' + "never closed\n" * 200_000
-    yield "columns.csv", ",".join(f"c{number}" for number in range(100_000)) + "\n" + "1," * 100_000 + "\n"
+    yield "open-quote.csv", 'id,text\n1,"' + "never closed\n" * 50_000
+    yield "columns.csv", ",".join(f"c{number}" for number in range(30_000)) + "\n" + "1," * 30_000 + "\n"
     yield "wide-row.csv", "id,text\n1,a" + ",b" * MB + "\n"
     yield "quotes.csv", "id,text\n" + '"' * MB + "\n"
     yield "nul.csv", b"id,text\n1,a\0b\n"
     yield "header.csv", "id,text\n"
     yield "no-text.csv", "x,y\n1,2\n"
     yield "ragged.csv", "id,text\n1\n2,a,b,c\n\n,\n3,ok\n"
-    yield "separators.csv", ",;\t|" * 200_000 + "\n"
+    yield "separators.csv", ",;\t|" * 60_000 + "\n"
     yield "tabs.tsv", "id\ttext\n1\t" + '"' * MB + "\n"
 
 
@@ -256,9 +256,9 @@ def pdf_files() -> Iterator[tuple[str, Content]]:
     yield "filters.pdf", page_of(stream(b"x", b"/Filter [" + b"/ASCIIHexDecode " * 1000 + b"]"))
     yield "runs.pdf", page_of(stream(b"\x81a" * 500_000 + b"\x80", b"/Filter /RunLengthDecode"))
     yield "lzw.pdf", page_of(stream(random.Random(5).randbytes(100_000), b"/Filter /LZWDecode"))
-    yield "states.pdf", page_of(stream(b"q " * 150_000 + b"BT /F1 9 Tf (x) Tj ET"))
-    yield "letters.pdf", page_of(stream(b"BT /F1 9 Tf " + b"1 0 Td (x) Tj " * 20_000 + b"ET"))
-    yield "array.pdf", page_of(stream(b"BT /F1 9 Tf [" + b"(x) 1 " * 150_000 + b"] TJ ET"))
+    yield "states.pdf", page_of(stream(b"q " * 60_000 + b"BT /F1 9 Tf (x) Tj ET"))
+    yield "letters.pdf", page_of(stream(b"BT /F1 9 Tf " + b"1 0 Td (x) Tj " * 8_000 + b"ET"))
+    yield "array.pdf", page_of(stream(b"BT /F1 9 Tf [" + b"(x) 1 " * 60_000 + b"] TJ ET"))
     yield "nested.pdf", page_of(stream(b"[" * 100_000 + b"] TJ"))
     yield "nested-object.pdf", page_of(b"[" * 100_000)
     yield "nested-dictionary.pdf", page_of(b"<< /A " * 50_000)
@@ -328,7 +328,7 @@ def docx_files(outside: Path) -> Iterator[tuple[str, Content]]:
         "columns.docx",
         with_main(
             part(
-                "document", f"<w:tbl><w:tr>{'<w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc>' * 50_000}</w:tr></w:tbl>"
+                "document", f"<w:tbl><w:tr>{'<w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc>' * 20_000}</w:tr></w:tbl>"
             )
         ),
     )
