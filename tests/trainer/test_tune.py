@@ -108,8 +108,12 @@ def test_no_question_is_a_training_anchor(tuned: Tuned) -> None:
     assert not asked & {pair.anchor.casefold() for pair in mined.kept}
 
 
-def copy_of(tuned: Tuned, tmp_path: Path, settings: str = "\n[passages]\nheading_share = 0\n") -> Workspace:
-    """Another workspace over the same documents; without a share of headings to choose it is tuned sooner."""
+# Without a share of headings to choose a model is tuned sooner.
+NO_SHARE = "\n[passages]\nheading_share = 0\n"
+
+
+def copy_of(tuned: Tuned, tmp_path: Path, settings: str = NO_SHARE) -> Workspace:
+    """Another workspace over the same documents."""
     Workspace.create(tmp_path, {"icd": str(tuned.corpus.documents)}, tuned.workspace.model.base)
     with (tmp_path / "shoptalk.toml").open("a", encoding="utf-8") as file:
         file.write(settings)
@@ -264,10 +268,13 @@ def test_a_result_that_cannot_be_put_to_use_is_still_reported(
 
 
 def test_a_win_over_the_base_does_not_take_the_place_of_a_better_version(tuned: Tuned, tmp_path: Path) -> None:
-    workspace = copy_of(tuned, tmp_path)
-    first = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions)
-    assert first.promoted
-    file = first.version.path / "evaluation.json"
+    shutil.copytree(tuned.workspace.root, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / "shoptalk.toml").open("a", encoding="utf-8") as settings:
+        settings.write(NO_SHARE)
+    workspace = Workspace.open(tmp_path)
+    first = find_version(workspace, "v1")
+    assert tuned.report.promoted and first.current
+    file = first.path / "evaluation.json"
     evaluation = json.loads(file.read_text())
     for asked in evaluation["questions"]:
         asked["hybrid_after"] = 1.0
