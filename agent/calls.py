@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from agent.answer import Listener, Query, QueryDone, QueryStarted
+from agent.blocks import SentResult
 from agent.outcomes import Outcome
 from agent.plain import one_line
 from agent.toolbox import Toolbox
@@ -27,6 +28,8 @@ class Calls:
         self._tell = tell
         self._left = most
         self._most = most
+        # Of this question only: between two questions the documents, and so the answer, may change.
+        self._found: dict[str, tuple[SentResult, ...]] = {}
 
     async def results(self, turn: Turn, deadline: float) -> list[dict[str, Any]]:
         """The ``tool_result`` blocks for all calls of ``turn``, in order; noted in the transcript.
@@ -43,7 +46,7 @@ class Calls:
         for call, outcome in zip(turn.calls, outcomes, strict=True):
             self._transcript.send(outcome.sent)
             if outcome.hits is not None and not outcome.degraded:
-                self._transcript.remember(self._key(call), outcome.hits)
+                self._found[self._key(call)] = outcome.sent
             result = {"type": "tool_result", "tool_use_id": call["id"], "content": list(outcome.content)}
             results.append(result | {"is_error": True} if outcome.error else result)
         return results
@@ -57,9 +60,9 @@ class Calls:
         if problem := self._toolbox.problem(name, arguments, malformed):
             return self._decline(shown, problem)
         key = self._key(call)
-        hits = self._transcript.answered(key)
-        if self._toolbox.searches(name) and (key in seen or hits is not None):
-            return self._repeat(shown, hits)
+        stands = key in self._found and set(self._found[key]) <= set(self._transcript.sent)
+        if self._toolbox.searches(name) and (key in seen or stands):
+            return self._repeat(shown, len(self._found[key]) if stands else None)
         seen.add(key)
         if not self._left:
             self.exhausted = True

@@ -2,7 +2,7 @@
 
 The API has means of its own (``context_management``, a beta), but they take away what citations count by and what
 they are checked against. Here the history itself is shortened: what was asked, searched for and answered stays,
-the passages go, and with them the memory that their queries were run, so that they may be run again.
+the passages go, and a query whose passages are gone may be run again.
 """
 
 from __future__ import annotations

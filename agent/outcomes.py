@@ -34,6 +34,7 @@ class _Found(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     corpus: str = ""
+    generation: str = ""
     mode: str = ""
     degraded: str = ""
     hits: tuple[_Hit, ...]
@@ -80,10 +81,11 @@ def _search_outcome(found: _Found) -> Outcome:
     ]
     sent = tuple(result for result in results if result is not None)
     place = f" in {found.corpus}" if found.corpus else ""
+    how = f"mode {found.mode}" + (f", index {found.generation}" if found.generation else "")
     if sent:
-        summary = f"{len(sent)} passage{'s' if len(sent) > 1 else ''}{place}, mode {found.mode}."
+        summary = f"{len(sent)} passage{'s' if len(sent) > 1 else ''}{place} ({how})."
     else:
-        summary = f"No passage{place} matches this query (mode {found.mode}). Try other or fewer words."
+        summary = f"No passage{place} matches this query ({how}). Try other or fewer words."
     if found.degraded:
         summary += f" Less than was asked for: {found.degraded}."
     if any(hit.truncated for hit in found.hits):

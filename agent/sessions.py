@@ -19,7 +19,7 @@ from retrieval.errors import ShoptalkError
 
 __all__ = ["Exchange", "Session", "Sessions"]
 
-FORMAT = 1
+FORMAT = 2
 HISTORY_NAME = "history"
 
 

@@ -1,4 +1,4 @@
-"""The conversation as the API has it: append-only, with what each search result and query was."""
+"""The conversation as the API has it: append-only, with what each search result was."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ class _Saved(BaseModel):
 
     messages: list[dict[str, Any]]
     sent: dict[int, list[SentResult]]
-    queries: dict[str, tuple[int, int]]
     tokens: int
     frame: str
 
 
 class Transcript:
-    """Messages, the search results within them in request order, and the queries already answered.
+    """Messages, and the search results within them in request order.
 
     Messages are appended and never changed. There are three exceptions, each leaving a history that the API
     takes: a whole exchange is undone, back to the mark before its question; thinking is left out once the model,
@@ -51,7 +50,6 @@ class Transcript:
         self.messages: list[dict[str, Any]] = []
         self.tokens = 0
         self._sent: dict[int, list[SentResult]] = {}
-        self._queries: dict[str, tuple[int, int]] = {}
         self._frame = ""
 
     def mark(self) -> Mark:
@@ -63,7 +61,6 @@ class Transcript:
         del self.messages[mark.messages :]
         self.tokens = min(self.tokens, mark.tokens)
         self._sent = {place: sent for place, sent in self._sent.items() if place < mark.messages}
-        self._queries = {key: noted for key, noted in self._queries.items() if noted[1] < mark.messages}
 
     def user(self, content: list[dict[str, Any]]) -> None:
         """Append a user message."""
@@ -92,22 +89,13 @@ class Transcript:
         results = {block.get("tool_use_id") for block in blocks}
         return all(block["id"] in results for block in blocks if block["type"] == "server_tool_use")
 
-    def answered(self, key: str) -> int | None:
-        """How many passages the query ``key`` brought when it was run, None if it was not."""
-        return self._queries[key][0] if key in self._queries else None
-
-    def remember(self, key: str, hits: int) -> None:
-        """Note that the passages of the query ``key`` will stand in the next message appended."""
-        self._queries.setdefault(key, (hits, len(self.messages)))
-
     def replace(self, place: int, content: list[dict[str, Any]]) -> None:
         """Put other content in the message at ``place``."""
         self.messages[place] = {**self.messages[place], "content": content}
 
     def forget_results(self, place: int) -> None:
-        """The message at ``place`` holds its search results no longer: its queries may be run again."""
+        """The message at ``place`` holds its search results no longer."""
         self._sent.pop(place, None)
-        self._queries = {key: noted for key, noted in self._queries.items() if noted[1] != place}
 
     def hold_for(self, frame: str) -> None:
         """Leave out all thinking so far where ``frame`` (model, system prompt, tools) is not the one it was signed for.
@@ -144,7 +132,6 @@ class Transcript:
         return {
             "messages": self.messages,
             "sent": {str(place): [asdict(result) for result in sent] for place, sent in self._sent.items()},
-            "queries": self._queries,
             "tokens": self.tokens,
             "frame": self._frame,
         }
@@ -161,7 +148,6 @@ class Transcript:
         transcript.messages = saved.messages
         transcript.tokens = saved.tokens
         transcript._sent = saved.sent
-        transcript._queries = saved.queries
         transcript._frame = saved.frame
         return transcript
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,13 +55,14 @@ may be split in two parts. It must end within a year.
 TRAVEL = """## Travel
 
 Book trains at least a week ahead. Flights need the consent of your manager."""
-PASSAGES = (
+Passage = tuple[str, str, list[str], int, int, str]
+PASSAGES: tuple[Passage, ...] = (
     ("handbook/leave.md", "Leave", ["Leave", "Parental leave"], 12, 18, LEAVE),
     ("handbook/travel.md", "Travel", ["Travel"], 3, 5, TRAVEL),
 )
 
 
-def build(die_once: Path | None = None, together: int = 0) -> MCPServer:
+def build(die_once: Path | None = None, together: int = 0, passages: Sequence[Passage] = PASSAGES) -> MCPServer:
     """The server. ``together``: a query "together …" is answered only once so many are under way."""
     server = MCPServer("corpus-for-tests")
     under_way = 0
@@ -91,7 +93,7 @@ def build(die_once: Path | None = None, together: int = 0) -> MCPServer:
                 all_here.set()
             await all_here.wait()
         words = query.lower().split()
-        found = [passage for passage in PASSAGES if any(word in passage[5].lower() for word in words)]
+        found = [passage for passage in passages if any(word in passage[5].lower() for word in words)]
         hits = [
             Hit(
                 rank=rank,

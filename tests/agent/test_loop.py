@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import StageMaker
-from corpus_server import build
+from corpus_server import LEAVE, PASSAGES, build
 from mcp import StdioServerParameters
 from messages_rules import unmarked
 from messages_server import (
@@ -100,12 +100,30 @@ async def test_three_calls_of_a_turn_run_at_once_and_are_answered_in_order(stage
 async def test_an_identical_query_is_answered_from_the_transcript(stage: StageMaker) -> None:
     again = tool_use("search_corpus", query=" leave ", top_k=5)
     script = [tool_use("search_corpus", query="leave"), again, text("Ten.")]
-    async with stage([*script, tool_use("search_corpus", query="leave"), text("As I said.")]) as on:
-        first = await on.agent.ask("How long?")
-        second = await on.agent.ask("How long, again?")
-    assert [query.repeated for query in (*first.queries, *second.queries)] == [False, True, True]
+    async with stage(script) as on:
+        answer = await on.agent.ask("How long?")
+    assert [query.repeated for query in answer.queries] == [False, True]
     assert len(search_results(on.api.requests[-1])) == 1
     assert "sent before" in tool_results(on.api.requests[-1])[1]["content"][0]["text"]
+    assert_append_only(on.api.requests)
+
+
+async def test_a_later_question_is_answered_from_the_documents_as_they_are_by_then(stage: StageMaker) -> None:
+    def cite_last(body: Block) -> Reply:
+        results = search_results(body)
+        source, quote = results[-1]["source"], results[-1]["content"][1]["text"]
+        return text(cited("Twenty.", location(len(results) - 1, source, quote, 1, 2)))
+
+    passages = list(PASSAGES)
+    script = [tool_use("search_corpus", query="leave"), text("Ten.")] + [tool_use("search_corpus", query="leave")]
+    async with stage([*script, cite_last], server=build(passages=passages)) as on:
+        await on.agent.ask("How long?")
+        passages[0] = (*passages[0][:5], LEAVE.replace("ten weeks", "twenty weeks"))
+        answer = await on.agent.ask("I have updated the handbook. How long now?")
+    assert [query.repeated for query in answer.queries] == [False]
+    assert [(cited.quote, cited.valid) for cited in answer.citations] == [
+        ("Parents take up to twenty weeks of paid leave.", True)
+    ]
     assert_append_only(on.api.requests)
 
 

@@ -114,8 +114,8 @@ def test_one_chat_at_a_time_goes_on_with_a_conversation(tmp_path: Path) -> None:
     [
         ("{", "not a conversation that was saved whole"),
         ("[]", "not a conversation that was saved whole"),
-        ('{"format": 1, "id": 3}', "not a conversation that was saved whole"),
-        ('{"format": 9}', "is of format 9, this version reads 1"),
+        ('{"format": 2, "id": 3}', "not a conversation that was saved whole"),
+        ('{"format": 9}', "is of format 9, this version reads 2"),
     ],
 )
 def test_a_file_that_is_broken_or_newer_is_one_line(tmp_path: Path, content: str, said: str) -> None:
@@ -158,4 +158,4 @@ def test_nothing_of_the_key_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     sessions = Sessions(tmp_path / "sessions")
     session = kept(sessions, "How long?")
     text = (sessions.folder / f"{session.id}.json").read_text()
-    assert "sk-ant" not in text and json.loads(text)["format"] == 1
+    assert "sk-ant" not in text and json.loads(text)["format"] == 2

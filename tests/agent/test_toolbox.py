@@ -141,7 +141,7 @@ async def test_hits_become_search_results_and_a_summary() -> None:
     result, summary = outcome.content
     assert (result["source"], result["title"]) == ("handbook/leave.md:12-18", "Leave › Parental leave")
     assert [block.first_line for block in outcome.sent[0].blocks] == [12, 14, 14, 15, 17, 18]
-    assert summary["text"] == "1 passage in handbook, mode hybrid."
+    assert summary["text"] == "1 passage in handbook (mode hybrid, index g000001)."
 
 
 async def test_no_hits_and_cut_hits_are_said() -> None:
