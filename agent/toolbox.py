@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 SEARCH = "search_corpus"
 READ_ONLY_TOOLS = ("model_status", SEARCH)
 _MOST_PAGES = 100
+_LONGEST_VALUE = 80
 _ANYTHING = {"additionalProperties": True}
 """Stands for a schema that is none: the server is left to judge."""
 _FURTHER_FIELDS = {"patternProperties", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "$ref", "$dynamicRef"}
@@ -165,7 +166,10 @@ class Toolbox:
         if error is None:
             return ""
         place = ".".join(str(part) for part in error.absolute_path)
-        return f"{place + ': ' if place else ''}{one_line(error.message, 200)}. {fix}"
+        # The message begins with the whole value, and what is wrong with it comes last.
+        value = repr(error.instance)
+        said = error.message.replace(value, one_line(value, _LONGEST_VALUE))
+        return f"{place + ': ' if place else ''}{one_line(said)}. {fix}"
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Outcome:
         """Run a tool that :meth:`problem` has nothing against.
@@ -204,11 +208,13 @@ async def _list_tools(client: Client) -> list[Tool]:
 
 
 def _describe(field: str, rule: Mapping[str, Any], required: bool) -> str:
-    """``query (string, required)``, ``mode (one of hybrid, dense, lexical)``."""
+    """``query (string up to 2000 characters, required)``, ``mode (one of hybrid, dense, lexical)``."""
     choices = rule.get("enum")
     kind = str(rule.get("type", "value"))
     if isinstance(choices, list) and choices:
         kind = f"one of {', '.join(map(str, choices))}"
     low, high = rule.get("minimum"), rule.get("maximum")
     span = f" {low} to {high}" if low is not None and high is not None else ""
+    if longest := rule.get("maxLength"):
+        span = f" up to {longest} characters"
     return f"{field} ({kind}{span}{', required' if required else ''})"

@@ -303,7 +303,8 @@ async def test_arguments_that_are_no_whole_json_object_are_not_run_and_claude_is
         answer = await on.agent.ask("How long?")
     (result,) = tool_results(on.api.requests[-1])
     told = result["content"][0]["text"]
-    assert result["is_error"] is True and "not one whole JSON object" in told and "query (string, required)" in told
+    assert result["is_error"] is True and "not one whole JSON object" in told
+    assert "query (string up to 2000 characters, required)" in told
     assert answer.queries[0].error and not on.told(QueryStarted)
 
 

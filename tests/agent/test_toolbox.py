@@ -62,6 +62,8 @@ async def test_a_server_without_the_tools_is_refused() -> None:
     [
         ("search_corpus", {}, "'query' is a required property"),
         ("search_corpus", {"query": ""}, "query: "),
+        ("search_corpus", {"query": "x" * 2001}, "xxx… is too long. Send search_corpus again"),
+        ("search_corpus", {"query": "x", "mode": "y" * 999}, "yyy… is not one of ['hybrid', 'dense', 'lexical']. Send"),
         ("search_corpus", {"query": "x", "top_k": 99}, "top_k: 99 is greater than the maximum of 50"),
         ("search_corpus", {"query": "x", "mode": "fuzzy"}, "one of hybrid, dense, lexical"),
         ("search_corpus", {"query": "x", "limit": 3}, "takes no limit"),
@@ -72,7 +74,7 @@ async def test_a_wrong_call_is_told_the_fix(name: str, arguments: dict[str, Any]
     async with opened(build()) as toolbox:
         problem = toolbox.problem(name, arguments)
         assert said in problem
-        assert name == "reindex" or "query (string, required); corpus (string)" in problem
+        assert name == "reindex" or "query (string up to 2000 characters, required); corpus (string)" in problem
         assert toolbox.problem("search_corpus", {"query": "x", "top_k": 3}) == ""
 
 
