@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from agent.faults import Fault, Patience, retry_after
 from agent.plain import one_line
 from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.workspace import AgentServerSettings
 
 if TYPE_CHECKING:
+    import httpx2
     from mcp import Client, StdioServerParameters
 
-__all__ = ["OWN", "Connection", "HttpServer", "own_server", "set_up"]
+__all__ = ["OWN", "Connection", "HttpServer", "UnusableServer", "own_server", "set_up"]
 
 START_SECONDS = 60.0
 OWN = "shoptalk"
@@ -30,7 +32,15 @@ _CALL_SECONDS = 600.0
 """How long an HTTP server may be silent; the agent's own clock ends a call sooner."""
 _T = TypeVar("_T")
 
+_PATIENCE = Patience(attempts=3)
+_PASSING_STATUS = (429, 502, 503, 504)
+_REFUSED_STATUS = (401, 403)
+
 logger = logging.getLogger(__name__)
+
+
+class UnusableServer(Exception):
+    """The server answered a call with an HTTP status that no other arguments would change; says which."""
 
 
 class _ServerGone(Exception):
@@ -101,6 +111,7 @@ class Connection:
         self._holder: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._answers: list[int] = []
 
     async def open(self) -> None:
         """Start the server and shake hands.
@@ -122,8 +133,11 @@ class Connection:
         """``act`` on the live client; where the server has died it is started anew, once.
 
         Raises:
-            ShoptalkError: it died again, or does not start again.
+            UnusableServer: it answers with an HTTP status that says so.
+            ShoptalkError: it died again, or does not start again, or takes the token no longer.
         """
+        from mcp import MCPError
+
         for attempt in (1, 2):
             client = self._client
             try:
@@ -131,6 +145,13 @@ class Connection:
                     return await _or_gone(act, client)
             except _ServerGone:
                 logger.debug("%s is gone", self.label)
+            except MCPError as error:
+                # All that the SDK says of an HTTP status.
+                if error.message != "Server returned an error response":
+                    raise
+                status = next((status for status in reversed(self._answers) if status >= 400), 0)
+                reason = f"{self.label}: {self._refusal(status) or one_line(error.message)}"
+                raise (ShoptalkError if status in _REFUSED_STATUS else UnusableServer)(reason) from error
             if attempt == 1 and await self._replace(client):
                 self._on_restart(self.label)
         raise ShoptalkError(f"{self.label} stopped twice during one call; see what it says when run on its own")
@@ -154,6 +175,7 @@ class Connection:
     async def _hold(self, ready: asyncio.Future[Client], stop: asyncio.Event) -> None:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             answers: list[int] = []
+            self._answers = answers
             starting = asyncio.timeout(START_SECONDS)
             try:
                 async with _connected(self._target, errors, answers, starting) as client:
@@ -166,20 +188,22 @@ class Connection:
                     logger.debug("%s ended badly", self.label, exc_info=True)
                     return
                 silent = f"no answer within {START_SECONDS:.0f} s" if starting.expired() else ""
-                reason = _last_line(errors) or silent or self._refusal(answers) or _innermost(error)
+                refused = self._refusal(answers[-1]) if answers else ""
+                reason = _last_line(errors) or refused or silent or _innermost(error)
                 ready.set_exception(ShoptalkError(f"{self.label} did not start: {reason}"))
             finally:
                 if not ready.done():
                     ready.cancel()
 
-    def _refusal(self, answers: list[int]) -> str:
-        """What an HTTP server's last status says, "" where it is not to blame."""
-        status = answers[-1] if answers else 0
-        if status in (401, 403):
+    def _refusal(self, status: int) -> str:
+        """What an HTTP server's ``status`` says, "" where it is not to blame."""
+        if status in _REFUSED_STATUS:
             variable = self._target.token_env
             fix = f"check the token in ${variable}" if variable else "name the variable with its token in token_env"
         elif status in (404, 405):
             fix = "check its url, which often ends in /mcp"
+        elif status == 429:
+            fix = "it takes no more calls for now"
         elif status >= 400:
             fix = "see its log"
         else:
@@ -192,7 +216,6 @@ async def _connected(
     target: Any, errors: IO[str], answers: list[int], starting: asyncio.Timeout
 ) -> AsyncIterator[Client]:
     """A client of ``target``, which must be there before ``starting`` is over; statuses over HTTP go to ``answers``."""
-    import httpx2
     from mcp import Client, StdioServerParameters
     from mcp.client.stdio import stdio_client
     from mcp.client.streamable_http import streamable_http_client
@@ -204,11 +227,7 @@ async def _connected(
     if isinstance(target, StdioServerParameters):
         target = stdio_client(target, errlog=errors)  # type: ignore[arg-type]
     elif isinstance(target, HttpServer):
-        http = httpx2.AsyncClient(
-            headers={"authorization": f"Bearer {target.token}"} if target.token else {},
-            timeout=httpx2.Timeout(30.0, read=_CALL_SECONDS),
-            event_hooks={"response": [note]},
-        )
+        http = _patient_client(target.token, note)
         target = streamable_http_client(target.url, http_client=http)
     try:
         async with starting:
@@ -221,6 +240,28 @@ async def _connected(
     finally:
         if http is not None:
             await http.aclose()
+
+
+def _patient_client(token: str, hear: Callable[[httpx2.Response], Awaitable[None]]) -> httpx2.AsyncClient:
+    """Sends what a server is too busy for again, after the wait that it asks for: what reads may be asked twice."""
+    import httpx2
+
+    class PatientClient(httpx2.AsyncClient):
+        async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+            for attempt in range(1, _PATIENCE.attempts):
+                response = await super().send(request, **options)
+                if response.status_code not in _PASSING_STATUS:
+                    return response
+                await response.aclose()
+                busy = Fault(str(response.status_code), wait=retry_after(response.headers))
+                await asyncio.sleep(_PATIENCE.wait(attempt, busy))
+            return await super().send(request, **options)
+
+    return PatientClient(
+        headers={"authorization": f"Bearer {token}"} if token else {},
+        timeout=httpx2.Timeout(30.0, read=_CALL_SECONDS),
+        event_hooks={"response": [hear]},
+    )
 
 
 async def _or_gone(act: Callable[[Client], Awaitable[_T]], client: Client) -> _T:

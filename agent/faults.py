@@ -24,6 +24,7 @@ __all__ = [
     "check_credentials",
     "diagnose",
     "make_client",
+    "retry_after",
     "standing_of",
 ]
 
@@ -151,7 +152,7 @@ def _status_fault(error: APIStatusError, model: str, secrets: tuple[str | None, 
         return Fault(
             f"the API answered {kind}: {said}; try again later{request}",
             passing,
-            _retry_after(error.response.headers),
+            retry_after(error.response.headers),
             ModelUnavailable if passing else ShoptalkError,
         )
     fix = {
@@ -212,7 +213,7 @@ def _name(status: int) -> str:
     return {429: "too many requests", 529: "overloaded"}.get(status, "a passing error")
 
 
-def _retry_after(headers: Mapping[str, Any]) -> float | None:
+def retry_after(headers: Mapping[str, Any]) -> float | None:
     """The seconds of ``retry-after-ms`` or ``retry-after``; None where there are none (or a date)."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from agent.connection import Connection
+from agent.connection import Connection, UnusableServer
 from agent.outcomes import Outcome, read_outcome
 from agent.plain import one_line
 from agent.transcript import field_rules
@@ -178,13 +178,15 @@ class Toolbox:
         anew, once a call.
 
         Raises:
-            ShoptalkError: the server died again, or does not start again.
+            ShoptalkError: the server died again, or does not start again, or takes the token no longer.
         """
         from mcp import MCPError
 
         offer = self._offers[name]
         try:
             result = await offer.connection.use(lambda client: client.call_tool(offer.tool.name, arguments))
+        except UnusableServer as error:
+            return Outcome.failure(f"{name} failed: {error}. Go on without it.")
         except MCPError as error:
             return Outcome.failure(
                 f"{name} failed: {one_line(error.message)}. Change the arguments or go on without it."

@@ -16,25 +16,33 @@ TOKEN = "token-0123456789"
 
 
 class _Gate:
-    """Lets in who has the token."""
+    """Lets in who has the token; ``refusals`` are statuses that the next POST requests are answered with."""
 
-    def __init__(self, within: ASGIApp) -> None:
+    def __init__(self, within: ASGIApp, refusals: list[int]) -> None:
         self._within = within
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope.get("headers", ()))
         if scope["type"] == "http" and headers.get(b"authorization") != f"Bearer {TOKEN}".encode():
             await PlainTextResponse("who are you?", 401)(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "POST" and self._refusals:
+            refusal = PlainTextResponse("not now", self._refusals.pop(0), {"retry-after": "0"})
+            await refusal(scope, receive, send)
         else:
             await self._within(scope, receive, send)
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[int]:
-    """Serve on ``port`` (0: any) and tell which; the address ends in /mcp."""
+def serving(port: int = 0, refusals: list[int] | None = None) -> Iterator[int]:
+    """Serve on ``port`` (0: any) and tell which; the address ends in /mcp. ``refusals``: see :class:`_Gate`."""
     listening = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(
-        _Gate(build().streamable_http_app()), log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=1
+        _Gate(build().streamable_http_app(), [] if refusals is None else refusals),
+        log_config=None,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -96,6 +96,31 @@ async def test_a_server_over_http_that_refuses_is_one_line(token: str, variable:
                 pass
 
 
+async def test_a_server_that_is_busy_is_asked_again_and_one_that_stays_so_is_named_with_its_status() -> None:
+    refusals: list[int] = []
+    with serving(refusals=refusals) as port:
+        url = f"http://127.0.0.1:{port}/mcp"
+        async with opened(Server("far", HttpServer(url, TOKEN, "FAR"))) as toolbox:
+            await toolbox.call("search_corpus", {"query": "leave"})
+            refusals[:] = [429, 503]
+            assert (await toolbox.call("search_corpus", {"query": "leave"})).hits == 1
+            refusals[:] = [502] * 3
+            failed = await toolbox.call("search_corpus", {"query": "leave"})
+    assert failed.error == (
+        f"search_corpus failed: the MCP server far: {url} answers 502; see its log. Go on without it."
+    )
+
+
+async def test_a_token_that_is_taken_no_longer_ends_the_question_with_one_line() -> None:
+    refusals: list[int] = []
+    with serving(refusals=refusals) as port:
+        async with opened(Server("far", HttpServer(f"http://127.0.0.1:{port}/mcp", TOKEN, "FAR"))) as toolbox:
+            await toolbox.call("search_corpus", {"query": "leave"})
+            refusals[:] = [401]
+            with pytest.raises(ShoptalkError, match=r"^the MCP server far: .* 401; check the token in \$FAR"):
+                await toolbox.call("search_corpus", {"query": "leave"})
+
+
 async def test_a_server_over_http_that_is_started_anew_is_found_again() -> None:
     restarts: list[str] = []
     with serving() as port:
