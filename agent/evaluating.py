@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.answer import Answer, Event, QueryDone, TurnDone
 from agent.conversation import Agent
+from agent.interrupts import Stopped, stoppable
 from agent.measures import MEASURES, Mean, mean_of, measure
 from agent.questions import Question
 from agent.transcript import Transcript
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from retrieval.console import Progress
     from retrieval.workspace import AgentSettings, Workspace
 
-__all__ = ["Evaluation", "Judged", "evaluate"]
+__all__ = ["BY_CTRL_C", "Evaluation", "Judged", "evaluate"]
 
 _MOST_FAILURES = 3
+
+BY_CTRL_C = "stopped by Ctrl-C"
+"""Why an evaluation ended that a person stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,10 @@ async def evaluate(
 ) -> Evaluation:
     """Ask each question in a conversation of its own; ``parts`` go to :class:`Agent`.
 
-    Three failures in a row (or nothing else) end it early.
+    Three failures in a row (or nothing else) end it early, and so does Ctrl-C.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C, before anything was measured.
         ShoptalkError: no question was answered: the last one's reason.
     """
     stopped = ""
@@ -118,14 +123,18 @@ async def evaluate(
     async with Agent(workspace, settings=settings, on_event=watch, **parts) as agent:
         for question in questions:
             progress("Questions", len(judged), len(questions))
-            judged.append(await _judge_one(agent, question, watch, judge))
+            try:
+                judged.append(await stoppable(_judge_one(agent, question, watch, judge)))
+            except Stopped:
+                stopped = BY_CTRL_C
+                break
             last = judged[-_MOST_FAILURES:]
             if all(one.error for one in last) and len(last) in (_MOST_FAILURES, len(questions)):
                 stopped = last[-1].error
                 break
         progress("Questions", len(judged), len(questions))
         if stopped and all(one.answer is None for one in judged):
-            raise ShoptalkError(stopped)
+            raise KeyboardInterrupt if stopped == BY_CTRL_C else ShoptalkError(stopped)
         return Evaluation(settings.model, agent.prompt_version, tuple(judged), judge.model if judge else "", stopped)
 
 

@@ -36,6 +36,7 @@ def evaluate_answers(
     document, or marked "answerable": false, should be declined. Each question is asked in a
     conversation of its own, and costs what `shoptalk ask` costs. Needs ANTHROPIC_API_KEY.
     """
+    from agent.evaluating import BY_CTRL_C
     from agent.questions import read_questions
 
     asked = read_questions(questions)[:limit]
@@ -46,6 +47,8 @@ def evaluate_answers(
     with invocation.progress() as progress:
         evaluation = asyncio.run(_evaluate(workspace, settings, asked, judge, invocation, progress))
     invocation.emit(plain_values(evaluation.to_dict()), str(evaluation))
+    if evaluation.stopped == BY_CTRL_C:
+        raise KeyboardInterrupt
     if evaluation.stopped:
         raise ShoptalkError(evaluation.stopped)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +82,18 @@ def test_what_was_measured_before_three_failures_in_a_row_is_written(
     assert run.code == 1 and run.err.startswith("Error: the API refused the request (402): no credit")
     assert (value["questions"], value["failed"], value["measures"]["answered"]["mean"]) == (4, 3, 1)
     assert value["stopped"] in run.err
+
+
+def test_what_was_measured_before_ctrl_c_is_written(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+    def interrupt(body: Block) -> Fault:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Fault("hang")
+
+    api.script[:] = [SEARCH, ten_weeks, interrupt]
+    run = evaluate("--json")
+    value = json.loads(run.out)
+    assert (run.code, run.err.strip()) == (130, "Stopped.")
+    assert (value["questions"], value["stopped"], value["measures"]["answered"]["mean"]) == (1, "stopped by Ctrl-C", 1)
 
 
 def test_a_judge_that_fails_leaves_the_measures(evaluate: Callable[..., Run], api: MessagesServer) -> None:
