@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,18 @@ class Evaluation:
         given = [one.opinion.model_dump(exclude={"reason"}) for one in self.judged if one.opinion is not None]
         return {name: sum(opinion[name] for opinion in given) / len(given) for name in (given[0] if given else ())}
 
+    @property
+    def shortfalls(self) -> list[str]:
+        """What made the answers less than the workspace can give, commonest first."""
+        answers = [one.answer for one in self.judged if one.answer is not None]
+        queries = [query for answer in answers for query in answer.queries]
+        degraded = Counter(query.degraded for query in queries if query.degraded)
+        limits = Counter(answer.limit for answer in answers if answer.limit)
+        return [
+            *(f"{count} of {len(queries)} queries were degraded: {why}" for why, count in degraded.most_common()),
+            *(f"{count} of {len(answers)} answers reached a limit: {name}" for name, count in limits.most_common()),
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON values."""
         return {
@@ -82,6 +95,7 @@ class Evaluation:
             "questions": len(self.judged),
             "failed": sum(one.answer is None for one in self.judged),
             "stopped": self.stopped,
+            "shortfalls": self.shortfalls,
             "measures": {name: asdict(mean) for name, mean in self.means.items()},
             "judge": {"model": self.judge, "shares": self.opinions} if self.judge else None,
             "answers": [one.to_dict() for one in self.judged],
@@ -97,6 +111,7 @@ class Evaluation:
             interval = f"{_short(mean.low)} to {_short(mean.high)}"
             lines.append(f"{MEASURES[name]:36}{_short(mean.mean):>9}  {interval:^19}{mean.questions:>10}")
         lines += [f"{self.judge} says {name}: {share:.2f}" for name, share in self.opinions.items()]
+        lines += self.shortfalls
         lines += [f"{one.question.id}: {one.error}" for one in self.judged if one.error]
         return "\n".join(lines)
 

@@ -96,6 +96,20 @@ def test_what_was_measured_before_ctrl_c_is_written(evaluate: Callable[..., Run]
     assert (value["questions"], value["stopped"], value["measures"]["answered"]["mean"]) == (1, "stopped by Ctrl-C", 1)
 
 
+def test_degraded_searches_and_limits_are_told_beside_the_means(
+    evaluate: Callable[..., Run], api: MessagesServer
+) -> None:
+    early = tool_use("search_corpus", query="early leave")
+    cut_short = text("No gym is mentioned, and", stop_reason="max_tokens")
+    told = ["1 of 1 queries were degraded: the model is still loading", "1 of 2 answers reached a limit: max_tokens"]
+    api.script[:] = [early, ten_weeks, cut_short]
+    run = evaluate()
+    assert run.code == 0 and run.out.splitlines()[-2:] == told
+    api.script[:] = [early, ten_weeks, cut_short]
+    value = json.loads(evaluate("--json").out)
+    assert value["shortfalls"] == told and value["measures"]["degraded_queries"]["mean"] == 0.5
+
+
 def test_a_judge_that_fails_leaves_the_measures(evaluate: Callable[..., Run], api: MessagesServer) -> None:
     api.script[:] = [SEARCH, ten_weeks, Fault("status", 401, "authentication_error", message="invalid key")]
     run = evaluate("--limit", "1", "--judge", "claude-haiku-5-5")
