@@ -64,7 +64,7 @@ def read_outcome(name: str, result: CallToolResult, *, search: bool) -> Outcome:
         return Outcome.failure(text.strip() or f"{name} failed and did not say why.")
     if search and isinstance(result.structured_content, dict):
         try:
-            return _search_outcome(_Found.model_validate(result.structured_content))
+            return _search_outcome(_Found.model_validate(result.structured_content), text)
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(str(part) for part in problem["loc"])
@@ -74,7 +74,8 @@ def read_outcome(name: str, result: CallToolResult, *, search: bool) -> Outcome:
     return Outcome(content=(_text(text),))
 
 
-def _search_outcome(found: _Found) -> Outcome:
+def _search_outcome(found: _Found, text: str) -> Outcome:
+    """``text`` is what the server says itself: where nothing was found, it knows best what to try."""
     results = [
         to_result(hit.document_id, hit.title, hit.heading, hit.text, hit.first_line, hit.last_line, hit.truncated)
         for hit in found.hits
@@ -85,8 +86,8 @@ def _search_outcome(found: _Found) -> Outcome:
     if sent:
         summary = f"{len(sent)} passage{'s' if len(sent) > 1 else ''}{place} ({how})."
     else:
-        summary = f"No passage{place} matches this query ({how}). Try other or fewer words."
-    if found.degraded:
+        summary = text.strip() or f"No passage{place} matches this query ({how}). Try other or fewer words."
+    if found.degraded and found.degraded not in summary:
         summary += f" Less than was asked for: {found.degraded}."
     if any(hit.truncated for hit in found.hits):
         summary += " Some passages are cut short; a larger max_chars shows more."

@@ -27,7 +27,7 @@ from server.connector import connector_tools
 from server.engines import Engines
 from server.jobs import Job, Jobs
 from server.refusals import known_corpora, named_corpus, refusal
-from server.rendering import doing, job_text, search_answer, status_text
+from server.rendering import doing, job_text, prefix_hint, search_answer, status_text
 from server.resources import add_resources
 from server.status import model_status_output
 from server.tasks import ReindexTasks
@@ -39,6 +39,7 @@ __all__ = ["build_server"]
 _LIST_FIRST_SECONDS = 3.0
 _LET_ANSWER_OUT_SECONDS = 0.1
 _LOOK_EVERY_SECONDS = 0.2
+_IDS_SHOWN = 3
 
 INSTRUCTIONS = """\
 Shoptalk searches the documents of this workspace ({corpora}). Call search_corpus before you answer a question \
@@ -128,9 +129,12 @@ class _App:
                 result, degraded = await self._engines.search(
                     query, name, top_k=top_k, mode=mode, path_prefix=path_prefix
                 )
+                hint = ""
+                if path_prefix and not result.hits:
+                    hint = await anyio.to_thread.run_sync(self._hint, name, path_prefix)
             except ShoptalkError as error:
                 raise self._refusal(error) from error
-            output, text = search_answer(result, degraded, max_chars)
+            output, text = search_answer(result, degraded, max_chars, hint)
             return answer(text, output)
 
         return StrictTool.of(
@@ -144,6 +148,12 @@ class _App:
             ),
             annotations=READ_ONLY,
         )
+
+    def _hint(self, corpus: str, path_prefix: str) -> str:
+        """What to do about a prefix that no id begins with, "" where one does."""
+        if self._engines.document_ids(corpus, path_prefix, 1):
+            return ""
+        return prefix_hint(path_prefix, self._engines.document_ids(corpus, "", _IDS_SHOWN))
 
     def reindex_tool(self) -> Tool:
         async def reindex(

@@ -117,7 +117,10 @@ def build(die_once: Path | None = None, together: int = 0, passages: Sequence[Pa
             query=query, mode=mode, corpus="handbook", model="v1", generation="g000001", degraded=degraded, hits=hits
         )
         return CallToolResult(
-            content=[TextContent(type="text", text=f"{len(hits)} passages")], structured_content=result.model_dump()
+            content=[
+                TextContent(type="text", text=f"{len(hits)} passages" if hits else "No passage matches. Try leave.")
+            ],
+            structured_content=result.model_dump(),
         )
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=True))

@@ -115,6 +115,17 @@ async def test_modes_and_path_prefix_reach_the_engine(indexed: Workspace) -> Non
         assert text_of(nothing).startswith("No passage matches")
 
 
+async def test_a_prefix_that_no_id_begins_with_is_told_with_ids_there_are(indexed: Workspace) -> None:
+    async with Client(build_server(indexed), mode="2026-07-28") as client:
+        wrong = await call(client, "search_corpus", query="holiday", path_prefix="docs/", mode="lexical")
+        right = await call(client, "search_corpus", query="holiday", path_prefix="guides/", mode="lexical")
+    assert wrong.structured_content["hits"] == right.structured_content["hits"] == []
+    assert text_of(wrong).endswith(
+        "No document's id begins with path_prefix 'docs/'; ids look like guides/travel.md, hostile.md, leave.md."
+    )
+    assert text_of(right).endswith("Try other words, another mode or no path_prefix.")
+
+
 async def test_a_hostile_passage_stays_inside_its_delimiters(indexed: Workspace, mode: str) -> None:
     async with Client(build_server(indexed), mode=mode) as client:
         result = await call(client, "search_corpus", query="visitors sign in desk", top_k=1)
