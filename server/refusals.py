@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from mcp.server.mcpserver.exceptions import ToolError
 
@@ -25,11 +26,24 @@ def named_corpus(workspace: Workspace, name: str) -> str:
     """
     if name in workspace.corpora:
         return name
+    if name and name in _corpora_now(workspace):
+        raise ToolError(
+            f"Corpus {name!r} was added to shoptalk.toml after this server started; "
+            "have the server restarted (restart the program that started it)."
+        )
     if name:
         raise ToolError(f"There is no corpus {name!r}; name one of: {known_corpora(workspace)}.")
     if len(workspace.corpora) > 1:
         raise ToolError(f"There are several corpora; set corpus to one of: {known_corpora(workspace)}.")
     return next(iter(workspace.corpora))
+
+
+def _corpora_now(workspace: Workspace) -> Collection[str]:
+    """The corpora that shoptalk.toml has by now; none where it cannot be read."""
+    try:
+        return Workspace.open(workspace.root).corpora
+    except ShoptalkError:
+        return ()
 
 
 def refusal(workspace: Workspace, error: ShoptalkError, *, can_reindex: bool) -> ToolError:

@@ -164,6 +164,14 @@ async def test_several_corpora_must_be_told_apart(indexed: Workspace) -> None:
         assert "reindex" in await refusal(client, "search_corpus", query="x", corpus="other")
 
 
+async def test_a_corpus_added_since_the_start_asks_for_a_restart(indexed: Workspace) -> None:
+    async with Client(build_server(indexed), mode="2026-07-28") as client:
+        with_settings(indexed, '\n[corpus.annex]\npaths = ["docs"]\n')
+        said = await refusal(client, "search_corpus", query="holiday", corpus="annex")
+        assert "'annex' was added to shoptalk.toml after this server started; have the server restarted" in said
+        assert "no corpus 'more'" in await refusal(client, "search_corpus", query="holiday", corpus="more")
+
+
 async def test_without_an_index_the_error_names_the_next_step_and_no_path(fresh: Workspace, mode: str) -> None:
     async with Client(build_server(fresh), mode=mode) as client:
         said = await refusal(client, "search_corpus", query="holiday")
