@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -134,7 +135,9 @@ def running_elsewhere(workspace: Workspace, pid: int) -> Iterator[Job]:
     """A job that runs on another host, which happens to have given its process the number ``pid``."""
     folder = workspace.index_dir("handbook") / "jobs"
     folder.mkdir()
-    job = Job(job_id="j1", corpus="handbook", mode="full", state="running", host="another host", pid=pid)
+    now = time.time()
+    state: dict[str, Any] = {"state": "running", "host": "another host", "pid": pid, "started": now - 100, "seconds": 2}
+    job = Job(job_id="j1", corpus="handbook", mode="full", **state)
     (folder / "j1.json").write_text(job.model_dump_json())
     (folder / "LOCK").write_text("j1")
     with (folder / "LOCK").open("r+") as lock:
@@ -147,7 +150,9 @@ def test_a_job_of_another_host_is_seen_joined_and_cancelled_by_its_mark_alone(ha
     mark = hashed.index_dir("handbook") / "jobs" / "j1.cancel"
     with subprocess.Popen(["sleep", "60"]) as bystander:
         with running_elsewhere(hashed, bystander.pid) as job:
-            assert jobs.running("handbook") == jobs.start("handbook", "full") == job
+            running = jobs.running("handbook")
+            assert running and running.job_id == jobs.start("handbook", "full").job_id == job.job_id
+            assert running.seconds >= 100  # though its process has written nothing since its second second
             assert not mark.exists()
             jobs.cancel(job)
             assert mark.exists() and bystander.poll() is None
