@@ -287,7 +287,9 @@ class _Work:
         except (IndexingCancelled, KeyboardInterrupt):
             self._tell("cancelled")
         except ShoptalkError as error:
-            self._tell("failed", reason=str(error))
+            from server.refusals import without_root  # with it comes the SDK, which no other job needs
+
+            self._tell("failed", reason=without_root(self._root, str(error)))
         except BaseException as error:
             traceback.print_exc()
             self._tell("failed", reason=f"{type(error).__name__}; see the job's log")

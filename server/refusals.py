@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 
 from mcp.server.mcpserver.exceptions import ToolError
 
 from retrieval.errors import IndexingError, ShoptalkError
 from retrieval.workspace import Workspace
 
-__all__ = ["known_corpora", "named_corpus", "refusal"]
+__all__ = ["known_corpora", "named_corpus", "refusal", "without_root"]
 
 
 def known_corpora(workspace: Workspace) -> str:
@@ -46,9 +47,14 @@ def _corpora_now(workspace: Workspace) -> Collection[str]:
         return ()
 
 
+def without_root(root: Path, message: str) -> str:
+    """``message`` with files named as the workspace sees them, not where the workspace is."""
+    return message.replace(f"{root}{os.sep}", "")
+
+
 def refusal(workspace: Workspace, error: ShoptalkError, *, can_reindex: bool) -> ToolError:
-    """``error`` for a client: it names files as the workspace sees them, not where the workspace is."""
-    message = str(error).replace(f"{workspace.root}{os.sep}", "")
+    """``error`` for a client."""
+    message = without_root(workspace.root, str(error))
     if isinstance(error, IndexingError) and can_reindex and "`shoptalk index" in message:
         message += " (or call reindex)"
     return ToolError(message)

@@ -13,6 +13,7 @@ from retrieval.workspace import Workspace
 from server.contract import CorpusStatus, LoadState, ModelStatusOutput, VersionStatus
 from server.engines import Engines
 from server.jobs import Jobs
+from server.refusals import without_root
 
 if TYPE_CHECKING:
     from retrieval.search import EngineInfo
@@ -40,12 +41,14 @@ def model_status_output(workspace: Workspace, engines: Engines, jobs: Jobs) -> M
         dimension=fitting.dimension if fitting else 0,
         device=_device(workspace) if loaded else "",
         load_state=min(indexed, key=_WORST_FIRST.index, default="not loaded"),
-        load_error="; ".join(dict.fromkeys(load_errors)),
+        load_error=without_root(workspace.root, "; ".join(dict.fromkeys(load_errors))),
         verdict=version.verdict if version else "",
         ndcg_before=version.ndcg_before if version else None,
         ndcg_after=version.ndcg_after if version else None,
         corpora=[
-            _without_index(corpus, problem) if info is None else _with_index(workspace, info, *states[corpus])
+            _without_index(corpus, without_root(workspace.root, problem))
+            if info is None
+            else _with_index(workspace, info, *states[corpus])
             for corpus, (info, problem) in infos.items()
         ],
         jobs=[job.output() for job in jobs.recent()],
@@ -81,7 +84,7 @@ def _with_index(workspace: Workspace, info: EngineInfo, load_state: LoadState, l
         passages=info.passages,
         age_seconds=max(0.0, (datetime.now(UTC) - datetime.fromisoformat(info.created)).total_seconds()),
         stale=info.stale,
-        degraded=degraded,
+        degraded=without_root(workspace.root, degraded),
     )
 
 

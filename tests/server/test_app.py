@@ -180,6 +180,15 @@ async def test_without_an_index_the_error_names_the_next_step_and_no_path(fresh:
         assert status["corpora"][0]["generation"] == "" and "no index yet" in status["corpora"][0]["degraded"]
 
 
+async def test_the_status_of_missing_documents_names_them_by_no_path_of_this_machine(indexed: Workspace) -> None:
+    (indexed.root / "docs").rename(indexed.root / "papers")
+    async with Client(build_server(indexed), mode="2026-07-28") as client:
+        (corpus,) = (await call(client, "model_status")).structured_content["corpora"]
+    assert corpus["degraded"] == (
+        "corpus 'handbook': docs does not exist; correct paths under [corpus.handbook] in shoptalk.toml"
+    )
+
+
 async def test_who_only_reads_a_database_is_not_degraded_without_the_documents(fresh: Workspace) -> None:
     pytest.importorskip("qdrant_client")
     workspace = with_settings(fresh, '[store]\nkind = "qdrant"\nurl = "file:database"\n')

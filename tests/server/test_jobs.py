@@ -87,6 +87,7 @@ def test_a_job_that_cannot_work_says_why(fresh: Workspace) -> None:
     jobs = Jobs(fresh)
     job = ended(jobs, jobs.start("handbook", "incremental"))
     assert job.state == "failed" and "docs" in job.reason
+    assert str(fresh.root) not in job.reason
 
 
 def test_a_job_that_cannot_be_written_down_is_refused_in_one_line(indexed: Workspace) -> None:
