@@ -203,7 +203,8 @@ class _App:
             description=(
                 "Tell which embedding model is in use, whether it is loaded and how it was judged; for each corpus how "
                 "large, how old and how fit its index is; recent indexing jobs; and the model versions there are. "
-                "Call it when a search says degraded, or to learn whether an index is out of date."
+                "Call it when a search says degraded, or to learn when and with which model an index was built. It "
+                "does not look at the documents: whether they have changed since, only indexing them again tells."
             ),
             annotations=READ_ONLY,
         )

@@ -173,7 +173,10 @@ class CorpusStatus(_Output):
     documents: int
     passages: int
     age_seconds: float = Field(description="Time since the live generation was built.")
-    stale: bool = Field(description="Whether the index was built by another model than the one in use: reindex it.")
+    stale: bool = Field(
+        description="Whether the index was built by another model than the one in use: reindex it. "
+        "Documents that have changed since are not looked for."
+    )
     degraded: str = Field(description='"", or why searches give less than they could, and what mends it.')
 
 

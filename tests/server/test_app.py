@@ -73,6 +73,16 @@ async def test_the_three_tools_describe_themselves(indexed: Workspace, mode: str
     assert "handbook" in (search.description or "")
 
 
+async def test_the_status_promises_no_look_at_documents_that_changed_since(indexed: Workspace) -> None:
+    (indexed.root / "docs" / "leave.md").write_text("# Leave\n\nStaff get forty days.\n")
+    async with Client(build_server(indexed), mode="2026-07-28") as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        (corpus,) = (await call(client, "model_status")).structured_content["corpora"]
+    assert corpus["stale"] is False and corpus["degraded"] == ""
+    description = tools["model_status"].description or ""
+    assert "It does not look at the documents: whether they have changed since" in description
+
+
 async def test_read_only_has_no_reindex(indexed: Workspace, mode: str) -> None:
     async with Client(build_server(indexed, read_only=True), mode=mode) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
