@@ -44,9 +44,10 @@ class Calls:
         outcomes = await _side_by_side(plans)
         results: list[dict[str, Any]] = []
         for call, outcome in zip(turn.calls, outcomes, strict=True):
-            self._transcript.send(outcome.sent)
             if outcome.hits is not None and not outcome.degraded:
                 self._found[self._key(call)] = outcome.sent
+            outcome = outcome.without(self._transcript.sent)
+            self._transcript.send(outcome.sent)
             result = {"type": "tool_result", "tool_use_id": call["id"], "content": list(outcome.content)}
             results.append(result | {"is_error": True} if outcome.error else result)
         return results

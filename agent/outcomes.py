@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,6 +51,17 @@ class Outcome:
     mode: str = ""
     degraded: str = ""
     error: str = ""
+
+    def without(self, standing: Collection[SentResult]) -> Outcome:
+        """The same where the passages in ``standing`` were sent before: of them it says only which they are."""
+        again = [result for result in self.sent if result in standing]
+        if not again:
+            return self
+        new = tuple(result for result in self.sent if result not in standing)
+        places = ", ".join(result.source for result in again)
+        note = f"Not sent again, as they stand above and can be cited from there: {places}."
+        summary = self.content[len(self.sent) :]
+        return replace(self, content=(*(result.to_param() for result in new), *summary, _text(note)), sent=new)
 
     @classmethod
     def failure(cls, message: str) -> Outcome:

@@ -127,6 +127,24 @@ async def test_a_later_question_is_answered_from_the_documents_as_they_are_by_th
     assert_append_only(on.api.requests)
 
 
+async def test_a_passage_that_stands_above_is_named_and_cited_from_there_and_not_sent_again(stage: StageMaker) -> None:
+    both = Reply([call("search_corpus", query="leave"), call("search_corpus", query="parental leave")], "tool_use")
+    script = [both, tool_use("search_corpus", query="leave trains"), cite_first("Ten weeks.", 1)]
+    async with stage(script) as on:
+        answer = await on.agent.ask("How long?")
+    assert [result["source"] for result in search_results(on.api.requests[-1])] == [
+        "handbook/leave.md:12-18",
+        "handbook/travel.md:3-5",
+    ]
+    above = "Not sent again, as they stand above and can be cited from there: handbook/leave.md:12-18."
+    _, second, third = tool_results(on.api.requests[-1])
+    assert [block["type"] for block in second["content"]] == ["text", "text"]
+    assert second["content"][-1]["text"] == third["content"][-1]["text"] == above
+    assert [query.hits for query in answer.queries] == [1, 1, 2] and len(answer.queries[-1].sources) == 2
+    assert [citation.valid for citation in answer.citations] == [True]
+    assert_append_only(on.api.requests)
+
+
 async def test_a_query_repeated_within_one_turn_runs_once(stage: StageMaker) -> None:
     turn = Reply([call("search_corpus", query="leave"), call("search_corpus", query="leave")], "tool_use")
     async with stage([turn, text("Ten.")]) as on:
