@@ -1,14 +1,15 @@
 """`search` and `fetch` in the shape that ChatGPT's connectors and deep research want; ``[server] connector_tools``.
 
 Their names, arguments and answers are given: https://developers.openai.com/apps-sdk/build/mcp-server. Each
-answer is one object, sent as structured content and, as JSON, as text. An id is ``CORPUS:DOCUMENT``.
+answer is one object, sent as structured content and, as JSON, as text. An id is ``CORPUS:DOCUMENT``, and
+``CORPUS:DOCUMENT#PASSAGE`` where the passage that was found stands too deep in the document for one answer.
 """
 
 from __future__ import annotations
 
 import logging
 from itertools import chain, zip_longest
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult
@@ -22,6 +23,9 @@ from server.engines import Engines
 from server.refusals import known_corpora, refusal
 from server.rendering import document_uri
 from server.tools import READ_ONLY, StrictTool, answer
+
+if TYPE_CHECKING:
+    from retrieval.search import Hit
 
 __all__ = ["connector_tools"]
 
@@ -68,32 +72,36 @@ class _Connector:
             mode = self._workspace.search.mode
             try:
                 result, _ = await self._engines.search(query, corpus, top_k=_RESULTS, mode=mode, path_prefix="")
+                best = {hit.document_id: hit for hit in reversed(result.hits)}
+                found.append([await self._result(corpus, hit) for hit in result.hits if hit is best[hit.document_id]])
             except ShoptalkError as error:
                 logger.warning("search leaves out corpus %s: %s", corpus, error)
                 refused = refused or error
-                continue
-            found.append(
-                [
-                    contract.ConnectorResult(
-                        id=f"{corpus}:{hit.document_id}",
-                        title=hit.title or hit.document_id,
-                        url=document_uri(corpus, hit.document_id),
-                    )
-                    for hit in result.hits
-                ]
-            )
         if refused and not any(found):
             raise refusal(self._workspace, refused, can_reindex=False) from refused
-        documents = {item.id: item for item in chain(*zip_longest(*found)) if item is not None}
-        output = contract.ConnectorResults(results=list(documents.values())[:_RESULTS])
+        documents = [item for item in chain(*zip_longest(*found)) if item is not None]
+        output = contract.ConnectorResults(results=documents[:_RESULTS])
         return answer(output.model_dump_json(), output)
 
+    async def _result(self, corpus: str, hit: Hit) -> contract.ConnectorResult:
+        """The document of ``hit``, named so that fetch gives a text which holds the passage."""
+        whole = await read_document(self._engines, corpus, hit.document_id)
+        place = "" if whole is None or hit.id in whole.passages else f"#{hit.id}"
+        return contract.ConnectorResult(
+            id=f"{corpus}:{hit.document_id}{place}",
+            title=hit.title or hit.document_id,
+            url=document_uri(corpus, hit.document_id),
+        )
+
     async def fetch(self, id: _DocumentId) -> Annotated[CallToolResult, contract.ConnectorDocument]:
-        """A document, as it was indexed."""
+        """A document, as it was indexed; of a long one what stands around the passage that was found."""
         corpus, _, document_id = id.partition(":")
         try:
             known = corpus in self._workspace.corpora
             found = await read_document(self._engines, corpus, document_id) if known else None
+            if known and found is None:
+                document_id, _, passage_id = document_id.rpartition("#")
+                found = await read_document(self._engines, corpus, document_id, passage_id)
         except ShoptalkError as error:
             raise refusal(self._workspace, error, can_reindex=False) from error
         if found is None:

@@ -186,6 +186,24 @@ async def test_connector_tools_are_there_only_where_they_are_asked_for(hashed: W
         assert (await client.call_tool("search", {"query": "x", "limit": 3})).is_error
 
 
+async def test_what_search_found_deep_in_a_long_document_is_in_what_fetch_gives(hashed: Workspace, mode: str) -> None:
+    sections = "\n".join(f"## Part {number}\n\n{'word ' * 150}\n" for number in range(100))
+    manual = f"# Manual\n\n{sections}\n## Disposal\n\nThe mercury switch goes to the depot.\n\n## End\n\nThe end.\n"
+    (hashed.root / "docs" / "manual.md").write_text(manual)
+    build_index(hashed, embedder=HashEmbedder())
+    workspace = with_settings(hashed, "connector_tools = true\n")
+    async with Client(build_server(workspace), mode=mode) as client:
+        found = await client.call_tool("search", {"query": "Disposal: the mercury switch goes to the depot"})
+        first = next(item for item in found.structured_content["results"] if item["title"] == "Manual")
+        read = (await client.call_tool("fetch", {"id": first["id"]})).structured_content
+        plain = (await client.call_tool("fetch", {"id": "handbook:manual.md"})).structured_content
+    assert first["id"].startswith("handbook:manual.md#")
+    assert "mercury switch" in read["text"] and "## Part 99" in read["text"] and "The end." in read["text"]
+    assert read["id"] == first["id"] and read["url"] == first["url"] == plain["url"]
+    assert read["metadata"]["truncated"] == plain["metadata"]["truncated"] == "true"
+    assert "## Part 0" in plain["text"] and "mercury" not in plain["text"]
+
+
 async def test_a_corpus_without_an_index_keeps_the_connector_from_no_other(hashed: Workspace, mode: str) -> None:
     settings = hashed.root / "shoptalk.toml"
     settings.write_text(f'{settings.read_text()}\n[corpus.annex]\npaths = ["docs"]\n')
