@@ -136,16 +136,21 @@ def _seen_before(earlier: Mapping[str, int], asked: int) -> Iterator[Finding]:
 
 
 def _likeness(outcome: Outcome) -> Iterator[Finding]:
-    like, unlike = (outcome.likeness.get(name) for name in ("like a training anchor", "unlike any"))
-    if not like or not unlike or min(like.questions, unlike.questions) < FEW_ALIKE:
-        return
-    if verdict(like) == "WIN" and verdict(unlike) != "WIN" and unlike.high < like.mean:
+    like, unlike = _by_likeness(outcome)
+    if like and unlike and verdict(like) == "WIN" and verdict(unlike) != "WIN" and unlike.high < like.mean:
         yield Finding(
             "learned by heart?",
             f"the {like.questions} questions worded like a training anchor gained {like}, "
             f"the {unlike.questions} others {unlike}",
             "the gain may not carry to questions of another kind; mine pairs of more rules, or have questions written",
         )
+
+
+def _by_likeness(outcome: Outcome) -> tuple[Change | None, Change | None]:
+    """The change of questions worded like a training anchor, and of the others; none where either are too few."""
+    like, unlike = (outcome.likeness.get(name) for name in ("like a training anchor", "unlike any"))
+    enough = like and unlike and min(like.questions, unlike.questions) >= FEW_ALIKE
+    return (like, unlike) if enough else (None, None)
 
 
 def _steps(losses: Sequence[tuple[int, float]], moved: float) -> Iterator[Finding]:
@@ -193,11 +198,13 @@ def _over_fitting(
                 FIT_ADVICE,
             )
             return
-    unlike = outcome.likeness.get("unlike any")
-    if unlike and verdict(unlike) == "REGRESSION" and outcome.dense.mean > unlike.mean:
+    like, unlike = _by_likeness(outcome)
+    # Where those like an anchor fell too, all fell, and that is another cause's sign.
+    if like and unlike and verdict(unlike) == "REGRESSION" and like.mean >= 0:
         yield Finding(
             "over-fitting",
-            f"the {unlike.questions} questions unlike any training anchor lost {unlike}, the others did not",
+            f"the {unlike.questions} questions unlike any training anchor changed by {unlike}, the {like.questions} "
+            f"others by {like}",
             FIT_ADVICE,
         )
 

@@ -73,6 +73,17 @@ def test_a_loss_on_questions_unlike_the_anchors_alone_is_over_fitting() -> None:
     likeness = {"like a training anchor": change(0.05, 0.1, 60), "unlike any": change(-0.1, 0.1, 140)}
     found = diagnose(replace(outcome(change(-0.055, 0.1)), likeness=likeness), FALLING, signs=SOUND)
     assert "over-fitting" in causes(found)
+    like, unlike = likeness.values()
+    assert found[-1].sign == (
+        f"the 140 questions unlike any training anchor changed by {unlike}, the 60 others by {like}"
+    )
+
+
+def test_a_loss_on_all_questions_or_beside_a_handful_like_the_anchors_is_not_called_over_fitting() -> None:
+    all_fell = {"like a training anchor": change(-0.05, 0.1, 60), "unlike any": change(-0.3, 0.1, 140)}
+    handful = {"like a training anchor": change(0.05, 0.1, 9), "unlike any": change(-0.3, 0.1, 191)}
+    for likeness in (all_fell, handful):
+        assert diagnose(replace(outcome(change(-0.2, 0.1)), likeness=likeness), FALLING, signs=SOUND) == []
 
 
 def test_dev_that_falls_while_the_loss_falls_is_over_fitting() -> None:
