@@ -68,8 +68,8 @@ def _refusal(report: TuneReport) -> ShoptalkError | None:
     name, outcome = report.version.name, report.outcome
     if outcome.verdict != "WIN":
         return GateRefused(
-            f"{name} is no better than {report.base} beyond doubt ({outcome.verdict}, {outcome.dense}); it is kept in "
-            f"{report.version.path}, and not put to use"
+            f"{name} is not put to use ({outcome.verdict} against {report.base}). {outcome.reasons()[0]} It is kept in "
+            f"{report.version.path}"
         )
     if report.obstacle:
         return ShoptalkError(

@@ -199,7 +199,7 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
 
     Raises:
         ShoptalkError: a package of the ``demo`` extra is missing, or the folder is not the demo's own.
-        GateRefused: the tuned model is no better than the base beyond doubt.
+        GateRefused: the verdict on the tuned model is no WIN.
     """
     from retrieval.indexing import build_index
     from trainer.cli import run_tune, tune_text, tune_value
@@ -227,7 +227,7 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
     lines = [tune_text(report), "", *_searches(report, found), "", *_next_steps(root, index.generation, index.passages)]
     invocation.emit({**tune_value(report), "generation": index.generation, "searches": found}, "\n".join(lines))
     if report.outcome.verdict != "WIN":
-        raise GateRefused(f"the demo's model is no better than its base beyond doubt ({report.outcome.verdict})")
+        raise GateRefused(f"the demo's model is no WIN but a {report.outcome.verdict}. {report.outcome.reasons()[0]}")
 
 
 def _shown(report: TuneReport) -> list[Example]:

@@ -105,6 +105,7 @@ def diagnose(
             *_over_fitting(outcome, losses, dev),
             *_over_fitting_to_dev(outcome),
             *_ceiling(outcome, signs),
+            *_served(outcome),
             *_own_words(outcome),
         ]
         findings += _too_few(outcome)
@@ -234,6 +235,17 @@ def _ceiling(outcome: Outcome, signs: PairSigns | None) -> Iterator[Finding]:
             "nothing left to learn from these pairs",
             f"the base already finds an anchor nearer to its own positive {signs.agreement:.1%} of the time",
             "hard negatives, or pairs that are harder: names and questions users type rather than headings",
+        )
+
+
+def _served(outcome: Outcome) -> Iterator[Finding]:
+    if verdict(outcome.dense) == "WIN" and verdict(outcome.product) == "REGRESSION":
+        yield Finding(
+            "the served ranking lost",
+            f"dense search changed by {outcome.dense}, but what is served, tuned hybrid search against the base's, by "
+            f"{outcome.product}",
+            f"more dev questions, which choose BM25's weight ({outcome.dev_questions} now); or keep less of the tuned "
+            "weights (averages = [0.3] in a recipe of your own)",
         )
 
 

@@ -126,6 +126,15 @@ def test_a_gain_too_good_to_be_true_is_suspected_of_leakage_though_it_is_a_win()
     assert causes(found) == ["leakage?"] and "closed 75%" in found[0].sign
 
 
+def test_a_win_of_dense_search_that_the_served_ranking_loses_is_told_with_both_changes() -> None:
+    dense, served = change(0.1), change(-0.1)
+    found = diagnose(outcome(dense, served), FALLING, signs=SOUND)
+    assert causes(found) == ["the served ranking lost"]
+    assert f"dense search changed by {dense}" in found[0].sign and f"by {served}" in found[0].sign
+    assert "(90 now)" in found[0].advice
+    assert causes(diagnose(outcome(served, served), FALLING, signs=SOUND)) == []
+
+
 def test_a_gain_only_on_questions_worded_like_anchors_is_told() -> None:
     likeness = {"like a training anchor": change(0.3, 0.1, 60), "unlike any": change(0.001, 0.1, 140)}
     found = diagnose(replace(outcome(change(0.1)), likeness=likeness), FALLING, signs=SOUND)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from benches import bench_of
+from test_diagnosis import change, outcome
 
 import shoptalk
 from retrieval.embedders import LocalEmbedder, load_local
@@ -304,6 +305,31 @@ def test_a_refused_model_ends_the_command_with_exit_code_3(tuned: Tuned, tmp_pat
         shoptalk.main(["-w", str(tmp_path), "models", "promote", "v1"])
     assert ended.value.code == 3
     assert current_reference(workspace) == workspace.model.base
+
+
+@pytest.mark.parametrize(
+    ("dense", "served", "said"),
+    [
+        (0.1, -0.1, "(TIE against {base}). What is served (hybrid search): NDCG@10 0.400 → 0.300, "),
+        (-0.1, -0.1, "(REGRESSION against {base}). Dense search: NDCG@10 0.400 → 0.300, "),
+        (0.001, 0.1, "(TIE against {base}). Dense search: NDCG@10 0.400 → 0.401, "),
+    ],
+)
+def test_a_refusal_names_the_change_that_decided_it(
+    tuned: Tuned,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dense: float,
+    served: float,
+    said: str,
+) -> None:
+    refused = replace(tuned.report, outcome=outcome(change(dense), change(served)))
+    monkeypatch.setattr(cli, "run_tune", lambda *_, **__: refused)
+    with pytest.raises(SystemExit) as ended:
+        shoptalk.main(["-w", str(tuned.workspace.root), "tune"])
+    error = capsys.readouterr().err
+    assert ended.value.code == 3
+    assert f"v1 is not put to use {said.format(base=tuned.report.base)}" in error and "no better" not in error
 
 
 def test_a_launcher_takes_no_refusal_for_a_crash(
