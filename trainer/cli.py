@@ -46,9 +46,9 @@ def tune(
 ) -> None:
     """Mine, split, train, evaluate, report, register and gate a model.
 
-    The verdict is WIN where the 95 % interval of the paired change in NDCG@10 on the test questions lies
-    above zero. Only a WIN is put to use by itself; otherwise the exit code is 3, and the version is
-    kept for you to look at.
+    The verdict is WIN where the 95 % interval of the paired change of dense search in NDCG@10 on the test
+    questions lies above zero, and what is served (hybrid search) is not worse beyond doubt. Only a WIN is put
+    to use by itself; otherwise the exit code is 3, and the version is kept for you to look at.
     """
     report = run_tune(invocation, corpus, recipe, questions=questions, seed=seed, budget=budget, promote=not no_promote)
     invocation.emit(tune_value(report), tune_text(report))
@@ -193,6 +193,7 @@ def tune_value(report: TuneReport) -> dict[str, Any]:
 def tune_text(report: TuneReport) -> str:
     """The report as a person reads it."""
     from retrieval.promotion import NOT_SEARCHED_WITH
+    from trainer.plain_words import conclusion
     from trainer.report import result_lines
 
     mined = ", ".join(f"{item.rule} {item.kept}" for item in report.yields if item.kept)
@@ -212,7 +213,8 @@ def tune_text(report: TuneReport) -> str:
     state = "not put to use"
     if report.promoted:
         state = "now in use" if report.version.current else NOT_SEARCHED_WITH
-    lines += ["", f"Verdict: {outcome.verdict}.", *(f"- {reason}" for reason in outcome.reasons())]
+    lines += ["", f"Verdict: {outcome.verdict}.", conclusion(asdict(outcome))]
+    lines += [f"- {reason}" for reason in outcome.reasons()]
     for finding in report.findings:
         lines.append(f"- {finding.cause}: {finding.sign}; try: {finding.advice}")
     if report.forgetting:

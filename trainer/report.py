@@ -28,11 +28,6 @@ METRIC_NAMES = {
 }
 HEADER = ("system", "mode", "BM25 weight", *METRIC_NAMES.values(), "change, NDCG@10 [95 %]", "p")
 TEMPLATE = "report.html.jinja"
-PLAIN = {
-    "WIN": "The tuned model finds answers better than its base, beyond doubt.",
-    "TIE": "The tuned model is neither better nor worse than its base beyond doubt.",
-    "REGRESSION": "The tuned model finds answers worse than its base, beyond doubt.",
-}
 SMOOTHED_OVER = 20
 # Clicking a heading sorts its table by that column, numbers as numbers.
 SORTING = """
@@ -82,6 +77,8 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
     """A self-contained HTML page of a version's two records; whatever the corpus holds, it is shown as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from trainer.plain_words import conclusion
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -97,7 +94,7 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
         dense=evaluation["dense"],
         product=evaluation["product"],
         mined=evaluation["evidence"] == MINED_EVIDENCE,
-        plain=PLAIN,
+        conclusion=conclusion(evaluation),
         fared=_fared(evaluation.get("questions", [])),
         table=result_table(evaluation["rows"]),
         header=HEADER,

@@ -104,9 +104,28 @@ def test_the_page_has_every_part_and_five_plots() -> None:
     page = Page(report_page(training(), evaluation()))
     assert [attributes["id"] for tag, attributes in page.tags if tag == "section"] == SECTIONS
     assert sum(tag == "svg" for tag, _ in page.tags) == 5
-    assert "The tuned model finds answers better than its base, beyond doubt." in page.text
-    assert "Of 200 test questions 1 gained, 1 lost, 1 stayed the same." in page.text
+    assert "In dense search 1 of 200 test questions gained, 1 lost, 1 stayed the same." in page.text
     assert "0.400 → 0.500" in page.text and "+25 %" in page.text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "dense", "served", "unmasked", "said"),
+    [
+        ("WIN", 0.1, 0.1, None, "better beyond doubt by meaning alone (dense search), and better beyond doubt in"),
+        ("WIN", 0.1, 0.001, None, "better beyond doubt by meaning alone (dense search), but not shown to differ in"),
+        ("TIE", 0.1, -0.1, None, "better beyond doubt by meaning alone (dense search), but worse beyond doubt in"),
+        ("TIE", 0.1, 0.1, -0.1, "served (hybrid), worse beyond doubt there with nothing masked in the passages."),
+        ("TIE", 0.001, 0.001, None, "not shown to differ by meaning alone (dense search), and not shown to differ in"),
+        ("REGRESSION", -0.1, 0.1, None, "worse beyond doubt by meaning alone (dense search), but better beyond doubt"),
+    ],
+)
+def test_the_report_says_what_is_shown_of_dense_search_and_of_what_is_served(
+    verdict: str, dense: float, served: float, unmasked: float | None, said: str
+) -> None:
+    judged = outcome(change(dense), change(served), unmasked=None if unmasked is None else change(unmasked)).record()
+    assert judged["verdict"] == verdict
+    text = Page(report_page(training(), evaluation() | judged | {"examples": []})).text
+    assert said in text
 
 
 def test_whatever_the_corpus_holds_is_shown_as_text() -> None:

@@ -1,0 +1,25 @@
+"""What a verdict says in plain words, for people who do not read intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.statistics import Change, verdict
+
+__all__ = ["conclusion"]
+
+SHOWN = {"WIN": "better beyond doubt", "TIE": "not shown to differ", "REGRESSION": "worse beyond doubt"}
+
+
+def conclusion(evaluation: Mapping[str, Any]) -> str:
+    """What was shown of dense search and of the served ranking, in a sentence, from an evaluation's record."""
+    dense, *served = (
+        SHOWN[verdict(Change(**evaluation[name]))]
+        for name in ("dense", "product", "unmasked")
+        if evaluation.get(name) is not None
+    )
+    said = f"{'and' if served[0] == dense else 'but'} {served[0]} in the search that is served (hybrid)"
+    if served[1:]:
+        said += f", {served[1]} there with nothing masked in the passages"
+    return f"Against its base the tuned model is {dense} by meaning alone (dense search), {said}."
