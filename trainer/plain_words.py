@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.statistics import Change, verdict
 
-__all__ = ["conclusion"]
+__all__ = ["conclusion", "told_p"]
 
 SHOWN = {"WIN": "better beyond doubt", "TIE": "not shown to differ", "REGRESSION": "worse beyond doubt"}
 
@@ -23,3 +23,8 @@ def conclusion(evaluation: Mapping[str, Any]) -> str:
     if served[1:]:
         said += f", {served[1]} there with nothing masked in the passages"
     return f"Against its base the tuned model is {dense} by meaning alone (dense search), {said}."
+
+
+def told_p(p: float) -> str:
+    """A randomization p, as precise as so many sign flips make it."""
+    return "< .001" if p < 0.001 else f"{p:.3f}"

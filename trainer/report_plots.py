@@ -12,13 +12,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from trainer.plain_words import told_p
 from trainer.statistics import Change, verdict
 
 __all__ = ["Interval", "Line", "before_after", "curve", "differences", "intervals"]
-
-WIDTH = 720
-_LABELS = 236
-_FIGURES = 170
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,39 +82,43 @@ def curve(lines: Sequence[Line], title: str, *, level: float | None = None, leve
 
 
 def intervals(rows: Sequence[Interval], title: str) -> Markup:
-    """A forest plot: each change as a point in its 95 % interval, beside the line of no change."""
+    """A forest plot as a table: each change as a point in its 95 % interval beside the line of no change, and in figures."""
     bounds = [bound for row in rows for bound in (row.change.low, row.change.high, 0.0)]
     ticks = _ticks(min(bounds, default=0.0), max(bounds, default=0.0))
     low, high = min([*bounds, ticks[0]]), max([*bounds, ticks[-1]])
-    left, right = _LABELS, WIDTH - _FIGURES
 
     def across(value: float) -> str:
-        return f"{left + (value - low) / ((high - low) or 1) * (right - left):.1f}"
+        # Room for half of a point, and of a tick's label, at either end.
+        return f"{8 + 84 * (value - low) / ((high - low) or 1):.2f}%"
 
+    grid = "".join(
+        f'<line class="{"zero" if tick == 0 else "grid"}" x1="{across(tick)}" x2="{across(tick)}" y1="0" y2="100%"/>'
+        for tick in ticks
+    )
+    labels = "".join(
+        f'<text class="tick" x="{across(tick)}" y="14" text-anchor="middle">{_signed(tick)}</text>' for tick in ticks
+    )
     parts: list[str] = []
-    y, group = 8, ""
+    group = ""
     for row in rows:
         if row.group != group:
             group = row.group
-            y += 26
-            parts.append(f'<text class="group" x="0" y="{y}">{escape(group)}</text>')
-        y += 22
-        change, judged = row.change, verdict(row.change)
+            parts.append(f'<tr><th class="name group" scope="colgroup" colspan="4">{escape(group)}</th></tr>')
+        change = row.change
         parts.append(
-            f'<g class="{judged}"><text x="12" y="{y}" dy=".32em">{escape(row.label)}</text>'
-            f'<line class="whisker" x1="{across(change.low)}" x2="{across(change.high)}" y1="{y}" y2="{y}"/>'
-            f'<circle class="point" cx="{across(change.mean)}" cy="{y}" r="4.5"/>'
-            f'<text class="figure" x="{WIDTH}" y="{y}" dy=".32em" text-anchor="end">'
-            f"{escape(str(change).replace('-', '−'))}</text></g>"
+            f'<tr><th class="name" scope="row">{escape(row.label)}</th><td class="bar-cell">'
+            f'<svg class="{verdict(change)}" aria-hidden="true">{grid}'
+            f'<line class="whisker" x1="{across(change.low)}" x2="{across(change.high)}" y1="50%" y2="50%"/>'
+            f'<circle class="point" cx="{across(change.mean)}" cy="50%" r="4.5"/></svg></td>'
+            f"<td>{escape(str(change).replace('-', '−'))}</td><td>{told_p(change.p)}</td></tr>"
         )
-    bottom = y + 16
-    grid = [
-        f'<line class="{"zero" if tick == 0 else "grid"}" x1="{across(tick)}" x2="{across(tick)}" y1="16" '
-        f'y2="{bottom}"/><text class="tick" x="{across(tick)}" y="{bottom + 14}" text-anchor="middle">'
-        f"{_signed(tick)}</text>"
-        for tick in ticks
-    ]
-    return _svg(WIDTH, bottom + 22, title, [*grid, *parts])
+    # Every part is made of numbers, fixed words, and names that were escaped where they were put in.
+    return Markup(
+        f'<table class="forest"><caption>{escape(title)}</caption><thead><tr><th class="name" scope="col">measure</th>'
+        '<td></td><th scope="col">change [95 %]</th><th scope="col">p</th></tr></thead>'
+        f'<tbody>{"".join(parts)}</tbody><tfoot><tr><td></td><td class="bar-cell"><svg aria-hidden="true">{labels}</svg>'
+        "</td><td></td><td></td></tr></tfoot></table>"
+    )
 
 
 def before_after(scores: Iterable[tuple[float, float]], title: str) -> Markup:

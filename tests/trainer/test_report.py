@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 from copy import deepcopy
 from dataclasses import asdict
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,8 @@ SECTIONS = ["diagnosis", "scores", "intervals", "questions", "learning", "pairs"
 def test_the_page_has_every_part_and_five_plots() -> None:
     page = Page(report_page(training(), evaluation()))
     assert [attributes["id"] for tag, attributes in page.tags if tag == "section"] == SECTIONS
-    assert sum(tag == "svg" for tag, _ in page.tags) == 5
+    assert sum(attributes.get("role") == "img" for _, attributes in page.tags) == 4
+    assert page.text.count("+0.100 [") == 14 + 1 + 2 and ("table", {"class": "forest"}) in page.tags
     assert "In dense search 1 of 200 test questions gained, 1 lost, 1 stayed the same." in page.text
     assert "0.400 → 0.500" in page.text and "+25 %" in page.text
 
@@ -183,10 +186,46 @@ def test_the_page_opens_in_a_browser_without_errors_or_requests_and_every_plot_i
     assert seen.console == []
     assert [address for address in seen.requests if not address.startswith("data:")] == []
     plots = re.findall(r"<svg .*?</svg>", seen.document, re.DOTALL)
-    assert len(plots) == 5
     for plot in plots:
-        assert re.search(r"<(polyline|circle|path) ", plot), plot[:200]
+        assert re.search(r"<(polyline|circle|path|line|text) ", plot), plot[:200]
         assert "NaN" not in plot and "undefined" not in plot
+
+
+def at_width(page: str, width: int, script: str, folder: Path) -> Any:
+    """What ``script`` returns, which is given the document of ``page`` in a frame of a width of its own."""
+    file = folder / "frame.html"
+    inner = json.dumps(page).replace("</", "<\\/")
+    file.write_text(
+        f"""<iframe style="width: {width}px; height: 900px; border: 0"></iframe><pre></pre><script>
+        const frame = document.querySelector("iframe");
+        frame.onload = () => {{
+          const look = page => {{ {script} }};
+          document.querySelector("pre").textContent = JSON.stringify(look(frame.contentDocument));
+        }};
+        frame.srcdoc = {inner};
+        </script>""",
+        encoding="utf-8",
+    )
+    found = re.search(r"<pre>(.*?)</pre>", visit(file, folder).document, re.DOTALL)
+    assert found and found[1], "the script threw"
+    return json.loads(unescape(found[1]))
+
+
+def test_on_a_phone_nothing_is_wider_than_the_page_and_the_words_in_plots_are_readable(tmp_path: Path) -> None:
+    name = "anamewithoutablank" * 9
+    too_wide, smallest = at_width(
+        report_page(training(name), evaluation(name)),
+        390,
+        """
+        const scale = ({a, b}) => Math.hypot(a, b);
+        const sizes = [...page.querySelectorAll("svg text")].map(
+          text => parseFloat(getComputedStyle(text).fontSize) * scale(text.getScreenCTM()));
+        const all = page.documentElement;
+        return [all.scrollWidth - all.clientWidth, Math.min(...sizes)];
+        """,
+        tmp_path,
+    )
+    assert too_wide == 0 and smallest > 9
 
 
 def test_a_page_that_asks_the_network_and_throws_is_caught_by_the_same_look(tmp_path: Path) -> None:
@@ -199,11 +238,11 @@ def test_a_page_that_asks_the_network_and_throws_is_caught_by_the_same_look(tmp_
 
 def test_a_point_stands_where_its_value_says_and_intervals_show_their_verdict() -> None:
     plot = str(intervals([Interval("g", "<label>", change(0.1)), Interval("g", "other", change(-0.1))], "t"))
-    assert "&lt;label&gt;" in plot and plot.count('class="group"') == 1
-    better, worse = (float(x) for x in re.findall(r'class="point" cx="([\d.]+)"', plot))
-    zero = float(re.search(r'class="zero" x1="([\d.]+)"', plot)[1])  # type: ignore[index]
+    assert "&lt;label&gt;" in plot and plot.count('scope="colgroup"') == 1
+    better, worse = (float(x) for x in re.findall(r'class="point" cx="([\d.]+)%"', plot))
+    zero = float(re.search(r'class="zero" x1="([\d.]+)%"', plot)[1])  # type: ignore[index]
     assert worse < zero < better
-    assert '<g class="WIN">' in plot and '<g class="REGRESSION">' in plot
+    assert '<svg class="WIN"' in plot and '<svg class="REGRESSION"' in plot
 
 
 def test_plots_of_one_point_of_none_and_of_equal_values_are_drawn_all_the_same() -> None:
@@ -219,7 +258,7 @@ def test_plots_of_one_point_of_none_and_of_equal_values_are_drawn_all_the_same()
         differences([], "none"),
         differences([0.0, 0.0], "flat"),
     ):
-        assert plot.startswith("<svg") and "nan" not in plot.lower()
+        assert plot.startswith(("<svg", "<table")) and "nan" not in plot.lower()
     assert "Nothing was logged" in curve([], "none")
 
 
