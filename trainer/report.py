@@ -29,14 +29,17 @@ METRIC_NAMES = {
 HEADER = ("system", "mode", "BM25 weight", *METRIC_NAMES.values(), "change, NDCG@10 [95 %]", "p")
 TEMPLATE = "report.html.jinja"
 SMOOTHED_OVER = 20
-# Clicking a heading sorts its table by that column, numbers as numbers.
+SERVED_LOSSES = 10
+# A heading's button sorts its table by that column, numbers as numbers.
 SORTING = """
-for (const head of document.querySelectorAll("table.sortable th")) head.addEventListener("click", () => {
-  const body = head.closest("table").tBodies[0], at = head.cellIndex;
-  const down = head.dataset.down = head.dataset.down ? "" : "1";
-  const text = row => row.cells[at].textContent.trim();
-  const rows = [...body.rows].sort((a, b) => text(a).localeCompare(text(b), undefined, {numeric: true}));
-  body.append(...(down ? rows.reverse() : rows));
+for (const button of document.querySelectorAll("table.sortable th button")) button.addEventListener("click", () => {
+  const head = button.parentElement, body = head.closest("table").tBodies[0], up = head.ariaSort !== "ascending";
+  for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+  head.ariaSort = up ? "ascending" : "descending";
+  const key = row => row.cells[head.cellIndex].dataset.sort ?? row.cells[head.cellIndex].textContent.trim();
+  const order = (a, b) => isNaN(a - b) ? a.localeCompare(b) : a - b;
+  const rows = [...body.rows].sort((a, b) => order(key(a), key(b)));
+  body.append(...(up ? rows : rows.reverse()));
 });
 """
 
@@ -88,6 +91,15 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     script = SORTING.strip()
+    asked = [
+        {
+            **item,
+            "dense_change": item["dense_after"] - item["dense_before"],
+            "served_change": item["hybrid_after"] - item["hybrid_before"],
+        }
+        for item in evaluation.get("questions", [])
+    ]
+    asked.sort(key=lambda item: item["served_change"])
     return environment.get_template(TEMPLATE).render(
         training=training,
         evaluation=evaluation,
@@ -95,7 +107,10 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
         product=evaluation["product"],
         mined=evaluation["evidence"] == MINED_EVIDENCE,
         conclusion=conclusion(evaluation),
-        fared=_fared(evaluation.get("questions", [])),
+        fared=_fared(asked),
+        asked=asked,
+        asked_by_text={item["text"]: item for item in asked},
+        served_losses=[item for item in asked if item["served_change"] < 0][:SERVED_LOSSES],
         table=result_table(evaluation["rows"]),
         header=HEADER,
         plots=_plots(training, evaluation),
@@ -109,7 +124,7 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
 
 def _fared(questions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """How many questions gained, lost, or stayed the same in dense search; empty where they are not recorded."""
-    changes = [item["dense_after"] - item["dense_before"] for item in questions]
+    changes = [item["dense_change"] for item in questions]
     counts = {"gained": sum(change > 0 for change in changes), "lost": sum(change < 0 for change in changes)}
     return {**counts, "same": len(changes) - sum(counts.values())} if changes else {}
 

@@ -78,11 +78,13 @@ def curve(lines: Sequence[Line], title: str, *, level: float | None = None, leve
                 "</title></circle>"
                 for step, value in line.points
             ]
-    return _svg(width, height, title, parts)
+    first, final = lines[-1].points[0], lines[-1].points[-1]
+    told = f"{title}: {first[1]:.3f} at step {first[0]:g}, {final[1]:.3f} at step {final[0]:g}"
+    return _svg(width, height, told, parts)
 
 
 def intervals(rows: Sequence[Interval], title: str) -> Markup:
-    """A forest plot as a table: each change as a point in its 95 % interval beside the line of no change, and in figures."""
+    """A forest plot, as a table: each change as a point in its 95 % interval, beside no change, and in figures."""
     bounds = [bound for row in rows for bound in (row.change.low, row.change.high, 0.0)]
     ticks = _ticks(min(bounds, default=0.0), max(bounds, default=0.0))
     low, high = min([*bounds, ticks[0]]), max([*bounds, ticks[-1]])
@@ -116,8 +118,8 @@ def intervals(rows: Sequence[Interval], title: str) -> Markup:
     return Markup(
         f'<table class="forest"><caption>{escape(title)}</caption><thead><tr><th class="name" scope="col">measure</th>'
         '<td></td><th scope="col">change [95 %]</th><th scope="col">p</th></tr></thead>'
-        f'<tbody>{"".join(parts)}</tbody><tfoot><tr><td></td><td class="bar-cell"><svg aria-hidden="true">{labels}</svg>'
-        "</td><td></td><td></td></tr></tfoot></table>"
+        f'<tbody>{"".join(parts)}</tbody><tfoot><tr><td></td><td class="bar-cell"><svg aria-hidden="true">{labels}'
+        "</svg></td><td></td><td></td></tr></tfoot></table>"
     )
 
 
@@ -190,7 +192,7 @@ def differences(values: Sequence[float], title: str) -> Markup:
         f"{len(ordered) - gained - lost} the same</text>"
         f'<text class="tick" x="{width - 8}" y="{height - 6}" text-anchor="end">{lost} lost</text>'
     )
-    return _svg(width, height, title, parts)
+    return _svg(width, height, f"{title}: {gained} gained, {lost} lost", parts)
 
 
 def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> Markup:

@@ -99,7 +99,19 @@ class Page(HTMLParser):
         self.text += "" if self._silent else data
 
 
-SECTIONS = ["diagnosis", "scores", "intervals", "questions", "learning", "pairs", "trials", "wins", "losses", "choices"]
+SECTIONS = [
+    "diagnosis",
+    "scores",
+    "intervals",
+    "questions",
+    "learning",
+    "pairs",
+    "trials",
+    "wins",
+    "losses",
+    "served-losses",
+    "choices",
+]
 
 
 def test_the_page_has_every_part_and_five_plots() -> None:
@@ -226,6 +238,59 @@ def test_on_a_phone_nothing_is_wider_than_the_page_and_the_words_in_plots_are_re
         tmp_path,
     )
     assert too_wide == 0 and smallest > 9
+
+
+def test_the_table_of_all_questions_is_sorted_by_its_headings_buttons_and_beyond_the_ranking_is_last(
+    tmp_path: Path,
+) -> None:
+    record = evaluation()
+    asked = ("lost", 0.2, 0.9, 0.1, None, 3), ("same", 0.5, 0.5, 0.5, 7, None), ("gained", 0.1, 0.2, 0.9, 12, 1)
+    record["questions"] = [
+        asdict(Asked(name, "0" * 16, name, 0.2, dense, before, after, rank_before, rank_after, 0.0))
+        for name, dense, before, after, rank_before, rank_after in asked
+    ]
+    found = at_width(
+        report_page(training(), record),
+        1400,
+        """
+        const heads = [...page.querySelectorAll("#all th")], rows = () => [...page.querySelectorAll("#all tbody tr")];
+        const names = () => rows().map(row => row.cells[0].textContent);
+        const sorted = [names(), heads.map(head => head.ariaSort)];
+        for (const name of ["dense change", "answer's rank before", "answer's rank before"]) {
+          const button = [...page.querySelectorAll("#all button")].find(one => one.textContent === name);
+          button.click();
+          sorted.push([...names(), button.parentElement.ariaSort]);
+        }
+        return sorted;
+        """,
+        tmp_path,
+    )
+    assert found[0] == ["lost", "same", "gained"]
+    assert found[1][6] == "ascending" and set(found[1]) == {None, "ascending"}
+    assert found[2:] == [
+        ["gained", "lost", "same", "ascending"],
+        ["same", "gained", "lost", "ascending"],
+        ["lost", "gained", "same", "descending"],
+    ]
+
+
+def test_what_lost_as_served_is_shown_beside_what_lost_in_dense_search_with_ranks_before_and_after() -> None:
+    record = evaluation()
+    lost, won = dict(record["questions"][2]), dict(record["questions"][0])
+    lost |= {"text": "gastric bleeding", "dense_before": 0.4, "dense_after": 0.4}
+    record["questions"] = [won | {"text": "what is red?"}, lost]
+    text = " ".join(Page(report_page(training(), record)).text.split())
+    assert "first answer at rank beyond 100 → 3 · as served 0.10 → 0.90" in text
+    served = text[text.index("Questions that lost most as served") : text.index("How it was made")]
+    assert "gastric bleeding0.900 0.200-0.700+0.000" in served and "what is red?" not in served
+
+
+def test_every_table_has_a_caption_and_its_headings_a_scope_and_no_level_of_headings_is_skipped() -> None:
+    tags = Page(report_page(training(), evaluation())).tags
+    assert sum(tag == "caption" for tag, _ in tags) == sum(tag == "table" for tag, _ in tags) == 6
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+    levels = [int(tag[1]) for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
 
 
 def test_a_page_that_asks_the_network_and_throws_is_caught_by_the_same_look(tmp_path: Path) -> None:
