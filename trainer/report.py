@@ -104,7 +104,15 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
         training=training,
         evaluation=evaluation,
         dense=evaluation["dense"],
-        product=evaluation["product"],
+        headlines={
+            name: evaluation[key]
+            for name, key in (
+                ("Dense search, NDCG@10", "dense"),
+                ("As served: hybrid search", "product"),
+                ("As served, with nothing masked", "unmasked"),
+            )
+            if evaluation.get(key)
+        },
         mined=evaluation["evidence"] == MINED_EVIDENCE,
         conclusion=conclusion(evaluation),
         fared=_fared(asked),
@@ -141,6 +149,7 @@ def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[s
     base = training.get("base_dev")
     return {
         "intervals": intervals(_intervals(evaluation), "Change by measure, tuned against base, with 95 % intervals"),
+        "smoothed": len(losses) >= 2 * SMOOTHED_OVER,
         "loss": curve(_loss_lines(losses), "Training loss by step"),
         "lessons": lessons and curve(_loss_lines(lessons), "Loss of lessons by step"),
         "dev": curve(_dev_lines(dev), "NDCG@10 on a sample of dev by step", level=base, level_label="base"),
@@ -154,7 +163,9 @@ def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[s
 def _loss_lines(losses: list[tuple[float, float]]) -> list[Line]:
     from trainer.report_plots import Line
 
-    span = max(1, len(losses) // SMOOTHED_OVER)
+    span = len(losses) // SMOOTHED_OVER
+    if span < 2:
+        return [Line(losses, "smooth")]
     smooth = [
         (step, fmean(value for _, value in losses[max(0, place - span + 1) : place + 1]))
         for place, (step, _) in enumerate(losses)
@@ -178,6 +189,8 @@ def _intervals(evaluation: Mapping[str, Any]) -> list[Interval]:
         for mode, changes in evaluation.get("changes", {}).items()
         for metric, change in changes.items()
     ]
+    if unmasked := evaluation.get("unmasked"):
+        rows.append(Interval("As served (hybrid), nothing masked in the passages", "NDCG@10", Change(**unmasked)))
     more = {f"{name} ({change['questions']})": change for name, change in evaluation.get("likeness", {}).items()}
     rows += [Interval("Dense NDCG@10, test questions …", label, Change(**change)) for label, change in more.items()]
     rows.append(

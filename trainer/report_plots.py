@@ -18,6 +18,11 @@ from trainer.statistics import Change, verdict
 __all__ = ["Interval", "Line", "before_after", "curve", "differences", "intervals"]
 
 
+LARGEST_CIRCLE = 15
+LONE_CIRCLE = 5
+SMALLEST_CIRCLE = 1.2
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of a `curve`: points by step; ``style`` is its CSS class."""
@@ -124,10 +129,20 @@ def intervals(rows: Sequence[Interval], title: str) -> Markup:
 
 
 def before_after(scores: Iterable[tuple[float, float]], title: str) -> Markup:
-    """Each question's score before (across) and after (up); a circle's area is how many questions lie there."""
+    """Each question's score before (across) and after (up); a circle's area is how many questions lie there.
+
+    Scores are rounded to .05, and one that rounding would hide is a gain or a loss all the same.
+    """
     size, left, bottom, top = 340, 52, 46, 16
     side = size - bottom - top
-    counts = Counter((round(before * 20) / 20, round(after * 20) / 20) for before, after in scores)
+    counts = Counter(
+        (
+            round(before * 20) / 20,
+            round(after * 20) / 20,
+            "gain" if after > before else "loss" if after < before else "same",
+        )
+        for before, after in scores
+    )
     largest = max(counts.values(), default=1)
 
     def placed(before: float, after: float) -> tuple[float, float]:
@@ -144,12 +159,12 @@ def before_after(scores: Iterable[tuple[float, float]], title: str) -> Markup:
             f'<text class="tick" x="{x:.1f}" y="{y0 + 25:.1f}" text-anchor="middle">{tick:g}</text>'
         )
     parts.append(f'<line class="zero" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>')
-    for (before, after), count in sorted(counts.items(), key=lambda item: -item[1]):
+    for (before, after, style), count in sorted(counts.items(), key=lambda item: -item[1]):
         x, y = placed(before, after)
-        style = "gain" if after > before else "loss" if after < before else "same"
+        radius = min(LARGEST_CIRCLE * math.sqrt(count / largest), LONE_CIRCLE * math.sqrt(count))
         parts.append(
-            f'<circle class="bubble {style}" cx="{x:.1f}" cy="{y:.1f}" r="{2.5 + 11 * math.sqrt(count / largest):.1f}">'
-            f"<title>{count} question{'s' if count > 1 else ''}: {before:.2f} → {after:.2f}</title></circle>"
+            f'<circle class="bubble {style}" cx="{x:.1f}" cy="{y:.1f}" r="{max(SMALLEST_CIRCLE, radius):.2f}">'
+            f"<title>{count} question{'s' if count > 1 else ''}, about {before:.2f} → {after:.2f}</title></circle>"
         )
     middle = (y0 + y1) / 2
     parts.append(f'<text class="tick" x="{(x0 + x1) / 2:.1f}" y="{size - 1}" text-anchor="middle">before</text>')

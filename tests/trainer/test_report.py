@@ -281,7 +281,7 @@ def test_what_lost_as_served_is_shown_beside_what_lost_in_dense_search_with_rank
     record["questions"] = [won | {"text": "what is red?"}, lost]
     text = " ".join(Page(report_page(training(), record)).text.split())
     assert "first answer at rank beyond 100 → 3 · as served 0.10 → 0.90" in text
-    served = text[text.index("Questions that lost most as served") : text.index("How it was made")]
+    served = text[text.index("Questions that lost most as served") : text.rindex("How it was made")]
     assert "gastric bleeding0.900 0.200-0.700+0.000" in served and "what is red?" not in served
 
 
@@ -328,9 +328,31 @@ def test_plots_of_one_point_of_none_and_of_equal_values_are_drawn_all_the_same()
 
 
 def test_questions_that_fared_alike_are_one_circle_whose_area_is_their_number() -> None:
-    plot = str(before_after([(0.0, 1.0)] * 3 + [(1.0, 0.0)], "t"))
+    plot = str(before_after([(0.0, 1.0)] * 90 + [(1.0, 0.0)] * 10, "t"))
     assert re.findall(r'class="bubble (\w+)"', plot) == ["gain", "loss"]
-    assert "<title>3 questions: 0.00 → 1.00</title>" in plot
+    assert "<title>90 questions, about 0.00 → 1.00</title>" in plot
+    many, few = (float(radius) for radius in re.findall(r' r="([\d.]+)"', plot))
+    assert (many / few) ** 2 == pytest.approx(9, rel=0.01)
+
+
+def test_a_gain_too_small_to_show_is_green_all_the_same() -> None:
+    plot = str(before_after([(0.5, 0.51), (0.5, 0.5), (0.5, 0.49)], "t"))
+    assert sorted(re.findall(r'class="bubble (\w+)"', plot)) == ["gain", "loss", "same"]
+
+
+def test_a_moving_mean_is_drawn_and_named_only_where_there_are_steps_enough_for_one() -> None:
+    long, short = training(), training()
+    short["log"]["losses"] = short["log"]["losses"][:39]
+    for made, smoothed in ((long, True), (short, False)):
+        page = report_page(made, evaluation())
+        assert ("its moving mean" in page) == smoothed and ('<polyline class="raw"' in page) == smoothed
+
+
+def test_what_is_served_with_nothing_masked_has_a_headline_and_an_interval() -> None:
+    record = evaluation() | {"unmasked": asdict(change(-0.03))}
+    text = Page(report_page(training(), record)).text
+    assert "As served, with nothing masked" in text and "0.400 → 0.370" in text
+    assert "As served (hybrid), nothing masked in the passages" in text
 
 
 def test_a_table_of_an_older_record_leaves_blank_what_was_not_measured_then() -> None:
