@@ -7,9 +7,20 @@ from typing import Any
 
 from trainer.statistics import Change, verdict
 
-__all__ = ["conclusion", "told_p"]
+__all__ = ["NEXT", "conclusion", "told_p"]
 
 SHOWN = {"WIN": "better beyond doubt", "TIE": "not shown to differ", "REGRESSION": "worse beyond doubt"}
+
+NEXT = {
+    "WIN": "A WIN is put to use by itself, unless the version in use serves the same questions better beyond doubt or "
+    "--no-promote was given. `shoptalk models` says which version is in use, `shoptalk index` brings its index up to "
+    "date, and `shoptalk models rollback` goes back to the one before.",
+    "TIE": "It is kept, and not put to use by itself. Try what is said under What it looks like, or judge by more "
+    "questions; `shoptalk models promote VERSION --force` puts it to use all the same.",
+    "REGRESSION": "It is kept, and not put to use by itself. Try what is said under What it looks like, and look at "
+    "the questions that lost most; `shoptalk models prune` throws away old versions.",
+}
+"""What to do about each verdict; commands stand between backticks."""
 
 
 def conclusion(evaluation: Mapping[str, Any]) -> str:

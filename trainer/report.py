@@ -80,7 +80,7 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
     """A self-contained HTML page of a version's two records; whatever the corpus holds, it is shown as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from trainer.plain_words import conclusion
+    from trainer.plain_words import NEXT, conclusion
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -115,6 +115,7 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
         },
         mined=evaluation["evidence"] == MINED_EVIDENCE,
         conclusion=conclusion(evaluation),
+        what_now=NEXT[evaluation["verdict"]].split("`"),
         fared=_fared(asked),
         asked=asked,
         asked_by_text={item["text"]: item for item in asked},

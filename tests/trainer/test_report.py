@@ -143,6 +143,18 @@ def test_the_report_says_what_is_shown_of_dense_search_and_of_what_is_served(
     assert said in text
 
 
+@pytest.mark.parametrize(
+    ("dense", "command"), [(0.1, "models rollback"), (0.001, "models promote VERSION --force"), (-0.1, "models prune")]
+)
+def test_the_report_explains_its_words_and_what_to_do_now(dense: float, command: str) -> None:
+    judged = outcome(change(dense)).record() | {"examples": []}
+    text = " ".join(Page(report_page(training(), evaluation() | judged)).text.split())
+    assert "What now?" in text and f"shoptalk {command}" in text and "`" not in text
+    explained = text[text.index("How to read this") : text.index("What it looks like", text.index("How to read this"))]
+    for word in ("NDCG@10", "MRR@10", "R@k", "Dense", "BM25", "hybrid", "95 % interval", "p is", "dev", "anchor"):
+        assert word in explained
+
+
 def test_whatever_the_corpus_holds_is_shown_as_text() -> None:
     text = report_page(training(HOSTILE), evaluation(HOSTILE))
     page = Page(text)
