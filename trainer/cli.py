@@ -160,7 +160,7 @@ def evaluate(
     rows = [asdict(row) for row in result.rows]
     for unit in result.missing[:SKIPPED_SHOWN]:
         invocation.note(f"not in the corpus: {unit}")
-    lines = [*result_lines(rows), *result.notes]
+    lines = [*result_lines(rows, "the first row"), *result.notes]
     invocation.emit(
         {"questions": result.questions, "missing": result.missing, "rows": rows, "notes": result.notes},
         "\n".join(lines),

@@ -9,7 +9,7 @@ from typing import Any
 
 from retrieval.documents import Document
 from retrieval.front_matter import front_matter
-from trainer.report import HEADER, result_table
+from trainer.report import result_header, result_table
 
 __all__ = ["base_licence", "data_hash", "model_card"]
 
@@ -43,7 +43,8 @@ def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
         *([f"license: {_yaml(licence)}"] if licence else []),
         "tags: [sentence-transformers, sentence-similarity, shoptalk]",
     ]
-    rows = [HEADER, ("---",) * len(HEADER), *result_table(evaluation["rows"])]
+    header = result_header()
+    rows = [header, ("---",) * len(header), *result_table(evaluation["rows"])]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     reasons = "\n".join(f"- {reason}" for reason in evaluation.get("reasons", ()))
     shared = Change(**evaluation["dense"]).shared_answers
@@ -54,12 +55,15 @@ def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
 # {_line(training["base"])}, tuned by Shoptalk
 
 Verdict: **{evaluation["verdict"]}** on {asked}.
-Everything was chosen on {evaluation["dev_questions"]} dev questions; the test questions were scored once. Changes
-are against the base model's dense search, paired by question, with a 95 % bootstrap interval.
+Everything was chosen on {evaluation["dev_questions"]} dev questions; the test questions were scored once. Every change is
+paired by question, with a 95 % bootstrap interval and a randomization p.
 
 {reasons}
 
 {table}
+
+Changes in the table are in NDCG@10 and against the base model's dense search, those above it against base in the same
+mode. R@k is Recall@k.
 
 ## How it was made
 

@@ -15,7 +15,7 @@ from trainer.questions import MINED_EVIDENCE
 if TYPE_CHECKING:
     from trainer.report_plots import Interval, Line
 
-__all__ = ["HEADER", "METRIC_NAMES", "report_page", "result_lines", "result_table"]
+__all__ = ["METRIC_NAMES", "report_page", "result_header", "result_lines", "result_table"]
 
 METRIC_NAMES = {
     "ndcg@10": "NDCG@10",
@@ -26,7 +26,6 @@ METRIC_NAMES = {
     "recall@10": "R@10",
     "recall@50": "R@50",
 }
-HEADER = ("system", "mode", "BM25 weight", *METRIC_NAMES.values(), "change, NDCG@10 [95 %]", "p")
 TEMPLATE = "report.html.jinja"
 SMOOTHED_OVER = 20
 SERVED_LOSSES = 10
@@ -44,8 +43,15 @@ for (const button of document.querySelectorAll("table.sortable th button")) butt
 """
 
 
+def result_header(against: str = "base dense") -> tuple[str, ...]:
+    """The columns of `result_table`; ``against`` is what each row's change in NDCG@10 is a change from."""
+    return ("system", "mode", "BM25 weight", *METRIC_NAMES.values(), f"against {against} [95 %]", "p")
+
+
 def result_table(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """The rows of an evaluation as text cells under `HEADER`."""
+    """The rows of an evaluation as text cells under `result_header`."""
+    from trainer.plain_words import told_p
+
     table = []
     for row in rows:
         change, weight, means = row["change"], row["lexical_weight"], row["means"]
@@ -57,16 +63,16 @@ def result_table(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                 # A version of before a metric was introduced has no value of it.
                 *(f"{means[name]:.3f}" if name in means else "" for name in METRIC_NAMES),
                 f"{change['mean']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]" if change else "",
-                f"{change['p']:.4f}" if change else "",
+                told_p(change["p"]) if change else "",
             )
         )
     return table
 
 
-def result_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def result_lines(rows: Iterable[Mapping[str, Any]], against: str = "base dense") -> list[str]:
     """The same table for a terminal, columns aligned."""
-    table = [HEADER, *result_table(rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
+    table = [result_header(against), *result_table(rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
             cell.ljust(width) if place < 2 else cell.rjust(width)
@@ -121,7 +127,7 @@ def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
         asked_by_text={item["text"]: item for item in asked},
         served_losses=[item for item in asked if item["served_change"] < 0][:SERVED_LOSSES],
         table=result_table(evaluation["rows"]),
-        header=HEADER,
+        header=result_header(),
         plots=_plots(training, evaluation),
         rules=_rules(training["pairs"]),
         wins=[item for item in evaluation["examples"] if item["ndcg_after"] > item["ndcg_before"]],

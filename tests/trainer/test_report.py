@@ -373,6 +373,14 @@ def test_a_table_of_an_older_record_leaves_blank_what_was_not_measured_then() ->
     assert result_lines([row])[1].split() == ["base", "dense", "0.500"]
 
 
+def test_a_table_names_what_its_changes_are_against_and_its_p_is_written_as_in_the_reasons() -> None:
+    rows = [asdict(Row("tuned", "hybrid", 0.3, MEANS, change(0.1)))]
+    assert "against base dense [95 %]" in result_lines(rows)[0] and result_lines(rows)[1].endswith("  < .001")
+    assert "against the first row [95 %]" in result_lines(rows, "the first row")[0]
+    card = model_card(training(), evaluation())
+    assert card.index("| tuned | hybrid |") < card.index("against the base model's dense search")
+
+
 def test_the_card_has_the_same_table_the_split_the_data_the_licence_and_the_prompts() -> None:
     card = model_card(training('owner/"base'), evaluation())
     head, body = card.split("---\n", 2)[1:]
