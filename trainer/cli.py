@@ -193,8 +193,7 @@ def tune_value(report: TuneReport) -> dict[str, Any]:
 def tune_text(report: TuneReport) -> str:
     """The report as a person reads it."""
     from retrieval.promotion import NOT_SEARCHED_WITH
-    from trainer.plain_words import conclusion
-    from trainer.report import result_lines
+    from trainer.report import judged_lines
 
     mined = ", ".join(f"{item.rule} {item.kept}" for item in report.yields if item.kept)
     lines = [
@@ -204,24 +203,11 @@ def tune_text(report: TuneReport) -> str:
     ]
     if report.leaks:
         lines.append(f"- {report.leaks} pairs left out: their anchor asks what a question asks")
-    outcome = report.outcome
-    lines += [
-        "",
-        f"{outcome.test_questions} test questions ({outcome.evidence}){outcome.dense.shared_answers}:",
-        *result_lines([asdict(row) for row in outcome.rows]),
-    ]
     state = "not put to use"
     if report.promoted:
         state = "now in use" if report.version.current else NOT_SEARCHED_WITH
-    lines += ["", f"Verdict: {outcome.verdict}.", conclusion(asdict(outcome))]
-    lines += [f"- {reason}" for reason in outcome.reasons()]
-    for finding in report.findings:
-        lines.append(f"- {finding.cause}: {finding.sign}; try: {finding.advice}")
-    if report.forgetting:
-        lines.append(f"- elsewhere ({report.forgetting.source}), dense NDCG@10: {report.forgetting.change}")
-    lines += [
-        f"{report.version.name} is {state}; report: {report.version.path / 'report.html'}",
-    ]
+    lines += ["", *judged_lines(report.version.evaluation)]
+    lines.append(f"{report.version.name} is {state}; report: {report.version.path / 'report.html'}")
     return "\n".join(lines)
 
 

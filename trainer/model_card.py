@@ -55,8 +55,8 @@ def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
 # {_line(training["base"])}, tuned by Shoptalk
 
 Verdict: **{evaluation["verdict"]}** on {asked}.
-Everything was chosen on {evaluation["dev_questions"]} dev questions; the test questions were scored once. Every change is
-paired by question, with a 95 % bootstrap interval and a randomization p.
+Everything was chosen on {evaluation["dev_questions"]} dev questions; the test questions were scored once. Every change
+is paired by question, with a 95 % bootstrap interval and a randomization p.
 
 {reasons}
 

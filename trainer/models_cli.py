@@ -53,15 +53,16 @@ def list_models(invocation: Invocation) -> None:
 def show(invocation: Invocation, version: str) -> None:
     """Show how VERSION was made and judged."""
     from trainer.looks import looks_at
-    from trainer.report import result_lines
+    from trainer.report import judged_lines
 
     workspace = invocation.workspace()
     found = find_version(workspace, version)
     if not found.evaluation:
         invocation.note(f"{found.path / EVALUATION_RECORD} is missing: nobody knows any more how it was judged")
     lines = [_version_line(found), f"report: {found.path / 'report.html'}", ""]
-    lines += result_lines(found.evaluation.get("rows", []))
-    lines += ["", *(f"- {choice}" for choice in found.training.get("choices", []))]
+    if found.evaluation.get("rows"):
+        lines += [*judged_lines(found.evaluation), ""]
+    lines += [f"- {choice}" for choice in found.training.get("choices", [])]
     later = [look for look in looks_at(workspace, found) if look.command != "tune"]
     for look in later:
         figures = ", ".join(f"{mode} {value:.3f}" for mode, value in look.found.items())
@@ -226,10 +227,14 @@ def _tell_promoted(invocation: Invocation, workspace: Workspace, reference: str,
 def _version_line(version: ModelVersion) -> str:
     mark = "*" if version.current else " "
     recipe = version.training.get("recipe", {}).get("name", "?")
-    scores = ""
-    if version.ndcg_before is not None and version.ndcg_after is not None:
-        scores = f"  NDCG@10 {version.ndcg_before:.3f} -> {version.ndcg_after:.3f}"
-    return f"{mark} {version.name:<5} {version.verdict or 'not judged':<11}{scores}  {recipe}  {version.created}"
+    judged = version.evaluation
+    scores = ", ".join(
+        f"{name} {judged[key]['before']:.3f} → {judged[key]['after']:.3f}"
+        for name, key in (("dense", "dense"), ("served", "product"))
+        if key in judged
+    )
+    asked = f"  NDCG@10 {scores}, {judged['test_questions']} {judged['evidence']}" if scores else ""
+    return f"{mark} {version.name:<5} {version.verdict or 'not judged':<11}{asked}  {recipe}  {version.created}"
 
 
 def _megabytes(size: int) -> str:

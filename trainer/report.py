@@ -15,7 +15,7 @@ from trainer.questions import MINED_EVIDENCE
 if TYPE_CHECKING:
     from trainer.report_plots import Interval, Line
 
-__all__ = ["METRIC_NAMES", "report_page", "result_header", "result_lines", "result_table"]
+__all__ = ["METRIC_NAMES", "judged_lines", "report_page", "result_header", "result_lines", "result_table"]
 
 METRIC_NAMES = {
     "ndcg@10": "NDCG@10",
@@ -80,6 +80,29 @@ def result_lines(rows: Iterable[Mapping[str, Any]], against: str = "base dense")
         ).rstrip()
         for line in table
     ]
+
+
+def judged_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """What a version was judged to be, by its record, for a terminal: scores, verdict, why, and what it looks like."""
+    from trainer.plain_words import conclusion
+    from trainer.statistics import Change
+
+    lines = [
+        f"{evaluation['test_questions']} test questions ({evaluation['evidence']}):",
+        *result_lines(evaluation["rows"]),
+        "",
+        f"Verdict: {evaluation['verdict']}.",
+    ]
+    # What the first versions did not record is left out.
+    if "product" in evaluation:
+        lines.append(conclusion(evaluation))
+    lines += [f"- {reason}" for reason in evaluation.get("reasons", ())]
+    for finding in evaluation.get("diagnosis", ()):
+        lines.append(f"- {finding['cause']}: {finding['sign']}; try: {finding['advice']}")
+    if forgetting := evaluation.get("forgetting"):
+        change = Change(**forgetting["change"])
+        lines.append(f"- elsewhere ({forgetting['source']}), dense NDCG@10: {change}")
+    return lines
 
 
 def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from hash_embedder import HashEmbedder
+from test_diagnosis import change, outcome
 
 import shoptalk
 from retrieval.errors import DocumentError, ModelError, StoreError
@@ -56,6 +58,27 @@ def command(workspace: Workspace, *arguments: str) -> Any:
 
 def names(workspace: Workspace) -> list[str]:
     return [version.name for version in list_versions(workspace)]
+
+
+def test_a_version_is_shown_with_all_that_it_was_judged_to_be_and_listed_with_what_by(workspace: Workspace) -> None:
+    judged = outcome(change(0.1), change(0.001)).record() | {
+        "rows": [
+            {"system": "tuned", "mode": "dense", "lexical_weight": None, "means": {"ndcg@10": 0.5}, "change": None}
+        ],
+        "diagnosis": [{"cause": "a cause", "sign": "a sign", "advice": "advice"}],
+        "forgetting": {"source": "elsewhere", "texts": 5, "change": asdict(change(-0.01))},
+    }
+    staged = staging_folder(workspace)
+    (staged / "evaluation.json").write_text(json.dumps(judged))
+    (staged / "training.json").write_text(json.dumps({"base": "owner/base", "recipe": {"name": "structure"}}))
+    add_version(workspace, staged)
+    shown = command(workspace, "show", "v1").stdout
+    assert "200 test questions (real questions):" in shown and "Verdict: WIN." in shown
+    assert "but not shown to differ in the search that is served (hybrid)" in shown
+    assert all(f"- {reason}" in shown for reason in judged["reasons"]) and len(judged["reasons"]) == 2
+    assert "- a cause: a sign; try: advice" in shown and "- elsewhere (elsewhere), dense NDCG@10: -0.010 [" in shown
+    listed = command(workspace, "list").stdout
+    assert "NDCG@10 dense 0.400 → 0.500, served 0.400 → 0.401, 200 real questions  structure" in listed
 
 
 def test_two_versions_judged_alike_are_compared_question_by_question(workspace: Workspace) -> None:
