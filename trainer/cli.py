@@ -48,7 +48,8 @@ def tune(
 
     The verdict is WIN where the 95 % interval of the paired change of dense search in NDCG@10 on the test
     questions lies above zero, and what is served (hybrid search) is not worse beyond doubt. Only a WIN is put
-    to use by itself; otherwise the exit code is 3, and the version is kept for you to look at.
+    to use by itself, and not in the place of a version that serves the same questions better beyond doubt;
+    otherwise the exit code is 3, and the version is kept for you to look at.
     """
     report = run_tune(invocation, corpus, recipe, questions=questions, seed=seed, budget=budget, promote=not no_promote)
     invocation.emit(tune_value(report), tune_text(report))
@@ -72,8 +73,10 @@ def _refusal(report: TuneReport) -> ShoptalkError | None:
             f"{report.version.path}"
         )
     if report.obstacle:
-        return ShoptalkError(
-            f"{name} won but was not put to use: {report.obstacle}; `shoptalk models promote {name}` puts it to use"
+        refused = GateRefused if report.in_use and report.in_use.better else ShoptalkError
+        return refused(
+            f"{name} won but was not put to use: {report.obstacle}; `shoptalk models promote {name}` puts it to use all "
+            "the same"
         )
     return None
 
@@ -207,6 +210,8 @@ def tune_text(report: TuneReport) -> str:
     if report.promoted:
         state = "now in use" if report.version.current else NOT_SEARCHED_WITH
     lines += ["", *judged_lines(report.version.evaluation)]
+    if report.in_use:
+        lines.append(report.in_use.beside(report.version.name))
     lines.append(f"{report.version.name} is {state}; report: {report.version.path / 'report.html'}")
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.statistics import Change, verdict
 
-__all__ = ["NEXT", "conclusion", "told_p"]
+__all__ = ["NEXT", "SHOWN", "conclusion", "told_p"]
 
 SHOWN = {"WIN": "better beyond doubt", "TIE": "not shown to differ", "REGRESSION": "worse beyond doubt"}
 

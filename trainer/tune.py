@@ -34,18 +34,19 @@ from trainer.looks import earlier_versions, judged_by
 from trainer.mined import counted, mine_corpus, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
+from trainer.plain_words import SHOWN
 from trainer.publishing import register, require_room
 from trainer.questions import MINED_EVIDENCE, load_questions
 from trainer.ranking import Found, by_heading_share
 from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
 from trainer.silver import Yield
-from trainer.statistics import compare, verdict
+from trainer.statistics import Change, compare, verdict
 from trainer.training_log import TrainingLog
 from trainer.unfinished import Unfinished
 from trainer.workbench import Fit, Workbench
 
-__all__ = ["DEFAULT_BUDGET", "TuneReport", "tune"]
+__all__ = ["DEFAULT_BUDGET", "InUse", "TuneReport", "in_use", "tune"]
 
 DEFAULT_BUDGET = 1800.0
 SPLITS = (
@@ -56,10 +57,37 @@ SPLITS = (
 
 
 @dataclass(frozen=True)
+class InUse:
+    """The version that was in use, and the change from what it serves to what the new one does.
+
+    ``change`` is over the test questions that judged both, over the same documents; None where there are none.
+    """
+
+    name: str
+    change: Change | None
+
+    @property
+    def better(self) -> bool:
+        """Whether it serves the same questions better than the new one, beyond doubt, and so stays."""
+        return self.change is not None and verdict(self.change) == "REGRESSION"
+
+    def beside(self, new: str) -> str:
+        """How the ``new`` version compares with it, in a line."""
+        if self.change is None:
+            return f"{self.name} was in use; it was judged by other questions or over other documents than {new}"
+        change = self.change
+        return (
+            f"{self.name} was in use; the same {change.questions} questions are served at NDCG@10 {change.before:.3f} by "
+            f"it, {change.after:.3f} by {new}: {change}, {SHOWN[verdict(change)]}"
+        )
+
+
+@dataclass(frozen=True)
 class TuneReport:
     """What a run did and found.
 
-    ``promoted`` is whether the new version is now in use; ``obstacle`` why one that won was not put to use.
+    ``promoted`` is whether the new version is now in use, ``obstacle`` why one that won was not put to use, and
+    ``in_use`` the version that was in use before, if one was.
     """
 
     recipe: str
@@ -77,6 +105,7 @@ class TuneReport:
     version: ModelVersion
     promoted: bool
     obstacle: str
+    in_use: InUse | None
     seconds: float
 
 
@@ -149,9 +178,12 @@ def tune(
     if real:
         remember_base_fusion(workspace, embedder.reference, Fusion(base[0].weight, base[0].share))
     won = promote and outcome.verdict == "WIN"
+    rival = in_use(workspace, outcome, data)
     obstacle = ""
-    if won:
-        obstacle = _better_in_use(workspace, outcome, data) or _put_to_use(workspace, version, progress)
+    if won and rival and rival.better:
+        obstacle = f"{rival.name}, which is in use, serves the same questions better beyond doubt"
+    elif won:
+        obstacle = _put_to_use(workspace, version, progress)
     return TuneReport(
         recipe=recipe.name,
         base=embedder.reference,
@@ -168,6 +200,7 @@ def tune(
         version=find_version(workspace, version.name),
         promoted=won and not obstacle,
         obstacle=obstacle,
+        in_use=rival,
         seconds=time.monotonic() - started,
     )
 
@@ -281,30 +314,19 @@ def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yiel
     }
 
 
-def _better_in_use(workspace: Workspace, outcome: Outcome, data: str) -> str:
-    """Why the version in use stays though another beats the base: it serves the same questions better beyond doubt.
-
-    "" where it does not, or was judged over other documents.
-    """
+def in_use(workspace: Workspace, outcome: Outcome, data: str) -> InUse | None:
+    """The version in use, beside what was just judged; None where that is the base."""
     name = history(workspace)[0]
     used = next((version for version in list_versions(workspace) if version.name == name), None)
-    if used is None or used.training.get("data", {}).get("sha256") != data:
-        return ""
-    known = judged_by(used)
+    if used is None:
+        return None
+    known = judged_by(used) if used.training.get("data", {}).get("sha256") == data else {}
     shared = [asked for asked in outcome.questions if asked.mark in known]
     if not shared:
-        return ""
-    change = compare(
-        [known[asked.mark]["hybrid_after"] for asked in shared],
-        [asked.hybrid_after for asked in shared],
-        [asked.answer for asked in shared],
-    )
-    if verdict(change) != "REGRESSION":
-        return ""
-    return (
-        f"{used.name}, which is in use, serves the same {change.questions} questions better, NDCG@10 "
-        f"{change.before:.3f} against {change.after:.3f}"
-    )
+        return InUse(used.name, None)
+    before = [known[asked.mark]["hybrid_after"] for asked in shared]
+    after, answers = [asked.hybrid_after for asked in shared], [asked.answer for asked in shared]
+    return InUse(used.name, compare(before, after, answers))
 
 
 def _put_to_use(workspace: Workspace, version: ModelVersion, progress: Progress) -> str:

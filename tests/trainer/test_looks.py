@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from hash_embedder import HashEmbedder
+from test_diagnosis import change, outcome
 
 import shoptalk
 from retrieval.errors import GateRefused, ModelError
-from retrieval.models import ModelVersion, add_version, find_version, list_versions, staging_folder
+from retrieval.models import ModelVersion, add_version, find_version, list_versions, set_current, staging_folder
 from retrieval.workspace import Workspace
 from trainer import comparison
 from trainer.comparison import compare_models
 from trainer.looks import LOOKS, earlier_versions, keep_look, looks_at, mark, record_look, refuse_second_look
+from trainer.outcome import Asked
 from trainer.questions import MINED_EVIDENCE, Question
 from trainer.statistics import compare
+from trainer.tune import in_use
 
 QUESTIONS = [Question(f"q{number}", f"what is word{number}", {f"{number}.md": 1}) for number in range(12)]
 
@@ -263,3 +266,24 @@ def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:
         file.write("{broken\n")
     with pytest.raises(ModelError, match=r"looks\.jsonl:2: not a record of a look"):
         looks_at(workspace, find_version(workspace, "v1"))
+
+
+def test_the_version_in_use_is_set_beside_a_new_one_over_the_questions_that_judged_both(workspace: Workspace) -> None:
+    asked = [Asked(item.id, mark(item), item.text, 0.1, 0.5, 0.2, 0.5, 3, 1, 0.0) for item in QUESTIONS]
+    new = replace(outcome(change(0.1)), questions=asked)
+    assert in_use(workspace, new, "data") is None
+    known = [{"mark": item.mark, "hybrid_after": after} for item, after in zip(asked[2:], [1.0] * 10, strict=True)]
+    add(workspace, [], questions=known)
+    set_current(workspace, "v1")
+    other = in_use(workspace, new, "other data")
+    assert (
+        other and not other.better and "judged by other questions or over other documents than v2" in other.beside("v2")
+    )
+    staged = find_version(workspace, "v1").path / "training.json"
+    staged.write_text('{"base": "test/base", "data": {"sha256": "data"}}')
+    found = in_use(workspace, new, "data")
+    assert found and found.better
+    told = "v1 was in use; the same 10 questions are served at NDCG@10 1.000 by it, 0.500 by v2: -0.500 ["
+    assert found.beside("v2").startswith(told) and found.beside("v2").endswith("worse beyond doubt")
+    same = in_use(workspace, replace(new, questions=[replace(item, hybrid_after=1.0) for item in asked]), "data")
+    assert same and not same.better and same.beside("v2").endswith("not shown to differ")

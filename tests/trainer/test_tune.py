@@ -282,7 +282,7 @@ def test_a_win_over_the_base_does_not_take_the_place_of_a_better_version(tuned: 
     file.write_text(json.dumps(evaluation))
     second = tuning.tune(workspace, "icd", find_recipe("structure"), questions=tuned.corpus.questions, seed=14)
     assert second.outcome.verdict == "WIN" and not second.promoted
-    assert second.obstacle.startswith("v1, which is in use, serves the same ")
+    assert second.obstacle == "v1, which is in use, serves the same questions better beyond doubt"
     assert find_version(workspace, "v1").current
 
 
@@ -330,6 +330,19 @@ def test_a_refusal_names_the_change_that_decided_it(
     error = capsys.readouterr().err
     assert ended.value.code == 3
     assert f"v1 is not put to use {said.format(base=tuned.report.base)}" in error and "no better" not in error
+
+
+def test_a_win_that_a_better_version_in_use_keeps_out_ends_with_exit_code_3_and_both_figures(
+    tuned: Tuned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    better = tuning.InUse("v7", change(-0.1))
+    refused = replace(tuned.report, obstacle="v7 is better", in_use=better, promoted=False)
+    monkeypatch.setattr(cli, "run_tune", lambda *_, **__: refused)
+    with pytest.raises(SystemExit) as ended:
+        shoptalk.main(["-w", str(tuned.workspace.root), "tune"])
+    said = capsys.readouterr()
+    assert ended.value.code == 3 and "won but was not put to use: v7 is better" in said.err
+    assert "v7 was in use; the same 200 questions are served at NDCG@10 0.400 by it, 0.300 by v1" in said.out
 
 
 def test_a_launcher_takes_no_refusal_for_a_crash(
