@@ -75,8 +75,8 @@ def _refusal(report: TuneReport) -> ShoptalkError | None:
     if report.obstacle:
         refused = GateRefused if report.in_use and report.in_use.better else ShoptalkError
         return refused(
-            f"{name} won but was not put to use: {report.obstacle}; `shoptalk models promote {name}` puts it to use all "
-            "the same"
+            f"{name} won but was not put to use: {report.obstacle}; `shoptalk models promote {name}` puts it to use "
+            "all the same"
         )
     return None
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from retrieval.console import Invocation, pass_invocation
-from retrieval.errors import ShoptalkError
+from retrieval.errors import QuestionsError, ShoptalkError
 from trainer.options import corpus_option, questions_option, recipe_option
 
 if TYPE_CHECKING:
     from trainer.mined import Mined
     from trainer.pairs import Pair
+    from trainer.recipes import Recipe
     from trainer.silver import Yield
 
 __all__ = ["mine", "mined_text", "write_pairs"]
@@ -70,10 +71,8 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
     yields = counted(mined.yields, pairs)
     idle = idle_rules(yields, RULES)
     hints = advice(mined.material, yields, chosen.every_rule, workspace.trainer.min_pairs)
-    if asked is None and len(mined.material.documents) > 1:
-        hints.append(
-            "Without --questions tune holds out up to about a quarter of that to judge by, and learns the rest."
-        )
+    if asked is None:
+        hints.append(_judged_by(mined, chosen, workspace.trainer.seed))
     if out:
         write_pairs(out, pairs)
         invocation.note(f"Wrote {len(pairs)} pairs to {out}")
@@ -90,6 +89,22 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
         "skipped": [asdict(item) for item in mined.material.skipped],
     }
     invocation.emit(value, mined_text(mined, chosen.name, len(pairs), yields, idle, hints))
+
+
+def _judged_by(mined: Mined, recipe: Recipe, seed: int) -> str:
+    """What ``tune`` would judge by without questions, or why it would refuse to."""
+    from trainer.mined import hold_out_clear
+
+    # As for tune, where the tutorial's chunks are no questions.
+    found = [pair for pair in mined.found if pair.rule in recipe.every_rule] or mined.found
+    try:
+        held, asked, _ = hold_out_clear(mined.material, found, seed)
+    except QuestionsError as error:
+        return f"Without --questions tune would refuse: {error}."
+    return (
+        f"Without --questions tune holds out {len(asked.all)} questions of {len(held)} documents to judge by, and "
+        "learns from the rest."
+    )
 
 
 def write_pairs(file: Path, pairs: Sequence[Pair]) -> None:

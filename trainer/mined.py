@@ -23,7 +23,7 @@ from trainer.silver import Yield, balance, filter_pairs, unmistakable
 from trainer.split import alike_documents, hold_out
 from trainer.synthesis import synthetic_pairs
 
-__all__ = ["Mined", "counted", "fair", "mine_corpus", "require_enough"]
+__all__ = ["Mined", "counted", "fair", "hold_out_clear", "mine_corpus", "require_enough"]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class Mined:
     missing: list[str]
     notes: list[str]
     """What was left out of the questions that were given, and why."""
+    found: list[Pair]
+    """What the rules that read sections found, before any filter."""
 
     @cached_property
     def held_passages(self) -> frozenset[int]:
@@ -126,9 +128,7 @@ def mine_corpus(
         asked, usable = QuestionSet((), (), "none"), mined
     else:
         # The tutorial's chunks are no questions, and what a model wrote must not judge: structure's pairs do.
-        # What leads to several things is no question: the others would count as wrong.
-        clear = unmistakable(material, found or mine(material, list(RULES), seed))
-        held, asked, masks = hold_out(material, clear, seed)
+        held, asked, masks = hold_out_clear(material, found or mine(material, list(RULES), seed), seed)
         asked_about = {material.passages[place].document_id for place in masks}
         usable = [
             pair
@@ -139,7 +139,14 @@ def mine_corpus(
         ]
     forbidden = [question.text for question in asked.all]
     kept, yields, leaks = filter_pairs(material, usable, forbidden, workspace.passages.language)
-    return Mined(material, kept, asked, masks, held, yields, leaks, missing, notes)
+    return Mined(material, kept, asked, masks, held, yields, leaks, missing, notes, found)
+
+
+def hold_out_clear(
+    material: Material, found: Sequence[Pair], seed: int
+) -> tuple[frozenset[str], QuestionSet, dict[int, str]]:
+    """`hold_out` by what names one thing: of a question that leads to several the others would count as wrong."""
+    return hold_out(material, unmistakable(material, found), seed)
 
 
 def fair(questions: QuestionSet, material: Material) -> tuple[QuestionSet, list[str], list[str]]:

@@ -77,8 +77,8 @@ class InUse:
             return f"{self.name} was in use; it was judged by other questions or over other documents than {new}"
         change = self.change
         return (
-            f"{self.name} was in use; the same {change.questions} questions are served at NDCG@10 {change.before:.3f} by "
-            f"it, {change.after:.3f} by {new}: {change}, {SHOWN[verdict(change)]}"
+            f"{self.name} was in use; the same {change.questions} questions are served at NDCG@10 {change.before:.3f} "
+            f"by it, {change.after:.3f} by {new}: {change}, {SHOWN[verdict(change)]}"
         )
 
 

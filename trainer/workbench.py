@@ -142,9 +142,10 @@ class Workbench:
         )
         # Where hard negatives are scarce the pairs are worth more than the negatives.
         used = len(found) >= len(pairs) // 2 or recipe.loss == "triplet"
+        left_out = "; the others are left out of the training" if used and len(found) < len(pairs) else ""
         notes.append(
             f"hard negatives {'used' if used else 'not used'}: {len(found)} of {len(pairs)} pairs have one below .95 "
-            f"of their positive's similarity"
+            f"of their positive's similarity{left_out}"
         )
         return found if used else pairs
 

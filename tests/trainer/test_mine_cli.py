@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,19 @@ def test_mine_shows_people_a_table_examples_and_the_idle_rules(root: Path) -> No
     assert "recipe structure takes" in text and "taken" in text
 
 
-def test_mine_says_that_tune_without_questions_learns_less_than_it_counts(root: Path) -> None:
-    told = "Without --questions tune holds out up to about a quarter of that"
-    assert told in run(root, "mine").stdout
+def test_mine_says_what_tune_without_questions_would_judge_by_or_that_it_would_refuse(root: Path) -> None:
+    told = "Without --questions tune "
+    refused = r"would refuse: only \d questions could be mined and held out \(at least 20 are wanted\): "
+    text = run(root, "mine").stdout
+    assert re.search(rf"{told}{refused}the documents ask \d\d, and about a quarter may be held out", text)
+    for n in range(60):
+        kind = "".join(chr(ord("a") + int(digit)) for digit in f"{n:02}")
+        (root / "docs" / f"more{n}.md").write_text(
+            f"# Engine {kind}\n\nAlso called: motor {kind}{kind}\n\nIt turns {n} wheels of the {kind} coach.\n\n"
+            f"## How is the {kind} greased?\n\nPress {kind} into the {n} nipples that are red.\n"
+        )
+    found = re.search(rf"{told}holds out (\d+) questions of (\d+) documents to judge by", run(root, "mine").stdout)
+    assert found and int(found[1]) >= 20 and int(found[2]) >= 10
     asked = root / "questions"
     asked.mkdir()
     (asked / "queries.jsonl").write_text('{"_id": "q", "text": "the oldest of all pumps"}\n')
