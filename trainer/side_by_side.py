@@ -74,25 +74,39 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
 
 
 def side_by_side_lines(value: SideBySide) -> list[str]:
-    """The comparison as lines for a terminal."""
-    table = [("system", "mode", "metric", value.first, value.second, "difference")]
-    for item in value.pairings:
-        figures = (f"{item.first:.3f}", f"{item.second:.3f}", f"{item.second - item.first:+.3f}")
-        table.append((item.system, item.mode, item.metric, *figures))
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines = [
+    """The comparison as lines for a terminal: the paired changes first, then a row a system with a column a metric."""
+    from trainer.plain_words import SHOWN
+    from trainer.report import METRIC_NAMES
+    from trainer.statistics import verdict
+
+    lines = []
+    if value.changes:
+        lines += [f"On the {value.shared} test questions that judged both, {value.second} against {value.first}:"]
+        lines += [
+            f"{mode} NDCG@10 {change.before:.3f} → {change.after:.3f}, {change}, {SHOWN[verdict(change)]}"
+            for mode, change in value.changes.items()
+        ]
+        lines.append("")
+    metrics = list(dict.fromkeys(item.metric for item in value.pairings))
+    table = [("version", "system", "mode", *(METRIC_NAMES.get(metric, metric) for metric in metrics))]
+    for system, mode in dict.fromkeys((item.system, item.mode) for item in value.pairings):
+        both = {item.metric: item for item in value.pairings if (item.system, item.mode) == (system, mode)}
+        first, second = (
+            tuple(f"{getattr(both[metric], side):.3f}" if metric in both else "" for metric in metrics)
+            for side in ("first", "second")
+        )
+        if first == second:
+            table.append(("both", system, mode, *first))
+        else:
+            table += [(value.first, system, mode, *first), (value.second, system, mode, *second)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines += [
         "  ".join(
             cell.ljust(width) if place < 3 else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in table
     ]
-    if value.changes:
-        lines += ["", f"On the {value.shared} test questions that judged both, {value.second} against {value.first}:"]
-        lines += [
-            f"{mode} NDCG@10 {change.before:.3f} -> {change.after:.3f}, {change}"
-            for mode, change in value.changes.items()
-        ]
     return lines
 
 

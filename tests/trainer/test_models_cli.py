@@ -87,7 +87,16 @@ def test_two_versions_judged_alike_are_compared_question_by_question(workspace: 
     result = command(workspace, "compare", "v1", "v2")
     assert result.exit_code == 0 and "Warning" not in result.stderr
     assert "On the 10 test questions that judged both, v2 against v1:" in result.stdout
-    assert "dense NDCG@10 0.450 -> 0.550, +0.100" in result.stdout
+    assert "dense NDCG@10 0.450 → 0.550, +0.100 [" in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[1].endswith("better beyond doubt")
+    assert [line.split() for line in lines[4:]] == [
+        ["version", "system", "mode", "NDCG@10"],
+        ["v1", "tuned", "dense", "0.450"],
+        ["v2", "tuned", "dense", "0.550"],
+    ]
+    alike = command(workspace, "compare", "v1", "v1").stdout
+    assert "not shown to differ" in alike and alike.splitlines()[-1].split() == ["both", "tuned", "dense", "0.450"]
     value = json.loads(command(workspace, "compare", "v1", "v2", "--json").stdout)
     assert value["pairings"][0]["metric"] == "ndcg@10" and value["shared"] == 10 and not value["warnings"]
     assert value["changes"]["dense"]["mean"] == pytest.approx(0.1)
