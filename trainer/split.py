@@ -83,8 +83,8 @@ def hold_out(
         different = len({normalise(pair.anchor) for some in candidates.values() for pair in some})
         raise QuestionsError(
             f"only {len(questions)} questions could be mined and held out (at least {MIN_MINED_QUESTIONS} are wanted): "
-            f"the documents ask {different}, and about a quarter may be held out; give real ones with --questions "
-            "FOLDER, or add documents with headings, synonym lists or questions"
+            f"the documents ask {different} different ones, and about a quarter may be held out; give real ones with "
+            "--questions FOLDER, or add documents with headings, synonym lists or questions"
         )
     return frozenset(held), split_questions(questions, seed, MINED_EVIDENCE, _names(groups)), masks
 

@@ -56,7 +56,7 @@ def test_mine_says_what_tune_without_questions_would_judge_by_or_that_it_would_r
     told = "Without --questions tune "
     refused = r"would refuse: only \d questions could be mined and held out \(at least 20 are wanted\): "
     text = run(root, "mine").stdout
-    assert re.search(rf"{told}{refused}the documents ask \d\d, and about a quarter may be held out", text)
+    assert re.search(rf"{told}{refused}the documents ask \d\d different ones, and about a quarter may be", text)
     for n in range(60):
         kind = "".join(chr(ord("a") + int(digit)) for digit in f"{n:02}")
         (root / "docs" / f"more{n}.md").write_text(
