@@ -39,7 +39,9 @@ SHARE_FOR_TRIALS = 0.5
 class Trial:
     """One training on a sample: what it tried, on how many pairs, how it looked on dev beside the base.
 
-    ``lead`` is what it was chosen by: its gain over the first of its round, less the standard error of that gain.
+    ``settings`` are those of the first trial, and of the others what differs from it. ``lead`` is what it was chosen
+    by: its gain over the first of its round, less the standard error of that gain. ``chosen`` marks the one whose
+    set-up the whole is trained by.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Trial:
     change: float
     lead: float
     kept: bool
+    round: int
+    chosen: bool = False
 
 
 def search(
@@ -81,6 +85,8 @@ class _Search:
         self._looked: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._base = float(self._bench.base_look().mean())
         self._trials: list[Trial] = []
+        self._rounds = 0
+        self._plainest: Recipe | None = None
         # The plainest arm's pairs, and how many examples all of its epochs make of them.
         self._whole = self._whole_examples = 0
         # Of the trials' seconds. The rest is looking, which costs the same whatever the dose.
@@ -98,6 +104,7 @@ class _Search:
             )
         short = [arm.name for arm in tried if arm not in arms]
         plainest, wanted = arms[0], len(arms)
+        self._plainest = plainest
         self._whole = self._dose(plainest)
         self._whole_examples = self._whole * plainest.epochs
         arms = self._round(arms, dose, max(1, wanted // FACTOR), then=self._third(arms))
@@ -106,7 +113,7 @@ class _Search:
             dose = third
             arms = self._round([plainest, *(arm for arm in arms if arm != plainest)], dose, 1)
         best = arms[0]
-        of_all = "" if timely == wanted else f", the best of the {timely} of {wanted} set-ups there was time to try"
+        of_all = "" if timely == wanted else f"; {wanted - timely} of {wanted} set-ups were not tried for want of time"
         if best != plainest and self._dose(best) > dose * FACTOR:
             of_all = f"; no time was left to see whether {best.name}, best on {dose} pairs, is so on more"
             best = plainest
@@ -126,6 +133,8 @@ class _Search:
             description=f"{recipe.description}: {best.name}{of_all}",
             max_pairs=min(best.max_pairs, affordable),
         )
+        place = max(place for place, trial in enumerate(self._trials) if trial.name == best.name)
+        self._trials[place] = replace(self._trials[place], chosen=True)
         return chosen, self._trials
 
     def _dose(self, arm: Recipe) -> int:
@@ -153,6 +162,7 @@ class _Search:
         tried: list[tuple[float, Recipe]] = []
         first: NDArray[np.float64] | None = None
         before = len(self._trials)
+        self._rounds += 1
         for order, arm in enumerate(arms):
             if tried and not self._affords([arms[0], arm] if then > dose else [], then):
                 break
@@ -176,9 +186,10 @@ class _Search:
             seconds = self._clock() - began
             self._training += fit.log.seconds
             self._examples += len(fit.pairs) * arm.epochs
-            dev, settings = float(fit.looked.mean()), arm.settings(is_static(self._bench.embedder.model))
-            trial = Trial(arm.name, settings, len(fit.pairs), round(seconds, 1), dev, dev - self._base, 0.0, False)
-            self._trials.append(trial)
+            dev, plainest = float(fit.looked.mean()), self._plainest if self._trials else None
+            settings = arm.settings(is_static(self._bench.embedder.model), plainest)
+            tried = arm.name, settings, len(fit.pairs), round(seconds, 1), dev, dev - self._base
+            self._trials.append(Trial(*tried, lead=0.0, kept=False, round=self._rounds))
             self._looked[arm.name, dose] = fit.looked
         return self._looked[arm.name, dose]
 

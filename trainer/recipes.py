@@ -77,26 +77,38 @@ class Recipe:
         """All rules it takes pairs of."""
         return (*self.rules, *self.filler_rules)
 
-    def settings(self, static: bool) -> str:
-        """What sets it apart, in a line; the rate is that of a model of static token embeddings, or of any other."""
+    def settings(self, static: bool, beside: Recipe | None = None) -> str:
+        """What it is, in a line, or what it has other than ``beside``; the rate is a static model's, or another's."""
+        parts = self._parts(static)
+        if beside is None:
+            return ", ".join([" ".join(self.rules), *parts.values()])
+        theirs = beside._parts(static)
+        changed = [f"+ {rule}" for rule in self.rules if rule not in beside.rules]
+        changed += [f"- {rule}" for rule in beside.rules if rule not in self.rules]
+        for kind in dict.fromkeys((*parts, *theirs)):
+            if parts.get(kind) != theirs.get(kind):
+                changed.append(parts.get(kind) or f"without {theirs[kind]}")
+        return ", ".join(changed)
+
+    def _parts(self, static: bool) -> dict[str, str]:
         rate = self.static_learning_rate if static else self.learning_rate
-        parts = [" ".join(self.rules), f"rate {rate:g}", f"{self.epochs} x {self.batch_size}"]
+        parts = {"rate": f"rate {rate:g}", "batches": f"{self.epochs} x {self.batch_size}"}
         if self.hard_negatives:
             whose = "" if self.negatives_from == "model" else f" by {self.negatives_from}"
-            parts.append(f"{self.hard_negatives} hard{whose}{', chosen again' if self.refresh_negatives else ''}")
+            parts["hard"] = f"{self.hard_negatives} hard{whose}{', chosen again' if self.refresh_negatives else ''}"
         if share := self.static_intact if static else self.intact:
-            parts.append(f"{share:g} intact")
+            parts["intact"] = f"{share:g} intact"
         if self.alike > 1:
-            parts.append(f"{self.alike} alike a batch")
+            parts["alike"] = f"{self.alike} alike a batch"
         if self.loss != "ranking":
-            parts.append(f"{self.loss} loss")
+            parts["loss"] = f"{self.loss} loss"
         if self.lessons:
-            parts.append(f"{self.lessons} lessons{self.teacher and f' by {self.teacher}'}")
+            parts["lessons"] = f"{self.lessons} lessons{self.teacher and f' by {self.teacher}'}"
         if self.lora_rank:
-            parts.append(f"adapters of rank {self.lora_rank}")
+            parts["adapters"] = f"adapters of rank {self.lora_rank}"
         if self.matryoshka:
-            parts.append(f"also at {', '.join(map(str, self.matryoshka))} dimensions")
-        return ", ".join(parts)
+            parts["cut"] = f"also at {', '.join(map(str, self.matryoshka))} dimensions"
+        return parts
 
 
 AUTO = "auto"

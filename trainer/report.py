@@ -88,7 +88,7 @@ def judged_lines(evaluation: Mapping[str, Any]) -> list[str]:
     from trainer.statistics import Change
 
     lines = [
-        f"{evaluation['test_questions']} test questions ({evaluation['evidence']}):",
+        f"{asked_about(evaluation)}:",
         *result_lines(evaluation["rows"]),
         "",
         f"Verdict: {evaluation['verdict']}.",

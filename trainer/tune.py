@@ -219,7 +219,7 @@ def _choose(
         before = chosen, [asdict(trial) for trial in trials]
         unfinished.keep_chosen(*before)
     chosen, tried = before
-    choices.append(f"{len(tried)} trainings on samples tried; best on dev: {chosen.description}")
+    choices.append(f"{len(tried)} trainings on samples tried: {chosen.description}")
     return chosen, tried
 
 

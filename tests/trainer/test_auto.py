@@ -66,6 +66,9 @@ def test_the_search_chooses_what_looked_best_on_dev_and_records_all_it_tried(
     kept = next(trial for trial in reversed(trials) if trial.kept)
     assert kept.name in chosen.description
     assert kept.change == pytest.approx(kept.dev - bounded.looking_deeper().base_look().mean()) and kept.change > 0
+    rounds = [trial.round for trial in trials]
+    assert rounds == sorted(rounds) and rounds[0] == 1 and len(set(rounds)) > 1
+    assert [trial.name for trial in trials if trial.chosen] == [kept.name]
     # The last round is the winner's variations, beside the training that it won by, and nothing else.
     winner = kept.name.split(", ")[0]
     last = [trial for trial in trials if trial.name.startswith(f"{winner}, ")]
@@ -173,7 +176,7 @@ def test_no_arm_but_the_first_is_tried_once_the_trials_time_is_over(bench: Workb
     hours = itertools.count(step=3600.0)
     chosen, trials = search(bench, find_recipe(AUTO), budget=60.0, clock=lambda: next(hours))
     assert [(trial.name, trial.kept) for trial in trials] == [(FEW[0].name, True)]
-    assert f"1 of {len(FEW)} set-ups" in chosen.description
+    assert f"; {len(FEW) - 1} of {len(FEW)} set-ups were not tried for want of time" in chosen.description
 
 
 def test_every_training_starts_from_the_base(bench: Workbench) -> None:
@@ -280,7 +283,9 @@ def test_both_losses_are_tried_on_the_same_pairs_in_one_search(
     monkeypatch.setattr(auto, "ARMS", both)
     _, trials = _search(bounded)
     assert [trial.name for trial in trials][:2] == ["structure", "structure with triplet loss"]
-    assert "triplet" in trials[1].settings
+    # What the two have alike is told once.
+    assert "alias" in trials[0].settings and "alias" not in trials[1].settings
+    assert "triplet loss" in trials[1].settings
     recipes = [replace(arm, max_pairs=96) for arm in both]
     ranking, triplet = ({pair.anchor for pair in bounded.pairs(recipe, [])} for recipe in recipes)
     assert triplet <= ranking and len(triplet) >= len(ranking) // 2
@@ -376,7 +381,7 @@ def test_trials_take_half_of_the_time_that_judging_leaves(bench: Workbench, pace
     bench = replace(bench, workspace=replace(bench.workspace, trainer=few))
     chosen, trials = search(bench, find_recipe(AUTO), _judging(bench) + 500, clock=lambda: paced[0])
     assert [trial.name for trial in trials] == [arm.name for arm in FEW[:2]]
-    assert f"2 of {len(FEW)} set-ups" in chosen.description
+    assert f"; {len(FEW) - 2} of {len(FEW)} set-ups were not tried for want of time" in chosen.description
 
 
 def test_trials_leave_the_time_that_comparing_on_more_and_then_the_whole_dose_take(

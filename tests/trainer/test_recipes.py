@@ -31,6 +31,14 @@ def recipe_of(root: Path, toml: str, name: str = "mine") -> Recipe:
     return find_recipe(name, Workspace.open(root, {}).trainer.recipes)
 
 
+def test_settings_beside_another_recipe_are_what_differs_from_it() -> None:
+    structure = RECIPES["structure"]
+    rules = (*structure.rules[1:], "title")
+    other = replace(structure, rules=rules, hard_negatives=0, learning_rate=1e-5, loss="triplet")
+    told = f"+ title, - {structure.rules[0]}, rate 1e-05, triplet loss, without {structure.hard_negatives} hard"
+    assert other.settings(False, structure) == told and structure.settings(False, structure) == ""
+
+
 def test_a_recipe_of_ones_own_differs_from_what_it_is_based_on_by_what_it_sets(tmp_path: Path) -> None:
     found = recipe_of(
         tmp_path, "[trainer.recipes.mine]\nlora_rank = 8\nmatryoshka = [64, 128]\naverages = [1.0]\nepochs = 2\n"

@@ -305,6 +305,17 @@ def test_every_table_has_a_caption_and_its_headings_a_scope_and_no_level_of_head
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
 
 
+def test_what_auto_tried_is_told_by_round_with_the_one_that_was_chosen() -> None:
+    made = training()
+    first = made["trials"][0] | {"name": "structure", "round": 1, "chosen": False}
+    made["trials"] = [first, first | {"name": "other", "round": 2, "chosen": True}]
+    page = report_page(made, evaluation())
+    tried = page[page.index('<section id="trials">') :]
+    assert re.search(r'<tr><td>1</td><td class="name">structure</td>.*?<td>yes</td></tr>', tried, re.DOTALL)
+    chosen = r'<tr class="tuned"><td>2</td><td class="name">other</td>.*?<td>chosen</td></tr>'
+    assert re.search(chosen, tried, re.DOTALL)
+
+
 def test_a_page_that_asks_the_network_and_throws_is_caught_by_the_same_look(tmp_path: Path) -> None:
     file = tmp_path / "bad.html"
     file.write_text('<img src="http://example.invalid/x.png"><script>console.error("no"); undefined.x</script>')
