@@ -33,7 +33,7 @@ def base_licence(folder: Path | None) -> str:
 
 def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The model card (README.md with a YAML head) of a version."""
-    from trainer.statistics import Change
+    from trainer.plain_words import asked_about
 
     recipe, licence = training["recipe"], training.get("base_licence", "")
     head = [
@@ -47,14 +47,12 @@ def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
     rows = [header, ("---",) * len(header), *result_table(evaluation["rows"])]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     reasons = "\n".join(f"- {reason}" for reason in evaluation.get("reasons", ()))
-    shared = Change(**evaluation["dense"]).shared_answers
-    asked = f"{evaluation['test_questions']} test questions ({evaluation['evidence']}){shared}"
     return f"""---
 {chr(10).join(head)}
 ---
 # {_line(training["base"])}, tuned by Shoptalk
 
-Verdict: **{evaluation["verdict"]}** on {asked}.
+Verdict: **{evaluation["verdict"]}** on {asked_about(evaluation)}.
 Everything was chosen on {evaluation["dev_questions"]} dev questions; the test questions were scored once. Every change
 is paired by question, with a 95 % bootstrap interval and a randomization p.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.statistics import Change, verdict
 
-__all__ = ["NEXT", "SHOWN", "conclusion", "told_p"]
+__all__ = ["NEXT", "SHOWN", "asked_about", "conclusion", "told_p"]
 
 SHOWN = {"WIN": "better beyond doubt", "TIE": "not shown to differ", "REGRESSION": "worse beyond doubt"}
 
@@ -34,6 +34,14 @@ def conclusion(evaluation: Mapping[str, Any]) -> str:
     if served[1:]:
         said += f", {served[1]} there with nothing masked in the passages"
     return f"Against its base the tuned model is {dense} by meaning alone (dense search), {said}."
+
+
+def asked_about(evaluation: Mapping[str, Any]) -> str:
+    """How many questions of which kind judged, and of how many answers where some have the same."""
+    asked = f"{evaluation['test_questions']} test questions ({evaluation['evidence']})"
+    answers = evaluation["dense"].get("answers", 0)
+    few = 0 < answers < evaluation["test_questions"]
+    return f"{asked}, {answers} different answers: intervals are over those" if few else asked
 
 
 def told_p(p: float) -> str:

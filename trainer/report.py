@@ -84,7 +84,7 @@ def result_lines(rows: Iterable[Mapping[str, Any]], against: str = "base dense")
 
 def judged_lines(evaluation: Mapping[str, Any]) -> list[str]:
     """What a version was judged to be, by its record, for a terminal: scores, verdict, why, and what it looks like."""
-    from trainer.plain_words import conclusion
+    from trainer.plain_words import asked_about, conclusion
     from trainer.statistics import Change
 
     lines = [

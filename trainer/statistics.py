@@ -52,12 +52,6 @@ class Change:
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
-    @property
-    def shared_answers(self) -> str:
-        """What is said behind the number of questions where some have the same answers, "" where none have."""
-        few = 0 < self.answers < self.questions
-        return f", {self.answers} different answers: intervals are over those" if few else ""
-
 
 def compare(
     before: Sequence[float], after: Sequence[float], groups: Sequence[Hashable] | None = None, seed: int = 13

@@ -12,6 +12,7 @@ from trainer.diagnosis import diagnose
 from trainer.evaluation import METRICS, Judge
 from trainer.fusing import Fused
 from trainer.outcome import Outcome, score_test
+from trainer.plain_words import asked_about
 from trainer.questions import Question, QuestionSet
 from trainer.runs import Rankings
 
@@ -115,7 +116,7 @@ def test_questions_with_the_same_answers_count_as_one_in_every_interval_and_verd
     assert all(change.answers <= 6 <= change.questions or change.questions == 1 for change in changes)
     assert found.dense.mean > 0.05 and found.dense.low > 0 and found.verdict == "TIE"
     assert {asked.answer for asked in found.questions} == set(range(6))
-    assert "6 different answers" in found.dense.shared_answers
+    assert "6 different answers" in asked_about(found.record())
 
 
 def test_the_record_is_json(judged: tuple[Outcome, dict[str, Rankings]]) -> None:

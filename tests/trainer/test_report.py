@@ -16,7 +16,7 @@ from test_diagnosis import change, outcome
 from trainer.evaluation import METRICS
 from trainer.model_card import base_licence, data_hash, model_card
 from trainer.outcome import Asked, Example, Found, Row
-from trainer.report import report_page, result_lines, result_table
+from trainer.report import judged_lines, report_page, result_lines, result_table
 from trainer.report_plots import Interval, before_after, curve, differences, intervals
 
 HOSTILE = '"><script>alert(1)</script><img src=http://example.invalid/x onerror=alert(2)>\u202e\x00'
@@ -180,6 +180,17 @@ def test_mined_questions_are_called_so_and_real_ones_too() -> None:
     assert "Mined questions." in text and "they flatter" in " ".join(text.split())
 
 
+def test_fewer_answers_than_questions_are_told_by_report_card_and_terminal() -> None:
+    record, few = evaluation(), evaluation()
+    few["dense"] |= {"answers": few["test_questions"] - 1}
+    for shown in (lambda it: Page(report_page(training(), it)).text, lambda it: model_card(training(), it), judged):
+        assert "different answers" in shown(few) and "different answers" not in shown(record)
+
+
+def judged(record: dict[str, Any]) -> str:
+    return "\n".join(judged_lines(record))
+
+
 @pytest.mark.parametrize("verdict", ["TIE", "REGRESSION"])
 def test_a_refused_model_is_told_plainly_and_what_is_not_recorded_is_left_out(verdict: str) -> None:
     bare = outcome(change(0.0)).record() | {"verdict": verdict}
@@ -258,7 +269,7 @@ def test_the_table_of_all_questions_is_sorted_by_its_headings_buttons_and_beyond
     record = evaluation()
     asked = ("lost", 0.2, 0.9, 0.1, None, 3), ("same", 0.5, 0.5, 0.5, 7, None), ("gained", 0.1, 0.2, 0.9, 12, 1)
     record["questions"] = [
-        asdict(Asked(name, "0" * 16, name, 0.2, dense, before, after, rank_before, rank_after, 0.0))
+        asdict(Asked(name, "0" * 16, name, 0.2, dense, before, after, rank_before, rank_after, 0.0, 0))
         for name, dense, before, after, rank_before, rank_after in asked
     ]
     found = at_width(
