@@ -39,7 +39,7 @@ def conclusion(evaluation: Mapping[str, Any]) -> str:
 def asked_about(evaluation: Mapping[str, Any]) -> str:
     """How many questions of which kind judged, and of how many answers where some have the same."""
     asked = f"{evaluation['test_questions']} test questions ({evaluation['evidence']})"
-    answers = evaluation["dense"].get("answers", 0)
+    answers = evaluation.get("dense", {}).get("answers", 0)
     few = 0 < answers < evaluation["test_questions"]
     return f"{asked}, {answers} different answers: intervals are over those" if few else asked
 

@@ -94,7 +94,7 @@ def judged_lines(evaluation: Mapping[str, Any]) -> list[str]:
         f"Verdict: {evaluation['verdict']}.",
     ]
     # What the first versions did not record is left out.
-    if "product" in evaluation:
+    if {"dense", "product"} <= evaluation.keys():
         lines.append(conclusion(evaluation))
     lines += [f"- {reason}" for reason in evaluation.get("reasons", ())]
     for finding in evaluation.get("diagnosis", ()):

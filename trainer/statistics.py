@@ -36,7 +36,7 @@ class Change:
 
     ``detectable`` is the smallest true change that so many questions, as unlike as these, would show four
     times of five. ``answers`` is how many different answers the questions have, and so how many are independent of each
-    other; 0 in records that do not say.
+    other. Both are 0 in records that do not say.
     """
 
     before: float
@@ -46,7 +46,7 @@ class Change:
     high: float
     p: float
     questions: int
-    detectable: float
+    detectable: float = 0.0
     answers: int = 0
 
     def __str__(self) -> str:

@@ -81,6 +81,24 @@ def test_a_version_is_shown_with_all_that_it_was_judged_to_be_and_listed_with_wh
     assert "NDCG@10 dense 0.400 → 0.500, served 0.400 → 0.401, 200 real questions  structure" in listed
 
 
+def test_a_version_whose_record_says_less_than_records_do_now_is_shown_and_listed(workspace: Workspace) -> None:
+    judged = outcome(change(0.1), change(0.001)).record()
+    rows = [{"system": "tuned", "mode": "dense", "lexical_weight": None, "means": {"ndcg@10": 0.5}, "change": None}]
+    judged |= {"rows": rows} | {
+        name: {key: value for key, value in judged[name].items() if key not in ("answers", "detectable")}
+        for name in ("dense", "product", "dev")
+    }
+    without = {key: value for key, value in judged.items() if key not in ("dense", "product", "unmasked", "changes")}
+    for record in (judged, without):
+        staged = staging_folder(workspace)
+        (staged / "evaluation.json").write_text(json.dumps(record))
+        (staged / "config.json").write_text("{}")
+        add_version(workspace, staged)
+    shown = [command(workspace, "show", version) for version in ("v1", "v2")]
+    assert [result.exit_code for result in (*shown, command(workspace, "list"))] == [0, 0, 0]
+    assert "better beyond doubt by meaning alone" in shown[0].stdout and "Verdict: WIN." in shown[1].stdout
+
+
 def test_two_versions_judged_alike_are_compared_question_by_question(workspace: Workspace) -> None:
     add(workspace)
     add(workspace, {mark: score + 0.1 for mark, score in QUESTIONS.items()})
