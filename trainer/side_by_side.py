@@ -64,8 +64,8 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
     ]
     one, other = _asked(first), _asked(second)
     shared = [mark for mark in one if mark in other]
-    # Records of before it was told do not say which questions have the same answers.
-    answers = [one[mark].get("answer", mark) for mark in shared]
+    # Records of before it was told do not say which questions have the same answers; the other one may.
+    answers = [one[mark].get("answer", other[mark].get("answer", mark)) for mark in shared]
     changes = {}
     for mode in MODES if shared else ():
         score = f"{mode}_after"

@@ -120,6 +120,21 @@ def test_two_versions_judged_alike_are_compared_question_by_question(workspace: 
     assert value["changes"]["dense"]["mean"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("told_by", [("v1", "v2"), ("v2", "v1")])
+def test_which_questions_have_the_same_answers_is_taken_from_the_record_that_says_it(
+    workspace: Workspace, told_by: tuple[str, str]
+) -> None:
+    add(workspace)
+    add(workspace, {mark: score + 0.1 for mark, score in QUESTIONS.items()})
+    file = workspace.models_dir / "v0002" / "evaluation.json"
+    record = json.loads(file.read_text())
+    for place, item in enumerate(record["questions"]):
+        item["answer"] = place // 5
+    file.write_text(json.dumps(record))
+    value = json.loads(command(workspace, "compare", *told_by, "--json").stdout)
+    assert value["changes"]["dense"]["answers"] == 2
+
+
 def test_versions_that_were_not_judged_alike_are_compared_with_a_warning(workspace: Workspace) -> None:
     add(workspace)
     add(workspace, {"q9": 0.5, "other": 0.5}, data={"sha256": "1"}, corpus="manuals")
