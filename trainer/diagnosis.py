@@ -263,14 +263,15 @@ def _own_words(outcome: Outcome) -> Iterator[Finding]:
 def _too_few(outcome: Outcome) -> Iterator[Finding]:
     change: Change = outcome.dense
     if outcome.verdict == "TIE" and 0 < change.mean < change.detectable:
-        wanted = math.ceil(change.questions * (change.detectable / change.mean) ** 2)
-        more = (
-            f"about {wanted:,} questions would show it" if wanted <= 20_000 else "no practicable number would show it"
-        )
+        # More wordings of what is asked already are no evidence of their own.
+        alike = 0 < change.answers < change.questions
+        wanted = math.ceil((change.answers if alike else change.questions) * (change.detectable / change.mean) ** 2)
+        asked = f"questions of about {wanted:,} different answers" if alike else f"about {wanted:,} questions"
+        these = f"{change.questions} questions{f' of {change.answers} different answers' if alike else ''}"
+        more = f"{asked} would show it" if wanted <= 20_000 else "no practicable number would show it"
         yield Finding(
             "too few questions",
-            f"{change.questions} questions show a change of {change.detectable:.3f} four times of five; "
-            f"{change.mean:+.3f} was seen",
+            f"{these} show a change of {change.detectable:.3f} four times of five; {change.mean:+.3f} was seen",
             f"if a change of that size is real, {more}",
         )
 

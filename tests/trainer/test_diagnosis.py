@@ -110,6 +110,13 @@ def test_a_small_gain_in_much_noise_wants_more_questions_and_says_how_many() -> 
     assert "about 3,136 questions" in found[0].advice
 
 
+def test_where_questions_have_the_same_answers_it_is_answers_that_there_are_too_few_of() -> None:
+    gain = replace(change(0.01, 0.2, 100), answers=25)
+    found = diagnose(outcome(gain), FALLING, signs=SOUND)
+    assert "100 questions of 25 different answers show a change of 0.056" in found[0].sign
+    assert "questions of about 784 different answers would show it" in found[0].advice
+
+
 def test_a_base_near_the_ceiling_has_nothing_left_to_learn() -> None:
     assert causes(diagnose(outcome(change(-0.001, 0.02, before=0.95)), FALLING, signs=SOUND)) == [
         "nothing left to learn"
