@@ -180,6 +180,13 @@ def test_mined_questions_are_called_so_and_real_ones_too() -> None:
     assert "Mined questions." in text and "they flatter" in " ".join(text.split())
 
 
+def test_what_could_be_found_is_left_out_where_nothing_tells_it() -> None:
+    record = evaluation()
+    # As of questions that all have one answer, of scores that are all the same, and of old records.
+    one = record | {"dense": record["dense"] | {"detectable": 0.0}}
+    assert "four times" in report_page(training(), record) and "four times" not in report_page(training(), one)
+
+
 def test_fewer_answers_than_questions_are_told_by_report_card_and_terminal() -> None:
     record, few = evaluation(), evaluation()
     few["dense"] |= {"answers": few["test_questions"] - 1}
