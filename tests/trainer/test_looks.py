@@ -269,7 +269,10 @@ def test_a_damaged_record_is_named_with_its_line(workspace: Workspace) -> None:
 
 
 def test_the_version_in_use_is_set_beside_a_new_one_over_the_questions_that_judged_both(workspace: Workspace) -> None:
-    asked = [Asked(item.id, mark(item), item.text, 0.1, 0.5, 0.2, 0.5, 3, 1, 0.0) for item in QUESTIONS]
+    asked = [
+        Asked(item.id, mark(item), item.text, 0.1, 0.5, 0.2, 0.5, 3, 1, 0.0, number)
+        for number, item in enumerate(QUESTIONS)
+    ]
     new = replace(outcome(change(0.1)), questions=asked)
     assert in_use(workspace, new, "data") is None
     known = [{"mark": item.mark, "hybrid_after": after} for item, after in zip(asked[2:], [1.0] * 10, strict=True)]
@@ -287,3 +290,5 @@ def test_the_version_in_use_is_set_beside_a_new_one_over_the_questions_that_judg
     assert found.beside("v2").startswith(told) and found.beside("v2").endswith("worse beyond doubt")
     same = in_use(workspace, replace(new, questions=[replace(item, hybrid_after=1.0) for item in asked]), "data")
     assert same and not same.better and same.beside("v2").endswith("not shown to differ")
+    wordings = in_use(workspace, replace(new, questions=[replace(item, answer=0) for item in asked]), "data")
+    assert wordings and not wordings.better and wordings.change and wordings.change.answers == 1
