@@ -99,6 +99,9 @@ def compare_models(
         f"{change}, {verdict(change)}"
         for reference, change in served_changes.items()
     ]
+    answers = len(set(by_answers(asked)))
+    if answers < len(asked) and any(row.change for row in rows):
+        notes.insert(0, f"the {len(asked)} questions are of {answers} different answers: intervals are over those")
     return Comparison(len(asked), missing, rows, [*left_out, *notes, *_flattered(versions, rows, served_changes)])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from retrieval.embedders import LocalEmbedder
 from trainer.outcome import Outcome
 from trainer.pairs import Pair
+from trainer.plain_words import of_answers
 from trainer.silver import silver_scores
 from trainer.statistics import Change, verdict
 
@@ -264,14 +265,14 @@ def _too_few(outcome: Outcome) -> Iterator[Finding]:
     change: Change = outcome.dense
     if outcome.verdict == "TIE" and 0 < change.mean < change.detectable:
         # More wordings of what is asked already are no evidence of their own.
-        alike = 0 < change.answers < change.questions
+        alike = of_answers(change)
         wanted = math.ceil((change.answers if alike else change.questions) * (change.detectable / change.mean) ** 2)
         asked = f"questions of about {wanted:,} different answers" if alike else f"about {wanted:,} questions"
-        these = f"{change.questions} questions{f' of {change.answers} different answers' if alike else ''}"
         more = f"{asked} would show it" if wanted <= 20_000 else "no practicable number would show it"
         yield Finding(
             "too few questions",
-            f"{these} show a change of {change.detectable:.3f} four times of five; {change.mean:+.3f} was seen",
+            f"{change.questions} questions{alike} show a change of {change.detectable:.3f} four times of five; "
+            f"{change.mean:+.3f} was seen",
             f"if a change of that size is real, {more}",
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.statistics import Change, verdict
 
-__all__ = ["NEXT", "SHOWN", "asked_about", "conclusion", "told_p"]
+__all__ = ["NEXT", "SHOWN", "asked_about", "conclusion", "of_answers", "told_p"]
 
 SHOWN = {"WIN": "better beyond doubt", "TIE": "not shown to differ", "REGRESSION": "worse beyond doubt"}
 
@@ -42,6 +42,13 @@ def asked_about(evaluation: Mapping[str, Any]) -> str:
     answers = evaluation.get("dense", {}).get("answers", 0)
     few = 0 < answers < evaluation["test_questions"]
     return f"{asked}, {answers} different answers: intervals are over those" if few else asked
+
+
+def of_answers(change: Change) -> str:
+    """Of how many different answers the questions of a change are, where some have the same; else nothing."""
+    if not 0 < change.answers < change.questions:
+        return ""
+    return f" of {change.answers} different answers" if change.answers > 1 else " of one answer"
 
 
 def told_p(p: float) -> str:

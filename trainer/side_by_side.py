@@ -75,13 +75,14 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
 
 def side_by_side_lines(value: SideBySide) -> list[str]:
     """The comparison as lines for a terminal: the paired changes first, then a row a system with a column a metric."""
-    from trainer.plain_words import SHOWN
+    from trainer.plain_words import SHOWN, of_answers
     from trainer.report import METRIC_NAMES
     from trainer.statistics import verdict
 
     lines = []
     if value.changes:
-        lines += [f"On the {value.shared} test questions that judged both, {value.second} against {value.first}:"]
+        shared = f"{value.shared} test questions{of_answers(value.changes[MODES[0]])}"
+        lines.append(f"On the {shared} that judged both, {value.second} against {value.first}:")
         lines += [
             f"{mode} NDCG@10 {change.before:.3f} → {change.after:.3f}, {change}, {SHOWN[verdict(change)]}"
             for mode, change in value.changes.items()

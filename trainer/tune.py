@@ -34,7 +34,7 @@ from trainer.looks import earlier_versions, judged_by
 from trainer.mined import counted, mine_corpus, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
-from trainer.plain_words import SHOWN
+from trainer.plain_words import SHOWN, of_answers
 from trainer.publishing import register, require_room
 from trainer.questions import MINED_EVIDENCE, load_questions
 from trainer.ranking import Found, by_heading_share
@@ -77,8 +77,8 @@ class InUse:
             return f"{self.name} was in use; it was judged by other questions or over other documents than {new}"
         change = self.change
         return (
-            f"{self.name} was in use; the same {change.questions} questions are served at NDCG@10 {change.before:.3f} "
-            f"by it, {change.after:.3f} by {new}: {change}, {SHOWN[verdict(change)]}"
+            f"{self.name} was in use; the same {change.questions} questions{of_answers(change)} are served at NDCG@10 "
+            f"{change.before:.3f} by it, {change.after:.3f} by {new}: {change}, {SHOWN[verdict(change)]}"
         )
 
 

@@ -292,3 +292,16 @@ def test_the_version_in_use_is_set_beside_a_new_one_over_the_questions_that_judg
     assert same and not same.better and same.beside("v2").endswith("not shown to differ")
     wordings = in_use(workspace, replace(new, questions=[replace(item, answer=0) for item in asked]), "data")
     assert wordings and not wordings.better and wordings.change and wordings.change.answers == 1
+    assert "the same 10 questions of one answer are served" in wordings.beside("v2")
+
+
+@pytest.mark.usefixtures("hashed")
+def test_evaluate_says_of_how_many_different_answers_its_questions_are(workspace: Workspace) -> None:
+    wordings = [
+        replace(question, relevant={"0.md" if place < 6 else "7.md": 1}) for place, question in enumerate(QUESTIONS)
+    ]
+    write_questions(workspace.root / "wordings", wordings)
+    told = "the 12 questions are of 2 different answers: intervals are over those"
+    for folder, said in (("wordings", True), ("questions", False)):
+        result = compare_models(workspace, "docs", ["base", "owner/other"], workspace.root / folder, "dense")
+        assert (told in result.notes) == said

@@ -133,6 +133,8 @@ def test_which_questions_have_the_same_answers_is_taken_from_the_record_that_say
     file.write_text(json.dumps(record))
     value = json.loads(command(workspace, "compare", *told_by, "--json").stdout)
     assert value["changes"]["dense"]["answers"] == 2
+    said = command(workspace, "compare", *told_by).stdout
+    assert said.startswith("On the 10 test questions of 2 different answers that judged both, ")
 
 
 def test_versions_that_were_not_judged_alike_are_compared_with_a_warning(workspace: Workspace) -> None:
