@@ -93,12 +93,13 @@ def mine(invocation: Invocation, corpus: str, recipe: str | None, questions: Pat
 
 def _judged_by(mined: Mined, recipe: Recipe, seed: int) -> str:
     """What ``tune`` would judge by without questions, or why it would refuse to."""
-    from trainer.mined import hold_out_clear
+    from trainer.mined import hold_out_clear, require_questions
 
     # As for tune, where the tutorial's chunks are no questions.
     found = [pair for pair in mined.found if pair.rule in recipe.every_rule] or mined.found
     try:
         held, asked, _ = hold_out_clear(mined.material, found, seed)
+        require_questions(asked)
     except QuestionsError as error:
         return f"Without --questions tune would refuse: {error}."
     return (

@@ -23,7 +23,7 @@ from trainer.silver import Yield, balance, filter_pairs, unmistakable
 from trainer.split import alike_documents, hold_out
 from trainer.synthesis import synthetic_pairs
 
-__all__ = ["Mined", "counted", "fair", "hold_out_clear", "mine_corpus", "require_enough"]
+__all__ = ["Mined", "counted", "fair", "hold_out_clear", "mine_corpus", "require_enough", "require_questions"]
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,16 @@ def require_enough(workspace: Workspace, mined: Mined, pairs: int) -> None:
             f"only {pairs} training pairs could be mined (at least {wanted} are wanted, 1,000 or more do good); "
             'more documents, headings, lists of synonyms ("Also called: …") or questions with answers would give more'
         )
-    dev, test = len(mined.questions.dev), len(mined.questions.test)
+    require_questions(mined.questions)
+
+
+def require_questions(questions: QuestionSet) -> None:
+    """Refuse to go on with too few questions to choose and to judge by.
+
+    Raises:
+        QuestionsError: it says how many there are.
+    """
+    dev, test = len(questions.dev), len(questions.test)
     if dev < MIN_DEV or test < MIN_TEST:
         raise QuestionsError(
             f"{dev} dev and {test} test questions are too few to choose and to judge by (at least {MIN_DEV} and "

@@ -83,3 +83,17 @@ def test_the_pairs_are_written_one_object_a_line(root: Path) -> None:
 def test_a_folder_that_is_not_there_is_named_before_anything_is_mined(root: Path) -> None:
     result = run(root, "mine", "--out", str(root / "missing" / "pairs.jsonl"))
     assert result.exit_code == 2 and "missing is no folder" in result.stderr
+
+
+def test_mine_says_that_tune_would_refuse_where_what_is_held_out_cannot_be_split(root: Path) -> None:
+    for file in (root / "docs").iterdir():
+        file.unlink()
+    # Two documents, each there twice in nearly the same words: questions about such stay on one side.
+    for kind in ("engine", "boiler"):
+        for year in ("older", "newer"):
+            parts = [f"{kind}{chr(97 + part)}" for part in range(26)]
+            steps = {part: " ".join(f"{part} step{turn} of the {kind}" for turn in range(12)) for part in parts}
+            text = "".join(f"## How is the {year} {part} greased?\n\n{steps[part]}.\n\n" for part in parts)
+            (root / "docs" / f"{kind}-{year}.md").write_text(text)
+    text = run(root, "mine").stdout
+    assert "Without --questions tune would refuse: 0 dev and 26 test questions are too few" in text
