@@ -243,12 +243,16 @@ async def _connected(
 
 
 def _patient_client(token: str, hear: Callable[[httpx2.Response], Awaitable[None]]) -> httpx2.AsyncClient:
-    """Sends what a server is too busy for again, after the wait that it asks for: what reads may be asked twice."""
+    """Sends what a server is too busy for again, after the wait that it asks for: what reads may be asked twice.
+
+    A stream to listen on (GET) and the end of a session (DELETE) are not asked for twice: no answer hangs on them,
+    and the end would keep people waiting.
+    """
     import httpx2
 
     class PatientClient(httpx2.AsyncClient):
         async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-            for attempt in range(1, _PATIENCE.attempts):
+            for attempt in range(1, _PATIENCE.attempts if request.method == "POST" else 1):
                 response = await super().send(request, **options)
                 if response.status_code not in _PASSING_STATUS:
                     return response

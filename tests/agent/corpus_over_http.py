@@ -16,11 +16,15 @@ TOKEN = "token-0123456789"
 
 
 class _Gate:
-    """Lets in who has the token; ``refusals`` are statuses that the next POST requests are answered with."""
+    """Lets in who has the token; ``refusals`` are statuses that the next POST requests are answered with.
 
-    def __init__(self, within: ASGIApp, refusals: list[int]) -> None:
+    With ``sessions`` it speaks the older protocol alone, and is always too busy to end a session.
+    """
+
+    def __init__(self, within: ASGIApp, refusals: list[int], sessions: bool) -> None:
         self._within = within
         self._refusals = refusals
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope.get("headers", ()))
@@ -29,16 +33,20 @@ class _Gate:
         elif scope["type"] == "http" and scope["method"] == "POST" and self._refusals:
             refusal = PlainTextResponse("not now", self._refusals.pop(0), {"retry-after": "0"})
             await refusal(scope, receive, send)
+        elif self._sessions and headers.get(b"mcp-method") == b"server/discover":
+            await PlainTextResponse("what is that?", 404)(scope, receive, send)
+        elif self._sessions and scope.get("method") == "DELETE":
+            await PlainTextResponse("not now", 503, {"retry-after": "3"})(scope, receive, send)
         else:
             await self._within(scope, receive, send)
 
 
 @contextmanager
-def serving(port: int = 0, refusals: list[int] | None = None) -> Iterator[int]:
-    """Serve on ``port`` (0: any) and tell which; the address ends in /mcp. ``refusals``: see :class:`_Gate`."""
+def serving(port: int = 0, refusals: list[int] | None = None, sessions: bool = False) -> Iterator[int]:
+    """Serve on ``port`` (0: any) and tell which; the address ends in /mcp. For the rest see :class:`_Gate`."""
     listening = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(
-        _Gate(build().streamable_http_app(), [] if refusals is None else refusals),
+        _Gate(build().streamable_http_app(), [] if refusals is None else refusals, sessions),
         log_config=None,
         lifespan="on",
         ws="none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,6 +110,14 @@ async def test_a_server_that_is_busy_is_asked_again_and_one_that_stays_so_is_nam
     assert failed.error == (
         f"search_corpus failed: the MCP server far: {url} answers 502; see its log. Go on without it."
     )
+
+
+async def test_no_one_waits_for_a_busy_server_to_end_a_session() -> None:
+    with serving(sessions=True) as port:
+        async with opened(Server("far", HttpServer(f"http://127.0.0.1:{port}/mcp", TOKEN, "FAR"))) as toolbox:
+            assert (await toolbox.call("search_corpus", {"query": "leave"})).hits == 1
+            asked = time.monotonic()
+        assert time.monotonic() - asked < 2
 
 
 async def test_a_token_that_is_taken_no_longer_ends_the_question_with_one_line() -> None:
