@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from agent.outcomes import STANDING
 from agent.transcript import Transcript
 
-__all__ = ["DROPPED", "drop_results"]
+__all__ = ["DROPPED", "MISSING", "drop_results"]
 
 DROPPED = "The result of this call was dropped to make room. Search again if you need it."
+MISSING = "What it found stood above, and may have been dropped to make room. Search again if you need it."
 
 
 def drop_results(transcript: Transcript, *, last_too: bool = False) -> int:
@@ -38,16 +40,24 @@ def drop_results(transcript: Transcript, *, last_too: bool = False) -> int:
             dropped += count
     if dropped:
         transcript.tokens = 0
-        # Thinking is signed for all that comes before it, and citations count results that are gone.
+        # Thinking is signed for all that comes before it; citations count, and notes name, results that are gone.
         transcript.forget_thinking()
         for place, message in enumerate(transcript.messages):
-            if any("citations" in block for block in message["content"]):
-                transcript.replace(place, [_uncited(block) for block in message["content"]])
+            content = [_without_references(block) for block in message["content"]]
+            if content != message["content"]:
+                transcript.replace(place, content)
     return dropped
 
 
-def _uncited(block: dict[str, Any]) -> dict[str, Any]:
-    return {key: part for key, part in block.items() if key != "citations"}
+def _without_references(block: dict[str, Any]) -> dict[str, Any]:
+    """``block`` without its citations, and without the note that passages stand above."""
+    kept = {key: part for key, part in block.items() if key != "citations"}
+    if block["type"] == "tool_result":
+        kept["content"] = [
+            {**part, "text": MISSING} if part.get("text", "").startswith(STANDING) else part
+            for part in block["content"]
+        ]
+    return kept
 
 
 def _without_results(content: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:

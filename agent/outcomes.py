@@ -14,7 +14,10 @@ from agent.blocks import SentResult, to_result
 if TYPE_CHECKING:
     from mcp.types import CallToolResult
 
-__all__ = ["Outcome", "read_outcome"]
+__all__ = ["STANDING", "Outcome", "read_outcome"]
+
+STANDING = "Not sent again, as they stand above and can be cited from there: "
+"""How a result names the passages that were sent before."""
 
 
 class _Hit(BaseModel):
@@ -59,9 +62,9 @@ class Outcome:
             return self
         new = tuple(result for result in self.sent if result not in standing)
         places = ", ".join(result.source for result in again)
-        note = f"Not sent again, as they stand above and can be cited from there: {places}."
+        note = _text(f"{STANDING}{places}.")
         summary = self.content[len(self.sent) :]
-        return replace(self, content=(*(result.to_param() for result in new), *summary, _text(note)), sent=new)
+        return replace(self, content=(*(result.to_param() for result in new), *summary, note), sent=new)
 
     @classmethod
     def failure(cls, message: str) -> Outcome:

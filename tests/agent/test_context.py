@@ -12,7 +12,7 @@ from mcp.server import MCPServer
 from messages_server import Block, Fault, Reply, call, cited, location, search_results, text, tool_results, tool_use
 
 from agent import Agent
-from agent.compaction import DROPPED, drop_results
+from agent.compaction import DROPPED, MISSING, drop_results
 from agent.transcript import Transcript
 from retrieval.errors import ShoptalkError
 from retrieval.workspace import AgentSettings, Workspace
@@ -76,6 +76,18 @@ async def test_beyond_the_limit_old_results_are_dropped_and_it_is_said(stage: St
     assert [block.get("text") for block in last[:2]] == [DROPPED, DROPPED] and last[2]["type"] == "search_result"
     assert "fills the model's context: 1 old search result was dropped from it" in answer.notes[0]
     # What was dropped may be searched for again.
+    assert [query.repeated for query in answer.queries] == [False, False]
+
+
+async def test_what_stood_above_and_was_dropped_is_not_said_to_stand_there(stage: StageMaker) -> None:
+    again = tool_use("search_corpus", query="parental leave")
+    script = [tool_use("search_corpus", query="leave"), text("Ten."), again, TOO_LONG, again, text("Ten.")]
+    async with stage(script) as on:
+        await on.agent.ask("How long?")
+        answer = await on.agent.ask("Sure?")
+    first, second = tool_results(on.api.requests[-2])
+    assert (first["content"][-1]["text"], second["content"][-1]["text"]) == (DROPPED, MISSING)
+    assert tool_results(on.api.requests[-1])[-1]["content"][0]["source"] == "handbook/leave.md:12-18"
     assert [query.repeated for query in answer.queries] == [False, False]
 
 
