@@ -57,7 +57,7 @@ async def read_document(
     if not rows:
         return None
     passages = [row.passage for row in rows]
-    start = _start(passages, passage_id)
+    start = _start(passages[:most], passage_id)
     text, count = _text(passages[start:most])
     shown = passages[start : start + count]
     return IndexedDocument(
@@ -76,9 +76,14 @@ def _start(passages: Sequence[Passage], passage_id: str) -> int:
     """Where to begin so that the passage of that id stands in the text with some of what comes before; 0 without it."""
     start = next((place for place, passage in enumerate(passages) if passage.id == passage_id), 0)
     room = MAX_TEXT_CHARS // 4
-    while start and (room := room - len(passages[start - 1].text)) > 0:
+    while start and (room := room - _most_chars(passages[start - 1])) > 0:
         start -= 1
     return start
+
+
+def _most_chars(passage: Passage) -> int:
+    """How much room the passage takes at most: with each of its headings, of which the text has only the new ones."""
+    return sum(level + len(name) + 3 for level, name in enumerate(passage.heading, 1)) + len(passage.text) + 2
 
 
 def _text(passages: Sequence[Passage]) -> tuple[str, int]:

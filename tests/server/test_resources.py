@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hash_embedder import HashEmbedder
@@ -10,9 +11,13 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, PromptReference, ResourceTemplateReference
 
+from retrieval.catalog import PassageRow
 from retrieval.indexing import build_index
+from retrieval.passages import Passage
 from retrieval.workspace import Workspace
 from server.app import build_server
+from server.documents import read_document
+from server.engines import Engines
 from server.rendering import MAX_TEXT_CHARS, document_uri
 from server.resources import DOCUMENT_URI
 
@@ -202,6 +207,25 @@ async def test_what_search_found_deep_in_a_long_document_is_in_what_fetch_gives(
     assert read["id"] == first["id"] and read["url"] == first["url"] == plain["url"]
     assert read["metadata"]["truncated"] == plain["metadata"]["truncated"] == "true"
     assert "## Part 0" in plain["text"] and "mercury" not in plain["text"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "text", "found"),
+    [
+        ("Entry {} of the glossary of all the terms that we use", "A term.", 2500),
+        ("Part {}", "x" * 13_000, 20_000),
+    ],
+)
+async def test_a_text_around_a_passage_holds_it_or_begins_at_the_beginning(heading: str, text: str, found: int) -> None:
+    passages = [
+        Passage(f"p{number}", "long.md", "Long", (heading.format(number),), text, number, number)
+        for number in range(found + 9)
+    ]
+    rows = [PassageRow(number, passage, "long.md", number) for number, passage in enumerate(passages)]
+    engines = SimpleNamespace(document=lambda corpus, document_id, limit: rows[:limit])
+    document = await read_document(cast(Engines, engines), "handbook", "long.md", f"p{found}")
+    assert document is not None and document.truncated
+    assert (f"p{found}" if found < 20_000 else "p0") in document.passages
 
 
 async def test_a_corpus_without_an_index_keeps_the_connector_from_no_other(hashed: Workspace, mode: str) -> None:
