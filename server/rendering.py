@@ -88,9 +88,10 @@ def search_answer(result: SearchResult, degraded: str, max_chars: int, hint: str
     return output, "\n\n".join([_summary(output, hint), *passages])
 
 
-def prefix_hint(prefix: str, ids: Sequence[str]) -> str:
-    """What to do where no id begins with ``prefix``; ``ids`` are some that there are."""
-    known = ", ".join(_one_line(id)[:_ID_CHARS] for id in ids) or "nothing, as the index is empty"
+def prefix_hint(prefix: str, places: Sequence[tuple[str, str]]) -> str:
+    """What to do where no id begins with ``prefix``; ``places`` are some ids, each with its file's path."""
+    shown = [id if path == id else f"{id} (in {path})" for id, path in places]
+    known = ", ".join(_one_line(place)[:_ID_CHARS] for place in shown) or "nothing, as the index is empty"
     return f"No document's id begins with path_prefix {_one_line(prefix)[:_ID_CHARS]!r}; ids look like {known}."
 
 

@@ -136,6 +136,18 @@ async def test_a_prefix_that_no_id_begins_with_is_told_with_ids_there_are(indexe
     assert text_of(right).endswith("Try other words, another mode or no path_prefix.")
 
 
+async def test_a_prefix_of_records_is_that_of_their_file(fresh: Workspace) -> None:
+    shutil.rmtree(fresh.root / "docs")
+    (fresh.root / "docs" / "data").mkdir(parents=True)
+    (fresh.root / "docs" / "data" / "desks.jsonl").write_text('{"id": "D-1", "text": "The desk of the guards."}\n')
+    build_index(fresh, "handbook")
+    async with Client(build_server(fresh), mode="2026-07-28") as client:
+        wrong = await call(client, "search_corpus", query="holiday", path_prefix="docs/", mode="lexical")
+        right = await call(client, "search_corpus", query="holiday", path_prefix="data/", mode="lexical")
+    assert text_of(wrong).endswith("begins with path_prefix 'docs/'; ids look like D-1 (in data/desks.jsonl).")
+    assert text_of(right).endswith("Try other words, another mode or no path_prefix.")
+
+
 async def test_a_hostile_passage_stays_inside_its_delimiters(indexed: Workspace, mode: str) -> None:
     async with Client(build_server(indexed), mode=mode) as client:
         result = await call(client, "search_corpus", query="visitors sign in desk", top_k=1)
