@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -33,8 +34,13 @@ _CALL_SECONDS = 600.0
 _T = TypeVar("_T")
 
 _PATIENCE = Patience(attempts=3)
-_PASSING_STATUS = (429, 502, 503, 504)
+_NOT_TAKEN_STATUS = (429, 503)
+_LOST_STATUS = (502, 504)
+"""Of a proxy: the server may have done what was asked."""
 _REFUSED_STATUS = (401, 403)
+
+_changes: ContextVar[bool] = ContextVar("_changes", default=False)
+"""Whether the call under way may change something. The SDK sends each request in the context of who makes it."""
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +135,10 @@ class Connection:
             await self.close()
             raise
 
-    async def use(self, act: Callable[[Client], Awaitable[_T]]) -> _T:
+    async def use(self, act: Callable[[Client], Awaitable[_T]], *, changes: bool = False) -> _T:
         """``act`` on the live client; where the server has died it is started anew, once.
+
+        ``changes``: it may change something, and is not asked for again where a proxy lost the answer.
 
         Raises:
             UnusableServer: it answers with an HTTP status that says so.
@@ -138,6 +146,7 @@ class Connection:
         """
         from mcp import MCPError
 
+        _changes.set(changes)
         for attempt in (1, 2):
             client = self._client
             try:
@@ -245,8 +254,9 @@ async def _connected(
 def _patient_client(token: str, hear: Callable[[httpx2.Response], Awaitable[None]]) -> httpx2.AsyncClient:
     """Sends what a server is too busy for again, after the wait that it asks for: what reads may be asked twice.
 
-    A stream to listen on (GET) and the end of a session (DELETE) are not asked for twice: no answer hangs on them,
-    and the end would keep people waiting.
+    What may change something is sent again only where the server cannot have taken it. A stream to listen on (GET)
+    and the end of a session (DELETE) are not asked for twice: no answer hangs on them, and the end would keep people
+    waiting.
     """
     import httpx2
 
@@ -254,7 +264,8 @@ def _patient_client(token: str, hear: Callable[[httpx2.Response], Awaitable[None
         async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
             for attempt in range(1, _PATIENCE.attempts if request.method == "POST" else 1):
                 response = await super().send(request, **options)
-                if response.status_code not in _PASSING_STATUS:
+                passing = _NOT_TAKEN_STATUS if _changes.get() else (*_NOT_TAKEN_STATUS, *_LOST_STATUS)
+                if response.status_code not in passing:
                     return response
                 await response.aclose()
                 busy = Fault(str(response.status_code), wait=retry_after(response.headers))

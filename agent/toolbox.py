@@ -55,6 +55,12 @@ class _Offer:
     def searches(self) -> bool:
         return self.tool.name == SEARCH
 
+    @property
+    def changes(self) -> bool:
+        """Whether it may change something: by the protocol it may, unless it says otherwise."""
+        hints = self.tool.annotations
+        return not (self.searches or (hints and (hints.read_only_hint or hints.idempotent_hint)))
+
 
 class Toolbox:
     """The allowed tools of all servers, by name.
@@ -184,7 +190,9 @@ class Toolbox:
 
         offer = self._offers[name]
         try:
-            result = await offer.connection.use(lambda client: client.call_tool(offer.tool.name, arguments))
+            result = await offer.connection.use(
+                lambda client: client.call_tool(offer.tool.name, arguments), changes=offer.changes
+            )
         except UnusableServer as error:
             return Outcome.failure(f"{name} failed: {error}. Go on without it.")
         except MCPError as error:

@@ -112,6 +112,19 @@ async def test_a_server_that_is_busy_is_asked_again_and_one_that_stays_so_is_nam
     )
 
 
+async def test_what_may_change_something_is_not_asked_for_again_where_a_proxy_lost_the_answer() -> None:
+    refusals: list[int] = []
+    with serving(refusals=refusals) as port:
+        target = HttpServer(f"http://127.0.0.1:{port}/mcp", TOKEN, "FAR")
+        async with opened(Server("far", target, ("reindex", "model_status"))) as toolbox:
+            refusals[:] = [504]
+            assert "answers 504" in (await toolbox.call("reindex", {})).error
+            refusals[:] = [503]
+            assert "answers" not in (await toolbox.call("reindex", {})).error and not refusals
+            refusals[:] = [504]
+            assert (await toolbox.call("model_status", {})).error == ""
+
+
 async def test_no_one_waits_for_a_busy_server_to_end_a_session() -> None:
     with serving(sessions=True) as port:
         async with opened(Server("far", HttpServer(f"http://127.0.0.1:{port}/mcp", TOKEN, "FAR"))) as toolbox:
