@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.blocks import SentResult, to_result
+from agent.plain import one_line
 
 if TYPE_CHECKING:
     from mcp.types import CallToolResult
@@ -61,7 +62,7 @@ class Outcome:
         if not again:
             return self
         new = tuple(result for result in self.sent if result not in standing)
-        places = ", ".join(result.source for result in again)
+        places = ", ".join(one_line(result.source) for result in again)
         note = _text(f"{STANDING}{places}.")
         summary = self.content[len(self.sent) :]
         return replace(self, content=(*(result.to_param() for result in new), *summary, note), sent=new)
