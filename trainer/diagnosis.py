@@ -35,6 +35,8 @@ MOVED_FAR = 0.6
 FIT_ADVICE = "fewer epochs or pairs, a smaller learning rate, or an average with the base's weights"
 STEPS_ADVICE = "lower the learning rate by ten, or average the weights with the base's"
 IMPLAUSIBLE = 0.6
+FEWEST_ANSWERS = 6
+"""Of five, all of them gaining, one sign flip in sixteen is as far from nothing: no p is below .05."""
 FEW_ALIKE = 10
 """Questions, of either kind, too few to tell those worded like a training anchor from the others by."""
 
@@ -263,7 +265,13 @@ def _own_words(outcome: Outcome) -> Iterator[Finding]:
 
 def _too_few(outcome: Outcome) -> Iterator[Finding]:
     change: Change = outcome.dense
-    if outcome.verdict == "TIE" and 0 < change.mean < change.detectable:
+    if outcome.verdict == "TIE" and 0 < change.answers < FEWEST_ANSWERS:
+        yield Finding(
+            "too few questions",
+            f"{change.questions} questions{of_answers(change)}: what fewer than {FEWEST_ANSWERS} show may be chance",
+            "questions about other things; more wordings of these are no evidence of their own",
+        )
+    elif outcome.verdict == "TIE" and 0 < change.mean < change.detectable:
         # More wordings of what is asked already are no evidence of their own.
         alike = of_answers(change)
         wanted = math.ceil((change.answers if alike else change.questions) * (change.detectable / change.mean) ** 2)

@@ -51,6 +51,17 @@ def test_a_plain_gain_raises_no_suspicion() -> None:
     assert diagnose(outcome(change(0.1)), FALLING, [(50, 0.4), (100, 0.5)], SOUND) == []
 
 
+def test_what_fewer_than_six_answers_show_is_called_too_few_questions_however_large_the_gain() -> None:
+    def gained(answers: int) -> Change:
+        return compare([0.0] * 60, [0.9] * 60, [place % answers for place in range(60)])
+
+    five, six = outcome(gained(5)), outcome(gained(6))
+    assert (five.verdict, six.verdict) == ("TIE", "WIN")
+    (found,) = (found for found in diagnose(five, FALLING, signs=SOUND) if found.cause == "too few questions")
+    assert "60 questions of 5 different answers" in found.sign
+    assert "too few questions" not in causes(diagnose(six, FALLING, signs=SOUND))
+
+
 def test_pairs_that_the_base_cannot_tell_apart_are_called_noisy_with_the_figure() -> None:
     found = diagnose(outcome(change(-0.05)), FALLING, signs=PairSigns(1000, 0.52, 0.6))
     assert causes(found) == ["noisy pairs"]
