@@ -148,11 +148,11 @@ class Jobs:
         """The job's state; one whose process died is told as failed."""
         folder = self._folder(corpus)
         job = _read_state(folder, job_id)
-        if job is not None and job.state == "running" and _holder(folder) == job_id:
-            # Its process writes only where it gets on; clocks of several hosts may differ.
-            return job.model_copy(update={"seconds": max(job.seconds, time.time() - job.started)})
         if job is None or job.state != "running":
             return job
+        if _holder(folder) == job_id:
+            # Its process writes only where it gets on; clocks of several hosts may differ.
+            return job.model_copy(update={"seconds": max(job.seconds, time.time() - job.started)})
         job = _read_state(folder, job_id)  # it may have ended properly between the two looks
         if job is None or job.state != "running":
             return job

@@ -68,6 +68,7 @@ def compare_models(
     first: Scores | None = None
     missing: list[str] = []
     left_out: list[str] = []
+    answers: list[int] = []
     rows: list[Row] = []
     rankings: dict[str, Rankings] = {}
     hybrid: dict[str, Scores] = {}
@@ -76,8 +77,9 @@ def compare_models(
             continue
         judged = _judge_model(workspace, corpus, reference, loaded, modes, progress)
         asked, missing, left_out = judged.questions.all, judged.missing, left_out_told(loaded, judged.questions)
+        answers = by_answers(asked)
         for name, scores in judged.scores.items():
-            change = None if first is None else compare(first.ndcg, scores.ndcg, by_answers(asked))
+            change = None if first is None else compare(first.ndcg, scores.ndcg, answers)
             first = first or scores
             shown = judged.weight if name == "hybrid" else None
             rows.append(Row("BM25" if name == "lexical" else reference, name, shown, scores.means(), change))
@@ -90,7 +92,7 @@ def compare_models(
     if runs is not None:
         write_runs(runs, asked, rankings)
     served_changes = {
-        reference: compare(hybrid[concrete[0]].ndcg, scores.ndcg, by_answers(asked))
+        reference: compare(hybrid[concrete[0]].ndcg, scores.ndcg, answers)
         for reference, scores in hybrid.items()
         if reference != concrete[0]
     }
@@ -99,9 +101,9 @@ def compare_models(
         f"{change}, {verdict(change)}"
         for reference, change in served_changes.items()
     ]
-    answers = len(set(by_answers(asked)))
-    if answers < len(asked) and any(row.change for row in rows):
-        notes.insert(0, f"the {len(asked)} questions are of {answers} different answers: intervals are over those")
+    different = len(set(answers))
+    if different < len(asked) and any(row.change for row in rows):
+        notes.insert(0, f"the {len(asked)} questions are of {different} different answers: intervals are over those")
     return Comparison(len(asked), missing, rows, [*left_out, *notes, *_flattered(versions, rows, served_changes)])
 
 

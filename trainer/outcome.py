@@ -10,6 +10,7 @@ from trainer.evaluation import METRICS, Candidates, Judge, Scores
 from trainer.fusing import Fused
 from trainer.leakage import nearest
 from trainer.looks import mark
+from trainer.plain_words import told_p
 from trainer.questions import QuestionSet, Unit, by_answers
 from trainer.runs import Rankings
 from trainer.statistics import Change, Verdict, compare, compare_each, gate, verdict
@@ -226,8 +227,8 @@ def _change(scores: Sequence[Scores], answers: Sequence[int]) -> Change:
 
 
 def _told(change: Change) -> str:
-    p = "p < .001" if change.p < 0.001 else f"p = {change.p:.3f}"
-    return f"NDCG@10 {change.before:.3f} → {change.after:.3f}, {change}, {p}"
+    p = told_p(change.p)
+    return f"NDCG@10 {change.before:.3f} → {change.after:.3f}, {change}, p {p if p.startswith('<') else f'= {p}'}"
 
 
 def _asked(

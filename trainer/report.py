@@ -15,7 +15,7 @@ from trainer.questions import MINED_EVIDENCE
 if TYPE_CHECKING:
     from trainer.report_plots import Interval, Line
 
-__all__ = ["METRIC_NAMES", "judged_lines", "report_page", "result_header", "result_lines", "result_table"]
+__all__ = ["METRIC_NAMES", "aligned", "judged_lines", "report_page", "result_header", "result_lines", "result_table"]
 
 METRIC_NAMES = {
     "ndcg@10": "NDCG@10",
@@ -71,11 +71,15 @@ def result_table(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def result_lines(rows: Iterable[Mapping[str, Any]], against: str = "base dense") -> list[str]:
     """The same table for a terminal, columns aligned."""
-    table = [result_header(against), *result_table(rows)]
+    return aligned([result_header(against), *result_table(rows)], 2)
+
+
+def aligned(table: Sequence[Sequence[str]], names: int) -> list[str]:
+    """A table as lines for a terminal: its first ``names`` columns are flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
+            cell.ljust(width) if place < names else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in table

@@ -76,7 +76,7 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
 def side_by_side_lines(value: SideBySide) -> list[str]:
     """The comparison as lines for a terminal: the paired changes first, then a row a system with a column a metric."""
     from trainer.plain_words import SHOWN, of_answers
-    from trainer.report import METRIC_NAMES
+    from trainer.report import METRIC_NAMES, aligned
     from trainer.statistics import verdict
 
     lines = []
@@ -100,15 +100,7 @@ def side_by_side_lines(value: SideBySide) -> list[str]:
             table.append(("both", system, mode, *first))
         else:
             table += [(value.first, system, mode, *first), (value.second, system, mode, *second)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines += [
-        "  ".join(
-            cell.ljust(width) if place < 3 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    ]
-    return lines
+    return [*lines, *aligned(table, 3)]
 
 
 def _asked(version: ModelVersion) -> dict[str, dict[str, Any]]:
