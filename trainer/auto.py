@@ -169,7 +169,7 @@ class _Search:
             self._bench.progress("trying recipes", order, len(arms))
             looked = self._look_at(arm, dose)
             first = looked if first is None else first
-            tried.append((less_its_error(looked - first), arm))
+            tried.append((less_its_error(looked - first, self._bench.answers), arm))
         best = [arm for _, arm in sorted(tried, key=lambda item: -item[0])]
         best = [arm for place, arm in enumerate(best) if place < survivors or arm is arms[0]]
         names, leads = {arm.name for arm in best}, {arm.name: lead for lead, arm in tried}

@@ -25,7 +25,7 @@ from retrieval.lexical import LexicalIndex
 from retrieval.names import by_names
 from retrieval.passages import Passage
 from retrieval.workspace import Workspace
-from trainer.questions import Question, Unit, document_of, path_unit, section_unit, unit_of
+from trainer.questions import Question, Unit, by_answers, document_of, path_unit, section_unit, unit_of
 
 __all__ = [
     "METRICS",
@@ -188,6 +188,10 @@ class Judge:
     def answers(self, place: int) -> list[int]:
         """The numbers of the passages that answer the question at ``place``."""
         return [number for unit in self.questions[place].relevant for number in self.passages_of(unit)]
+
+    def by_answers(self, places: Iterable[int]) -> list[int]:
+        """A number for each of the questions at ``places``, the same where the answers are (`questions.by_answers`)."""
+        return by_answers(self.questions[place] for place in places)
 
     def passages_of(self, unit: Unit) -> Sequence[int]:
         """The numbers of a unit's passages, in reading order; none where the corpus lacks it."""

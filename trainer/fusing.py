@@ -67,4 +67,5 @@ def choose_fusion(
         tried.append(fused)
         asked = [(judge, found), *others]
         scores.append(np.mean([some.hybrid_ndcg(what, fused.weight, dev) for some, what in asked], axis=0))
-    return tried[int(np.argmax([less_its_error(some - scores[0]) for some in scores]))]
+    answers = judge.by_answers(dev)
+    return tried[int(np.argmax([less_its_error(some - scores[0], answers) for some in scores]))]

@@ -97,8 +97,7 @@ def compare_each(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(_resampled_means(summed, counts, generator), [tail, 1 - tail], axis=0)
     p = _sign_flip_p(summed, generator)
-    # Of the mean, as robust to groups; without any it is the spread of the differences by the root of their number.
-    errors = np.sqrt(((summed - counts[:, None] * mean) ** 2).sum(axis=0) * _unbiased(len(counts))) / len(difference)
+    errors = _errors(summed, counts) * math.sqrt(_unbiased(len(counts)))
     return {
         name: Change(
             before=float(before[:, column].mean()),
@@ -134,13 +133,13 @@ def gate(dense: Change, *served: Change) -> Verdict:
     return "TIE" if found == "WIN" and "REGRESSION" in map(verdict, served) else found
 
 
-def less_its_error(gains: NDArray[np.float64]) -> float:
+def less_its_error(gains: NDArray[np.float64], groups: Sequence[Hashable] | None = None) -> float:
     """The mean of paired gains over the plainest setting, less its standard error: what to choose settings by.
 
     Of many settings compared on few questions, the one that looks best is that by luck as often as not (the rule of one
-    standard error: Breiman et al., Classification and Regression Trees, 1984).
+    standard error: Breiman et al., Classification and Regression Trees, 1984). ``groups`` are those of `compare`.
     """
-    return float(gains.mean() - gains.std() / math.sqrt(len(gains)))
+    return float(gains.mean() - _errors(*_by_group(gains[:, None], groups))[0])
 
 
 def _by_group(
@@ -154,6 +153,16 @@ def _by_group(
     summed = np.zeros((len(numbers), difference.shape[1]))
     np.add.at(summed, places, difference)
     return summed, np.bincount(places)
+
+
+def _errors(summed: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The standard error of the mean of each measure, by what `_by_group` gives.
+
+    Without groups it is the spread of the differences by the root of their number.
+    """
+    mean = summed.sum(axis=0) / counts.sum()
+    errors: NDArray[np.float64] = np.sqrt(((summed - counts[:, None] * mean) ** 2).sum(axis=0)) / counts.sum()
+    return errors
 
 
 def _unbiased(groups: int) -> float:

@@ -62,6 +62,7 @@ def train(
     seed: int,
     dev_scores: DevScores | None = None,
     base_scores: DevScores | None = None,
+    answers: Sequence[int] | None = None,
     progress: Progress = silent,
     lessons: Sequence[Lesson] = (),
     folder: Path | None = None,
@@ -77,6 +78,7 @@ def train(
         seed: of the order of the examples; with the same inputs it gives the same weights on a CPU.
         dev_scores: NDCG@10 of each dev question with the model as it now is.
         base_scores: the same of the base, asked for where the recipe may doubt its rate; without it none is doubted.
+        answers: a number for each dev question, the same where the answers are; None where no two have the same.
         progress: called with the examples seen.
         lessons: rankings to learn, in steps of their own between those of the pairs.
         folder: takes ``train-log.jsonl`` and the checkpoint that the same call goes on from, should this run be
@@ -99,7 +101,7 @@ def train(
             name = digest(recipe, seed, list(pairs), list(lessons), ranks.size, _fingerprint(model))
             checkpoints = Checkpoints(folder, name, recipe.checkpoint_every, writes=ranks.main)
             with adapted(model, recipe.lora_rank, seed), cut_at(model, recipe.max_tokens) as full_length:
-                run = _Run(model, plan, recipe, compute, ranks, checkpoints)
+                run = _Run(model, plan, recipe, compute, ranks, checkpoints, answers)
                 run.log.pairs, run.log.lessons = len(pairs), len(lessons)
                 run.train(full_length(dev_scores), base_scores, progress, stopping)
     except Exception as error:
@@ -124,10 +126,12 @@ class _Run:
         compute: Compute,
         ranks: Ranks,
         checkpoints: Checkpoints,
+        answers: Sequence[int] | None,
     ) -> None:
         import torch
 
         self.model, self.plan, self.recipe, self.ranks, self.checkpoints = model, plan, recipe, ranks, checkpoints
+        self.answers = answers
         self.precision = choose_precision(model, compute)
         self.room = Room(recipe.mini_batch)
         rate = recipe.static_learning_rate if is_static(model) else recipe.learning_rate
@@ -225,7 +229,7 @@ class _Run:
         score = float(scores.mean())
         self.log.dev.append((self.step, score))
         base, self.base = self.base, None
-        if base and less_its_error(base[1] - scores) > 0 and self.step < len(self.plan):
+        if base and less_its_error(base[1] - scores, self.answers) > 0 and self.step < len(self.plan):
             self._begin_gently(score, *base)
         elif score > self.best_score:
             self.best_score, self.best, self.worse = score, copy_weights(self.model), 0

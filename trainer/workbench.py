@@ -105,6 +105,11 @@ class Workbench:
         """What the base itself scores where trained states are looked at."""
         return self._mean([view.base_ndcg() for view in self.views])
 
+    @property
+    def answers(self) -> list[int]:
+        """For each question looked at a number, the same where the answers are."""
+        return self.view.judge.by_answers(self.view.probe.questions)
+
     @staticmethod
     def _mean(views: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         mean: NDArray[np.float64] = np.mean(views, axis=0)
@@ -256,6 +261,7 @@ class Workbench:
             seed=self.seed,
             dev_scores=self.look,
             base_scores=self.base_look,
+            answers=self.answers,
             progress=self.progress,
             lessons=lessons,
             folder=folder,
@@ -301,7 +307,7 @@ class Workbench:
         for share in shares:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, share))
             looks[share] = self.look()
-        best = max(looks, key=lambda share: (round(less_its_error(looks[share] - base), 4), -share))
+        best = max(looks, key=lambda share: (round(less_its_error(looks[share] - base, self.answers), 4), -share))
         if len(shares) > 1:
             load_weights(self.embedder.model, average_weights(self.base_weights, tuned, best))
             tried = ", ".join(f"{share:g}: {look.mean():.3f}" for share, look in looks.items())

@@ -63,6 +63,27 @@ def test_headings_have_their_share_where_questions_ask_for_them() -> None:
     assert gained.mean() > gained.std() / ASKED**0.5 > 0
 
 
+@pytest.mark.parametrize(("answers", "share"), [([0] * 20 + [1] * 4, 0.0), (range(24), 0.3)])
+def test_headings_that_help_one_answer_have_no_share_however_often_it_is_asked_for(
+    answers: Sequence[int], share: float
+) -> None:
+    passages = [Passage(f"p{n}", f"d{n}.md", "", (), f"said{n}", 1, 1) for n in range(COUNT)]
+    questions = [Question(f"q{n}", f"unsaid{n}", {f"d{answer}.md": 1}) for n, answer in enumerate(answers)]
+    judge = Judge(passages, [item.text for item in passages], questions, language="none", depth=COUNT)
+
+    def find(share: float) -> Candidates:
+        # With them the first twenty questions find their answer second for third, the others sixth for second.
+        found = []
+        for place, answer in enumerate(answers):
+            better = place < 20
+            rank = (1 if better else 5) if share else (2 if better else 1)
+            others = [number for number in range(COUNT) if number != answer]
+            found.append((np.array([*others[:rank], answer, *others[rank:]]), np.linspace(1, 0, COUNT)))
+        return Candidates(found)
+
+    assert choose_fusion(judge, find, range(24), (0.0, 0.3)).share == share
+
+
 def test_the_same_questions_asked_in_another_way_count_as_much() -> None:
     judge, find, _ = judge_of_headings(0.5)
     other, other_find, other_tried = judge_of_headings(0.0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.statistics import Change, compare, compare_each, verdict
+from trainer.statistics import Change, compare, compare_each, less_its_error, verdict
 
 
 def test_equal_scores_are_a_tie_with_p_one() -> None:
@@ -139,3 +139,12 @@ def test_unpaired_scores_are_refused(before: list[float], after: list[float]) ->
 
 def test_an_interval_that_touches_zero_is_a_tie() -> None:
     assert verdict(Change(0.5, 0.6, 0.1, 0.0, 0.2, 0.04, 10, 0.15)) == "TIE"
+
+
+def test_a_gain_chosen_by_is_worth_no_more_for_being_asked_in_ten_wordings() -> None:
+    gains = np.random.default_rng(11).normal(0.02, 0.2, 40)
+    plain = less_its_error(gains)
+    assert plain == pytest.approx(gains.mean() - gains.std() / np.sqrt(40))
+    answers = np.repeat(np.arange(40), 10).tolist()
+    assert less_its_error(np.repeat(gains, 10), answers) == pytest.approx(plain)
+    assert less_its_error(np.repeat(gains, 10)) > plain + 0.01

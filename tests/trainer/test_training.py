@@ -419,6 +419,15 @@ def test_a_rate_that_the_first_look_does_not_speak_against_stays_whatever_comes_
     assert not any("begun again" in choice for choice in log.choices)
 
 
+@pytest.mark.parametrize(("answers", "rate"), [(None, 2e-4), ([0, 0, 0, 1], 1e-3)])
+def test_one_answer_asked_for_in_many_wordings_speaks_but_once_against_a_rate(
+    bert: Path, answers: list[int] | None, rate: float
+) -> None:
+    looks = iter([BASE - [0.2, 0.2, 0.2, -0.21], LOSS, LOSS])
+    log = tune(load_tiny(bert), GENTLE, dev_scores=lambda: next(looks), base_scores=lambda: BASE, answers=answers)
+    assert log.learning_rate == pytest.approx(rate)
+
+
 def test_where_the_only_look_is_the_last_step_there_is_nothing_left_to_begin_again_with(bert: Path) -> None:
     model, base = load_tiny(bert), copy_weights(load_tiny(bert))
     log = tune(model, replace(GENTLE, looks=1), dev_scores=lambda: LOSS, base_scores=lambda: BASE)
