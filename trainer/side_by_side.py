@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import ModelError
 from retrieval.models import ModelVersion
-
-if TYPE_CHECKING:
-    from trainer.statistics import Change
+from trainer.looks import judged_by
+from trainer.plain_words import SHOWN, of_answers
+from trainer.report import METRIC_NAMES, aligned
+from trainer.statistics import Change, compare, verdict
 
 __all__ = ["Pairing", "SideBySide", "side_by_side", "side_by_side_lines"]
 
@@ -50,8 +50,6 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
     Raises:
         ModelError: one of them was never judged.
     """
-    from trainer.statistics import compare
-
     for version in (first, second):
         if not version.evaluation.get("rows"):
             raise ModelError(f"{version.name} was never judged; use `shoptalk evaluate --model {version.name}`")
@@ -62,7 +60,7 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
         for metric, value in row["means"].items()
         if metric in theirs.get((row["system"], row["mode"]), {})
     ]
-    one, other = _asked(first), _asked(second)
+    one, other = judged_by(first), judged_by(second)
     shared = [mark for mark in one if mark in other]
     # Records of before it was told do not say which questions have the same answers; the other one may.
     answers = [one[mark].get("answer", other[mark].get("answer", mark)) for mark in shared]
@@ -75,10 +73,6 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
 
 def side_by_side_lines(value: SideBySide) -> list[str]:
     """The comparison as lines for a terminal: the paired changes first, then a row a system with a column a metric."""
-    from trainer.plain_words import SHOWN, of_answers
-    from trainer.report import METRIC_NAMES, aligned
-    from trainer.statistics import verdict
-
     lines = []
     if value.changes:
         shared = f"{value.shared} test questions{of_answers(value.changes[MODES[0]])}"
@@ -103,11 +97,6 @@ def side_by_side_lines(value: SideBySide) -> list[str]:
     return [*lines, *aligned(table, 3)]
 
 
-def _asked(version: ModelVersion) -> dict[str, dict[str, Any]]:
-    """The test questions of a version by what stands for each."""
-    return {item["mark"]: item for item in version.evaluation.get("questions", ())}
-
-
 def _differences(first: ModelVersion, second: ModelVersion) -> Iterator[str]:
     """Why the two were not judged alike, a sentence each."""
     for name, key in (("corpus", "corpus"), ("base model", "base")):
@@ -118,7 +107,7 @@ def _differences(first: ModelVersion, second: ModelVersion) -> Iterator[str]:
         yield "the documents have changed in between"
     if first.evaluation.get("evidence") != second.evaluation.get("evidence"):
         yield f"judged by {first.evaluation.get('evidence')}, and by {second.evaluation.get('evidence')}"
-    one, other = _asked(first), _asked(second)
+    one, other = judged_by(first), judged_by(second)
     if one.keys() != other.keys():
         yield (
             f"not the same test questions: {len(one.keys() & other.keys())} are shared, of {len(one)} and "
