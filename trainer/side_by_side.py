@@ -1,18 +1,20 @@
-"""Two model versions by their own records: what each was judged to be, side by side."""
+"""Two model versions by their own records: what each was judged to be side by side, and whether a new one is worse."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from retrieval.errors import ModelError
-from retrieval.models import ModelVersion
+from retrieval.models import ModelVersion, history, list_versions
+from retrieval.workspace import Workspace
 from trainer.looks import judged_by
 from trainer.plain_words import SHOWN, of_answers
 from trainer.report import METRIC_NAMES, aligned
 from trainer.statistics import Change, compare, verdict
 
-__all__ = ["Pairing", "SideBySide", "side_by_side", "side_by_side_lines"]
+__all__ = ["InUse", "Pairing", "SideBySide", "in_use", "side_by_side", "side_by_side_lines"]
 
 MODES = ("dense", "hybrid")
 
@@ -44,6 +46,32 @@ class SideBySide:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class InUse:
+    """The version that was in use, and the change from what it serves to what the new one does.
+
+    ``change`` is over the test questions that judged both, over the same documents; None where there are none.
+    """
+
+    name: str
+    change: Change | None
+
+    @property
+    def better(self) -> bool:
+        """Whether it serves the same questions better than the new one, beyond doubt, and so stays."""
+        return self.change is not None and verdict(self.change) == "REGRESSION"
+
+    def beside(self, new: str) -> str:
+        """How the ``new`` version compares with it, in a line."""
+        if self.change is None:
+            return f"{self.name} was in use; it was judged by other questions or over other documents than {new}"
+        change = self.change
+        return (
+            f"{self.name} was in use; the same {change.questions} questions{of_answers(change)} are served at NDCG@10 "
+            f"{change.before:.3f} by it, {change.after:.3f} by {new}: {change}, {SHOWN[verdict(change)]}"
+        )
+
+
 def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
     """Put the evaluation records of two versions side by side; nothing is encoded or scored anew.
 
@@ -62,12 +90,7 @@ def side_by_side(first: ModelVersion, second: ModelVersion) -> SideBySide:
     ]
     one, other = judged_by(first), judged_by(second)
     shared = [mark for mark in one if mark in other]
-    # Records of before it was told do not say which questions have the same answers; the other one may.
-    answers = [one[mark].get("answer", other[mark].get("answer", mark)) for mark in shared]
-    changes = {}
-    for mode in MODES if shared else ():
-        score = f"{mode}_after"
-        changes[mode] = compare([one[mark][score] for mark in shared], [other[mark][score] for mark in shared], answers)
+    changes = {mode: _change(one, other, shared, mode) for mode in MODES if shared}
     return SideBySide(first.name, second.name, pairings, len(shared), changes, list(_differences(first, second)))
 
 
@@ -95,6 +118,26 @@ def side_by_side_lines(value: SideBySide) -> list[str]:
         else:
             table += [(value.first, system, mode, *first), (value.second, system, mode, *second)]
     return [*lines, *aligned(table, 3)]
+
+
+def in_use(workspace: Workspace, new: ModelVersion) -> InUse | None:
+    """The version in use, beside ``new``; None where that is the base."""
+    name = history(workspace)[0]
+    used = next((version for version in list_versions(workspace) if version.name == name), None)
+    if used is None:
+        return None
+    same = used.training.get("data", {}).get("sha256") == new.training["data"]["sha256"]
+    before, after = judged_by(used) if same else {}, judged_by(new)
+    shared = [mark for mark in after if mark in before]
+    return InUse(used.name, _change(before, after, shared, "hybrid") if shared else None)
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any], shared: Sequence[str], mode: str) -> Change:
+    """The paired change in NDCG@10 on the questions with the marks ``shared``."""
+    # Records of before it was told do not say which questions have the same answers; the other one may.
+    answers = [before[mark].get("answer", after[mark].get("answer", mark)) for mark in shared]
+    one, other = ([judged[mark][f"{mode}_after"] for mark in shared] for judged in (before, after))
+    return compare(one, other, answers)
 
 
 def _differences(first: ModelVersion, second: ModelVersion) -> Iterator[str]:

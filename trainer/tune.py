@@ -22,7 +22,7 @@ from retrieval.embedding_cache import encode_cached
 from retrieval.errors import SettingsError, ShoptalkError
 from retrieval.late_interaction import DEPTH
 from retrieval.model_identity import model_folder
-from retrieval.models import Fusion, ModelVersion, find_version, history, list_versions, remember_base_fusion, resolve
+from retrieval.models import Fusion, ModelVersion, find_version, remember_base_fusion, resolve
 from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
@@ -30,23 +30,22 @@ from trainer.diagnosis import Finding, diagnose
 from trainer.evaluation import UNTUNED_WEIGHT
 from trainer.forgetting import Forgetting, general_set
 from trainer.fusing import SHARES, Fused, choose_fusion
-from trainer.looks import earlier_versions, judged_by
+from trainer.looks import earlier_versions
 from trainer.mined import counted, mine_corpus, require_enough
 from trainer.model_card import base_licence, data_hash
 from trainer.outcome import Outcome, score_test
-from trainer.plain_words import SHOWN, of_answers
 from trainer.publishing import register, require_room
 from trainer.questions import MINED_EVIDENCE, load_questions
 from trainer.ranking import Found, by_heading_share
 from trainer.ranks import Follower, is_alone, is_main
 from trainer.recipes import AUTO, Recipe
+from trainer.side_by_side import InUse, in_use
 from trainer.silver import Yield
-from trainer.statistics import Change, compare, verdict
 from trainer.training_log import TrainingLog
 from trainer.unfinished import Unfinished
 from trainer.workbench import Fit, Workbench
 
-__all__ = ["DEFAULT_BUDGET", "InUse", "TuneReport", "in_use", "tune"]
+__all__ = ["DEFAULT_BUDGET", "TuneReport", "tune"]
 
 DEFAULT_BUDGET = 1800.0
 SPLITS = (
@@ -54,32 +53,6 @@ SPLITS = (
     "but for pairs that ask what a question asks.",
     "Documents held out whole, with those that say nearly the same; nothing of them was learned.",
 )
-
-
-@dataclass(frozen=True)
-class InUse:
-    """The version that was in use, and the change from what it serves to what the new one does.
-
-    ``change`` is over the test questions that judged both, over the same documents; None where there are none.
-    """
-
-    name: str
-    change: Change | None
-
-    @property
-    def better(self) -> bool:
-        """Whether it serves the same questions better than the new one, beyond doubt, and so stays."""
-        return self.change is not None and verdict(self.change) == "REGRESSION"
-
-    def beside(self, new: str) -> str:
-        """How the ``new`` version compares with it, in a line."""
-        if self.change is None:
-            return f"{self.name} was in use; it was judged by other questions or over other documents than {new}"
-        change = self.change
-        return (
-            f"{self.name} was in use; the same {change.questions} questions{of_answers(change)} are served at NDCG@10 "
-            f"{change.before:.3f} by it, {change.after:.3f} by {new}: {change}, {SHOWN[verdict(change)]}"
-        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +151,7 @@ def tune(
     if real:
         remember_base_fusion(workspace, embedder.reference, Fusion(base[0].weight, base[0].share))
     won = promote and outcome.verdict == "WIN"
-    rival = in_use(workspace, outcome, data)
+    rival = in_use(workspace, version)
     obstacle = ""
     if won and rival and rival.better:
         obstacle = f"{rival.name}, which is in use, serves the same questions better beyond doubt"
@@ -312,21 +285,6 @@ def _training_record(bench: Workbench, fit: Fit, tuned: Fused, yields: list[Yiel
         "pairs": [asdict(item) for item in yields],
         "log": asdict(fit.log),
     }
-
-
-def in_use(workspace: Workspace, outcome: Outcome, data: str) -> InUse | None:
-    """The version in use, beside what was just judged; None where that is the base."""
-    name = history(workspace)[0]
-    used = next((version for version in list_versions(workspace) if version.name == name), None)
-    if used is None:
-        return None
-    known = judged_by(used) if used.training.get("data", {}).get("sha256") == data else {}
-    shared = [asked for asked in outcome.questions if asked.mark in known]
-    if not shared:
-        return InUse(used.name, None)
-    before = [known[asked.mark]["hybrid_after"] for asked in shared]
-    after, answers = [asked.hybrid_after for asked in shared], [asked.answer for asked in shared]
-    return InUse(used.name, compare(before, after, answers))
 
 
 def _put_to_use(workspace: Workspace, version: ModelVersion, progress: Progress) -> str:

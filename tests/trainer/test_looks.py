@@ -21,8 +21,8 @@ from trainer.comparison import compare_models
 from trainer.looks import LOOKS, earlier_versions, keep_look, looks_at, mark, record_look, refuse_second_look
 from trainer.outcome import Asked
 from trainer.questions import MINED_EVIDENCE, Question
+from trainer.side_by_side import in_use
 from trainer.statistics import compare
-from trainer.tune import in_use
 
 QUESTIONS = [Question(f"q{number}", f"what is word{number}", {f"{number}.md": 1}) for number in range(12)]
 
@@ -273,24 +273,28 @@ def test_the_version_in_use_is_set_beside_a_new_one_over_the_questions_that_judg
         Asked(item.id, mark(item), item.text, 0.1, 0.5, 0.2, 0.5, 3, 1, 0.0, number)
         for number, item in enumerate(QUESTIONS)
     ]
-    new = replace(outcome(change(0.1)), questions=asked)
-    assert in_use(workspace, new, "data") is None
+
+    def new(questions: list[Asked], data: str = "data") -> ModelVersion:
+        judged = replace(outcome(change(0.1)), questions=questions).record()
+        return ModelVersion("v2", workspace.models_dir / "v2", {"data": {"sha256": data}}, judged, False)
+
+    assert in_use(workspace, new(asked)) is None
     known = [{"mark": item.mark, "hybrid_after": after} for item, after in zip(asked[2:], [1.0] * 10, strict=True)]
     add(workspace, [], questions=known)
     set_current(workspace, "v1")
-    other = in_use(workspace, new, "other data")
+    other = in_use(workspace, new(asked, "other data"))
     assert (
         other and not other.better and "judged by other questions or over other documents than v2" in other.beside("v2")
     )
     staged = find_version(workspace, "v1").path / "training.json"
     staged.write_text('{"base": "test/base", "data": {"sha256": "data"}}')
-    found = in_use(workspace, new, "data")
+    found = in_use(workspace, new(asked))
     assert found and found.better
     told = "v1 was in use; the same 10 questions are served at NDCG@10 1.000 by it, 0.500 by v2: -0.500 ["
     assert found.beside("v2").startswith(told) and found.beside("v2").endswith("worse beyond doubt")
-    same = in_use(workspace, replace(new, questions=[replace(item, hybrid_after=1.0) for item in asked]), "data")
+    same = in_use(workspace, new([replace(item, hybrid_after=1.0) for item in asked]))
     assert same and not same.better and same.beside("v2").endswith("not shown to differ")
-    wordings = in_use(workspace, replace(new, questions=[replace(item, answer=0) for item in asked]), "data")
+    wordings = in_use(workspace, new([replace(item, answer=0) for item in asked]))
     assert wordings and not wordings.better and wordings.change and wordings.change.answers == 1
     assert "the same 10 questions of one answer are served" in wordings.beside("v2")
 

@@ -33,6 +33,7 @@ from trainer.mined import Mined, mine_corpus
 from trainer.pairs import Pair
 from trainer.questions import load_questions
 from trainer.recipes import find_recipe
+from trainer.side_by_side import InUse
 from trainer.training import train
 from trainer.weights import average_weights, copy_weights
 from trainer.workbench import Workbench
@@ -335,7 +336,7 @@ def test_a_refusal_names_the_change_that_decided_it(
 def test_a_win_that_a_better_version_in_use_keeps_out_ends_with_exit_code_3_and_both_figures(
     tuned: Tuned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    better = tuning.InUse("v7", change(-0.1))
+    better = InUse("v7", change(-0.1))
     refused = replace(tuned.report, obstacle="v7 is better", in_use=better, promoted=False)
     monkeypatch.setattr(cli, "run_tune", lambda *_, **__: refused)
     with pytest.raises(SystemExit) as ended:
