@@ -110,8 +110,8 @@ def diagnose(
             *_ceiling(outcome, signs),
             *_served(outcome),
             *_own_words(outcome),
+            *_too_few(outcome),
         ]
-        findings += _too_few(outcome)
     return [*findings, *_seen_before(earlier, outcome.test_questions)]
 
 
@@ -264,14 +264,16 @@ def _own_words(outcome: Outcome) -> Iterator[Finding]:
 
 
 def _too_few(outcome: Outcome) -> Iterator[Finding]:
-    change: Change = outcome.dense
-    if outcome.verdict == "TIE" and 0 < change.answers < FEWEST_ANSWERS:
+    change = outcome.dense
+    if outcome.verdict != "TIE":
+        return
+    if 0 < change.answers < FEWEST_ANSWERS:
         yield Finding(
             "too few questions",
             f"{change.questions} questions{of_answers(change)}: what fewer than {FEWEST_ANSWERS} show may be chance",
             "questions about other things; more wordings of these are no evidence of their own",
         )
-    elif outcome.verdict == "TIE" and 0 < change.mean < change.detectable:
+    elif 0 < change.mean < change.detectable:
         # More wordings of what is asked already are no evidence of their own.
         alike = of_answers(change)
         wanted = math.ceil((change.answers if alike else change.questions) * (change.detectable / change.mean) ** 2)
