@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from retrieval.console import Progress, silent
 from retrieval.embedding_cache import encode_cached, text_hash
+from retrieval.fusion import fuse
 from retrieval.indexing import passage_limit
 from retrieval.models import resolve
 from retrieval.prices import AS_OF, Price, synthesis_price
@@ -25,6 +26,7 @@ from retrieval.words import count_words
 from retrieval.workspace import SynthesisSettings, Workspace
 from trainer.asking import Inbox, Tally, ask_by_batches, ask_one_by_one, fetch_batches
 from trainer.claude import Ask, Pace, connected, host_of
+from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
 from trainer.material import Material, gather
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE, QuestionStore, Ranked, store_path
@@ -52,7 +54,6 @@ class Estimate:
     batch: bool
     input_tokens: int
     output_tokens: int
-    most_output_tokens: int
     dollars: float | None
     most_dollars: float | None
 
@@ -79,10 +80,6 @@ class Synthesis:
     questions: int
     believed: int
     examples: list[tuple[str, str]]
-
-    def record(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +200,6 @@ def round_trip(
     What ranks is what serves an untuned model: its dense candidates and BM25's, fused at equal weights. None
     where the passage is no candidate.
     """
-    from retrieval.fusion import fuse
-    from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
-
     if not questions:
         return []
     texts = [passage.embedded_text for passage in material.passages]
@@ -236,7 +230,6 @@ def _subjects(material: Material, settings: SynthesisSettings) -> list[_Subject]
 def _estimate(missing: Sequence[_Subject], settings: SynthesisSettings, batch: bool) -> Estimate:
     tokens = [estimated_tokens(subject.text, settings) for subject in missing]
     sent, written = (sum(each) for each in zip(*tokens, strict=True))
-    most = settings.max_tokens * len(missing)
     price = synthesis_price(settings)
     return Estimate(
         passages=len(missing),
@@ -245,9 +238,8 @@ def _estimate(missing: Sequence[_Subject], settings: SynthesisSettings, batch: b
         batch=batch,
         input_tokens=sent,
         output_tokens=written,
-        most_output_tokens=most,
         dollars=price.of(sent, written, batch) if price else None,
-        most_dollars=price.of(sent, most, batch) if price else None,
+        most_dollars=price.of(sent, settings.max_tokens * len(missing), batch) if price else None,
     )
 
 
@@ -292,7 +284,7 @@ def _report(
         believed=len(believed),
         examples=[
             (item.question, material.passages[place[item.passage]].document_id)
-            for item in sorted(believed, key=_by_hash)[:EXAMPLES]
+            for item in sorted(believed, key=lambda item: text_hash(item.question))[:EXAMPLES]
         ],
     )
 
@@ -301,7 +293,3 @@ def _dollars(price: Price, tally: Tally) -> float:
     tokens_in, tokens_out = tally.batched
     at_once = price.of(tally.input_tokens - tokens_in, tally.output_tokens - tokens_out)
     return at_once + price.of(tokens_in, tokens_out, batch=True)
-
-
-def _by_hash(item: Ranked) -> str:
-    return text_hash(item.question)

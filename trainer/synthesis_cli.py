@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -65,7 +65,7 @@ def synthesize(
             tell=invocation.note,
             progress=progress,
         )
-    invocation.emit(result.record(), _text(result, workspace.synthesis.top_k))
+    invocation.emit(asdict(result), _text(result, workspace.synthesis.top_k))
 
 
 def _text(result: Synthesis, top_k: int) -> str:
