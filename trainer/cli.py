@@ -160,14 +160,10 @@ def evaluate(
             runs=runs,
             progress=progress,
         )
-    rows = [asdict(row) for row in result.rows]
+    value = asdict(result)
     for unit in result.missing[:SKIPPED_SHOWN]:
         invocation.note(f"not in the corpus: {unit}")
-    lines = [*result_lines(rows, "the first row"), *result.notes]
-    invocation.emit(
-        {"questions": result.questions, "missing": result.missing, "rows": rows, "notes": result.notes},
-        "\n".join(lines),
-    )
+    invocation.emit(value, "\n".join([*result_lines(value["rows"], "the first row"), *result.notes]))
 
 
 @click.command()

@@ -113,12 +113,7 @@ def write_pairs(file: Path, pairs: Sequence[Pair]) -> None:
     try:
         with file.open("w", encoding="utf-8") as stream:
             for pair in pairs:
-                record = {
-                    "anchor": pair.anchor,
-                    "positive": pair.positive,
-                    "rule": pair.rule,
-                    "document_id": pair.document_id,
-                }
+                record = {name: getattr(pair, name) for name in ("anchor", "positive", "rule", "document_id")}
                 stream.write(json.dumps(record, ensure_ascii=False) + "\n")
     except OSError as error:
         raise ShoptalkError(f"--out {file} cannot be written ({error.strerror or error})") from None
