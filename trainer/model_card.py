@@ -9,6 +9,7 @@ from typing import Any
 
 from retrieval.documents import Document
 from retrieval.front_matter import front_matter
+from trainer.plain_words import asked_about
 from trainer.report import result_header, result_table
 
 __all__ = ["base_licence", "data_hash", "model_card"]
@@ -33,8 +34,6 @@ def base_licence(folder: Path | None) -> str:
 
 def model_card(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The model card (README.md with a YAML head) of a version."""
-    from trainer.plain_words import asked_about
-
     recipe, licence = training["recipe"], training.get("base_licence", "")
     head = [
         "library_name: sentence-transformers",

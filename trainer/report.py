@@ -7,13 +7,13 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from retrieval.console import printable
+from trainer.plain_words import NEXT, asked_about, conclusion, told_p
 from trainer.questions import MINED_EVIDENCE
-
-if TYPE_CHECKING:
-    from trainer.report_plots import Interval, Line
+from trainer.report_plots import Interval, Line, before_after, curve, differences, intervals
+from trainer.statistics import Change
 
 __all__ = ["METRIC_NAMES", "aligned", "judged_lines", "report_page", "result_header", "result_lines", "result_table"]
 
@@ -50,8 +50,6 @@ def result_header(against: str = "base dense") -> tuple[str, ...]:
 
 def result_table(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The rows of an evaluation as text cells under `result_header`."""
-    from trainer.plain_words import told_p
-
     table = []
     for row in rows:
         change, weight, means = row["change"], row["lexical_weight"], row["means"]
@@ -62,7 +60,7 @@ def result_table(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                 "" if weight is None else f"{weight:g}",
                 # A version of before a metric was introduced has no value of it.
                 *(f"{means[name]:.3f}" if name in means else "" for name in METRIC_NAMES),
-                f"{change['mean']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]" if change else "",
+                str(Change(**change)) if change else "",
                 told_p(change["p"]) if change else "",
             )
         )
@@ -88,9 +86,6 @@ def aligned(table: Sequence[Sequence[str]], names: int) -> list[str]:
 
 def judged_lines(evaluation: Mapping[str, Any]) -> list[str]:
     """What a version was judged to be, by its record, for a terminal: scores, verdict, why, and what it looks like."""
-    from trainer.plain_words import asked_about, conclusion
-    from trainer.statistics import Change
-
     lines = [
         f"{asked_about(evaluation)}:",
         *result_lines(evaluation["rows"]),
@@ -112,8 +107,6 @@ def judged_lines(evaluation: Mapping[str, Any]) -> list[str]:
 def report_page(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     """A self-contained HTML page of a version's two records; whatever the corpus holds, it is shown as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from trainer.plain_words import NEXT, conclusion
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -172,8 +165,6 @@ def _fared(questions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    from trainer.report_plots import before_after, curve, differences, intervals
-
     log = training["log"]
     curves = ("losses", "lesson_losses", "dev")
     losses, lessons, dev = ([(float(step), float(value)) for step, value in log.get(name, ())] for name in curves)
@@ -186,7 +177,12 @@ def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[s
         "smoothed": len(losses) >= 2 * SMOOTHED_OVER,
         "loss": curve(_loss_lines(losses), "Training loss by step"),
         "lessons": lessons and curve(_loss_lines(lessons), "Loss of lessons by step"),
-        "dev": curve(_dev_lines(dev), "NDCG@10 on a sample of dev by step", level=base, level_label="base"),
+        "dev": curve(
+            [Line(sorted(dev), "smooth", dots=True)],
+            "NDCG@10 on a sample of dev by step",
+            level=base,
+            level_label="base",
+        ),
         "before_after": before_after(scores, "NDCG@10 of each test question, before and after"),
         "differences": differences(
             [after - before for before, after in scores], "Change of each test question, sorted"
@@ -195,8 +191,6 @@ def _plots(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[s
 
 
 def _loss_lines(losses: list[tuple[float, float]]) -> list[Line]:
-    from trainer.report_plots import Line
-
     span = len(losses) // SMOOTHED_OVER
     if span < 2:
         return [Line(losses, "smooth")]
@@ -207,16 +201,7 @@ def _loss_lines(losses: list[tuple[float, float]]) -> list[Line]:
     return [Line(losses, "raw"), Line(smooth, "smooth")]
 
 
-def _dev_lines(dev: list[tuple[float, float]]) -> list[Line]:
-    from trainer.report_plots import Line
-
-    return [Line(sorted(dev), "smooth", dots=True)]
-
-
 def _intervals(evaluation: Mapping[str, Any]) -> list[Interval]:
-    from trainer.report_plots import Interval
-    from trainer.statistics import Change
-
     titles = {"dense": "Dense search, test", "hybrid": "As served (hybrid), test"}
     rows = [
         Interval(titles[mode], METRIC_NAMES[metric], Change(**change))
