@@ -104,7 +104,7 @@ def _from_folder(folder: Path) -> GeneralSet:
             f"trainer.general_questions: only {len(questions)} questions of {folder} have an answer in {corpus.name}; "
             f"at least {MIN_QUESTIONS} are wanted"
         )
-    return _sample(str(folder.name), questions, texts)
+    return _sample(folder.name, questions, texts)
 
 
 @cache

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retrieval.embedders import Compute
+from retrieval.compute import Compute
 from trainer.weights import is_static
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from retrieval.compute import Compute, is_out_of_memory
 from retrieval.console import Progress, silent
+from retrieval.embedders import fingerprint
 from retrieval.errors import ModelError, SettingsError, ShoptalkError, first_line
 from trainer.adapters import adapted
 from trainer.batches import Plan
@@ -98,7 +99,7 @@ def train(
             _check(model, recipe)
             model.to(ranks.device)
             model.eval()
-            name = digest(recipe, seed, list(pairs), list(lessons), ranks.size, _fingerprint(model))
+            name = digest(recipe, seed, list(pairs), list(lessons), ranks.size, fingerprint(model))
             checkpoints = Checkpoints(folder, name, recipe.checkpoint_every, writes=ranks.main)
             with adapted(model, recipe.lora_rank, seed), cut_at(model, recipe.max_tokens) as full_length:
                 run = _Run(model, plan, recipe, compute, ranks, checkpoints, answers)
@@ -337,12 +338,6 @@ def _check(model: SentenceTransformer, recipe: Recipe) -> None:
         raise SettingsError(
             f"recipe {recipe.name}: matryoshka = {too_long[0]} does not fit vectors of {dimension} numbers"
         )
-
-
-def _fingerprint(model: SentenceTransformer) -> str:
-    from retrieval.local_embedder import fingerprint
-
-    return fingerprint(model)
 
 
 @contextmanager
