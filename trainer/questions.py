@@ -72,7 +72,7 @@ class QuestionSet:
         return range(len(self.dev)), range(len(self.dev), len(self.dev) + len(self.test))
 
 
-def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
+def load_questions(folder: Path) -> QuestionSet:
     """Read ``queries.jsonl`` with ``qrels/test.tsv`` and ``qrels/dev.tsv``, or else with ``qrels.tsv``.
 
     Where the folder has no dev part of its own, the questions are split in two (`split_questions`). What is asked
@@ -98,7 +98,7 @@ def load_questions(folder: Path, seed: int = 13) -> QuestionSet:
     for file in (single, test_file):
         if file.is_file():
             questions, repeated = _join(texts, file)
-            return replace(split_questions(questions, seed), repeated=repeated)
+            return replace(split_questions(questions), repeated=repeated)
     raise QuestionsError(f"{folder} has neither qrels.tsv nor qrels/test.tsv")
 
 

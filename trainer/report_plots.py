@@ -218,11 +218,11 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> Markup:
     )
 
 
-def _ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round values between ``low`` and ``high`` that enclose both: steps of 1, 2 or 5 times a power of ten."""
+def _ticks(low: float, high: float) -> list[float]:
+    """Some four round values that enclose ``low`` and ``high``: steps of 1, 2 or 5 times a power of ten."""
     span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / about))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * about >= span - 1e-12)
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 4 >= span - 1e-12)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 10) for number in range(first, last + 1)]
 
