@@ -209,7 +209,7 @@ def run_demo(invocation: Invocation, seed: int | None = None) -> None:
         corpora = invocation.workspace().corpora
         if CORPUS not in corpora or corpora[CORPUS].paths != (DOCUMENTS,):
             raise ShoptalkError(f"{root} is another workspace; give the demo a folder of its own with -w")
-    if not (root / FILE_NAME).exists():
+    else:
         if root.exists() and any(root.iterdir()):
             raise ShoptalkError(f"{root} is not empty; give the demo a folder of its own with -w")
         settings = Workspace.create(root, {CORPUS: DOCUMENTS}, BASE_MODEL)
