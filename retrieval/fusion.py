@@ -11,12 +11,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RRF_K", "Method", "fuse", "refine"]
+__all__ = ["RRF_K", "UNTUNED_WEIGHT", "Method", "fuse", "refine", "served_weight"]
 
 Method = Literal["zscore", "rrf"]
 
 RRF_K = 60
 """The constant of Cormack, Clarke and Büttcher, Reciprocal Rank Fusion outperforms Condorcet (SIGIR 2009)."""
+UNTUNED_WEIGHT = 0.5
+
+
+def served_weight(fixed: float | None, tuned: float | None) -> float:
+    """The weight of BM25: that of the settings, else that chosen with the model, else the untuned one."""
+    return next(weight for weight in (fixed, tuned, UNTUNED_WEIGHT) if weight is not None)
 
 
 def fuse(
@@ -24,7 +30,7 @@ def fuse(
     lexical: tuple[ArrayLike, ArrayLike],
     *,
     method: Method = "zscore",
-    lexical_weight: float = 0.5,
+    lexical_weight: float = UNTUNED_WEIGHT,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Fuse two rankings, each ``(ids, scores)``, best first and without repeated ids.
 

@@ -13,7 +13,7 @@ from retrieval.catalog import PassageRow
 from retrieval.embedders import Embedder, gives_tokens, load_embedder
 from retrieval.errors import EndpointError, GenerationGone, IndexingError, ModelError, ShoptalkError
 from retrieval.fallback import stand_in
-from retrieval.fusion import fuse, refine
+from retrieval.fusion import fuse, refine, served_weight
 from retrieval.hits import Hit, Source, choose, make_hits
 from retrieval.late_interaction import DEPTH, SHARE, similarity
 from retrieval.models import current_reference
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["hybrid", "dense", "lexical"]
 _Tokens: TypeAlias = "NDArray[np.float32] | None"
-DEFAULT_LEXICAL_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,11 +350,7 @@ class SearchEngine:
         if mode == "lexical" or not dense[0]:
             return lexical
         settings = self._workspace.search
-        weight = settings.lexical_weight
-        if weight is None:
-            weight = snapshot.facts.lexical_weight
-        if weight is None:
-            weight = DEFAULT_LEXICAL_WEIGHT
+        weight = served_weight(settings.lexical_weight, snapshot.facts.lexical_weight)
         ids, scores = fuse(dense, lexical, method=settings.fusion, lexical_weight=weight)
         if tokens is not None and settings.late_interaction:
             codes = snapshot.generation.tokens(ids[:DEPTH].tolist())

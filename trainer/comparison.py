@@ -9,11 +9,12 @@ from typing import Literal
 
 from retrieval.console import Progress, silent
 from retrieval.embedders import load_embedder
+from retrieval.fusion import served_weight
 from retrieval.heading_share import served_share
 from retrieval.indexing import passage_limit
 from retrieval.models import ModelVersion, list_versions, resolve, tuned_fusion
 from retrieval.workspace import Workspace
-from trainer.evaluation import UNTUNED_WEIGHT, Judge, Scores
+from trainer.evaluation import Judge, Scores
 from trainer.looks import record_look, refuse_second_look
 from trainer.material import gather
 from trainer.outcome import Row
@@ -132,9 +133,7 @@ def _judge_model(
     texts = [passage.embedded_text for passage in passages]
     judge = Judge.of(workspace, passages, texts, questions.all)
     fusion = tuned_fusion(workspace, reference)
-    weight = workspace.search.lexical_weight
-    if weight is None:
-        weight = UNTUNED_WEIGHT if fusion.lexical_weight is None else fusion.lexical_weight
+    weight = served_weight(workspace.search.lexical_weight, fusion.lexical_weight)
     if modes == ("lexical",):
         return _Judged({"lexical": judge.score("lexical")}, weight, questions, missing)
     plain = rank(judge, workspace, corpus, embedder, texts, progress)

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.fusion import Method, fuse, refine
+from retrieval.fusion import UNTUNED_WEIGHT, Method, fuse, refine
 from retrieval.late_interaction import DEPTH, SHARE, Codes
 from retrieval.lexical import LexicalIndex
 from retrieval.names import by_names
@@ -51,7 +51,6 @@ REACH = 300
 """Candidates a side, at least: a document's passages share its place, so 100 units take more passages."""
 # 0 is dense alone, 1 lexical alone; both are legal outcomes.
 WEIGHTS = tuple(step / 10 for step in range(11))
-UNTUNED_WEIGHT = 0.5
 
 Ranking = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Passage numbers and scores, best first."""

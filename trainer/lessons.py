@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.fusion import fuse
+from retrieval.fusion import UNTUNED_WEIGHT, fuse
 from retrieval.words import count_words
 from trainer.distillation import Lesson
-from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
+from trainer.evaluation import dense_candidates, lexical_candidates
 from trainer.material import Material
 from trainer.pseudo_queries import key_phrases
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from retrieval.console import Progress, silent
 from retrieval.embedding_cache import encode_cached, text_hash
-from retrieval.fusion import fuse
+from retrieval.fusion import UNTUNED_WEIGHT, fuse
 from retrieval.indexing import passage_limit
 from retrieval.models import resolve
 from retrieval.prices import AS_OF, Price, synthesis_price
@@ -26,7 +26,7 @@ from retrieval.words import count_words
 from retrieval.workspace import SynthesisSettings, Workspace
 from trainer.asking import Inbox, Tally, ask_by_batches, ask_one_by_one, fetch_batches
 from trainer.claude import Ask, Pace, connected, host_of
-from trainer.evaluation import UNTUNED_WEIGHT, dense_candidates, lexical_candidates
+from trainer.evaluation import dense_candidates, lexical_candidates
 from trainer.material import Material, gather
 from trainer.pairs import Pair
 from trainer.question_store import SYNTHETIC_RULE, QuestionStore, Ranked, store_path

@@ -20,6 +20,7 @@ from retrieval.console import Progress, silent
 from retrieval.embedders import LocalEmbedder, load_local
 from retrieval.embedding_cache import encode_cached
 from retrieval.errors import SettingsError, ShoptalkError
+from retrieval.fusion import UNTUNED_WEIGHT
 from retrieval.late_interaction import DEPTH
 from retrieval.model_identity import model_folder
 from retrieval.models import Fusion, ModelVersion, find_version, remember_base_fusion, resolve
@@ -27,7 +28,6 @@ from retrieval.promotion import put_to_use
 from retrieval.workspace import Workspace
 from trainer.auto import search
 from trainer.diagnosis import Finding, diagnose
-from trainer.evaluation import UNTUNED_WEIGHT
 from trainer.forgetting import Forgetting, general_set
 from trainer.fusing import SHARES, Fused, choose_fusion
 from trainer.looks import earlier_versions
