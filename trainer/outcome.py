@@ -10,7 +10,7 @@ from trainer.evaluation import METRICS, Candidates, Judge, Scores
 from trainer.fusing import Fused
 from trainer.leakage import nearest
 from trainer.looks import mark
-from trainer.plain_words import told_p
+from trainer.plain_words import SHOWN, told_p
 from trainer.questions import QuestionSet, Unit, by_answers
 from trainer.runs import Rankings
 from trainer.statistics import Change, Verdict, compare, compare_each, gate, verdict
@@ -122,7 +122,7 @@ class Outcome:
         """Why the verdict is what it is, a sentence each, the decisive one first."""
         dense = verdict(self.dense)
         searched = f"Dense search: {_told(self.dense)}"
-        judged = {"WIN": "better beyond doubt", "REGRESSION": "worse beyond doubt", "TIE": "no change beyond doubt"}
+        judged = SHOWN | {"TIE": "no change beyond doubt"}
         served = [f"{name}: {_told(change)}, {judged[verdict(change)]}" for name, change in self.served.items()]
         if dense == "WIN" and self.verdict == "TIE":
             worse = [sentence for sentence in served if sentence.endswith(judged["REGRESSION"])]
