@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from unicodedata import category, normalize
 
-__all__ = ["MARKS", "QUESTION_MARKS", "SENTENCE_END", "count_words", "fold", "joins", "words_of"]
+__all__ = ["MARKS", "QUESTION_MARKS", "SENTENCE_END", "count_words", "fold", "joins", "sentences_of", "words_of"]
 
 # In Chinese, Japanese, Korean and Thai, whose words have no blanks between them, a character is a word.
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
@@ -58,6 +58,11 @@ SENTENCE_END = re.compile(
     rf"|(?:(?<=[。！？])|(?<=[。！？][」』”）]))(?=[^」』”）\n])"
 )
 """What stands between two sentences: white space, or nothing where the script has none."""
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of ``text``, each on one line; "" alone where it has none."""
+    return SENTENCE_END.split(" ".join(text.split()))
 
 
 def words_of(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
-from retrieval.words import SENTENCE_END
+from retrieval.words import sentences_of
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
 
@@ -48,7 +48,7 @@ def code_symbol(material: Material, place: int, generator: Random) -> Iterator[P
     prose = _ASIDE.split(prose)[0].strip()
     code = "\n".join(block.text for block in section.blocks if block.kind == "code")
     said = _TAG.split(_BRIEF.split(prose, maxsplit=1)[-1])[0].split("\n\n")[0]
-    sentence = SENTENCE_END.split(" ".join(said.split()))[0]
+    sentence = sentences_of(said)[0]
     first = material.passages_of[place][0]
     if len(sentence.split()) >= MIN_SENTENCE_WORDS and code:
         yield pair_of(material, sentence, first, "code_symbol", excerpt=code)

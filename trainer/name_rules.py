@@ -10,7 +10,7 @@ from retrieval.boilerplate import LABELS
 from retrieval.listings import LISTED_WORDS, bare_name, names_in
 from retrieval.names import INLINE_WORDS, SAME, inline_aliases, is_name, listed_aliases
 from retrieval.references import references
-from retrieval.words import SENTENCE_END, count_words, words_of
+from retrieval.words import count_words, sentences_of, words_of
 from trainer.material import Material, is_code, normalise
 from trainer.pairs import Pair, pair_of
 
@@ -160,7 +160,7 @@ def listed(material: Material, place: int, generator: Random) -> Iterator[Pair]:
 def _sentences(paragraph: str) -> Iterator[str]:
     """The sentences of a paragraph; none ends with "U.S." or "Acme Inc.", whatever follows."""
     begun = ""
-    for part in SENTENCE_END.split(" ".join(paragraph.split())):
+    for part in sentences_of(paragraph):
         if begun and not _SHORTENED.search(f"{begun[-8:]} {part[:1]}"):
             yield begun
             begun = ""
@@ -182,7 +182,7 @@ def _meanings(material: Material, place: int, text: str, *, opens: bool, listed:
             if match and (match["quoted"] or not _GOES_ON.match(match["meaning"])):
                 yield match["quoted"] or match["plain"], match["meaning"]
     if opens and section.blocks[0].kind == "paragraph":
-        first = SENTENCE_END.split(" ".join(section.blocks[0].text.split()))[0]
+        first = sentences_of(section.blocks[0].text)[0]
         if match := _IS_A.match(_LABEL.sub("", first)):
             yield match["quoted"] or match["plain"], match["meaning"]
     glossary = any(_GLOSSARY.search(part) for part in section.heading or (document.title,))

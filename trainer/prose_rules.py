@@ -8,7 +8,7 @@ from random import Random
 
 from retrieval.listings import ITEM_MARK
 from retrieval.markup import FENCED
-from retrieval.words import SENTENCE_END, count_words
+from retrieval.words import count_words, sentences_of
 from trainer.material import Material, is_code
 from trainer.pairs import Pair, pair_of
 from trainer.pseudo_queries import key_phrases
@@ -29,7 +29,7 @@ def cloze(material: Material, place: int, generator: Random) -> Iterator[Pair]:
     """A sentence → the rest of its passage (the inverse cloze task; Lee, Chang and Toutanova, ACL 2019)."""
     for passage in material.passages_of[place]:
         prose = FENCED.split(material.passages[passage].text)
-        sentences = [sentence for part in prose for sentence in SENTENCE_END.split(" ".join(part.split()))]
+        sentences = [sentence for part in prose for sentence in sentences_of(part)]
         fitting = [part for part in sentences if CLOZE_WORDS[0] <= count_words(part) <= CLOZE_WORDS[1]]
         if len(sentences) < 2 or not fitting:
             continue
@@ -57,7 +57,7 @@ def detail(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         for block in section.blocks
         if block.kind not in ("code", "table")
         for line in _MARKED.split(block.text)
-        for part in SENTENCE_END.split(" ".join(_MARK.sub("", line).split()))
+        for part in sentences_of(_MARK.sub("", line))
         if CLOZE_WORDS[0] <= count_words(part) <= CLOZE_WORDS[1] and "](" not in part
     ]
     for sentence in generator.sample(fitting, min(DETAILS_A_SECTION, len(fitting))):
@@ -72,8 +72,8 @@ def adjacent(material: Material, place: int, generator: Random) -> Iterator[Pair
             return
         first, second = material.passages[passage], material.passages[following]
         if first.document_id == second.document_id:
-            sentences = SENTENCE_END.split(" ".join(first.text.split()))
-            yield pair_of(material, " ".join(sentences[-CLOSING_SENTENCES:]), following, "adjacent")
+            closing = sentences_of(first.text)[-CLOSING_SENTENCES:]
+            yield pair_of(material, " ".join(closing), following, "adjacent")
 
 
 def keyphrase(material: Material, place: int, generator: Random) -> Iterator[Pair]:

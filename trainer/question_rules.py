@@ -8,7 +8,7 @@ from random import Random
 
 from retrieval.markup import FENCED
 from retrieval.structure import LABELLED, Section
-from retrieval.words import SENTENCE_END
+from retrieval.words import sentences_of
 from trainer.heading_rules import PASSAGES_A_HEADING, is_question
 from trainer.material import Material, informative_heading
 from trainer.pairs import Pair, pair_of
@@ -138,9 +138,8 @@ def _labelled(text: str, asks: re.Pattern[str], answers: re.Pattern[str]) -> Ite
 
 def _opening(text: str) -> str:
     """The first sentences of ``text`` that fit an anchor, at least one."""
-    sentences = SENTENCE_END.split(" ".join(text.split()))
-    opening = sentences[0]
-    for sentence in sentences[1:]:
+    opening, *others = sentences_of(text)
+    for sentence in others:
         if len(opening) + len(sentence) >= TROUBLE_CHARS:
             break
         opening += f" {sentence}"
