@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from random import Random
 
 from retrieval.words import QUESTION_MARKS, count_words, words_of
-from trainer.material import (
-    Material,
-    generic_form,
-    informative_heading,
-    is_code,
-    normalise,
-    strip_identifiers,
-)
+from trainer.material import Material, generic_form, informative_heading, is_code, normalise, strip_identifiers
 from trainer.pairs import Pair, pair_of
 
 __all__ = ["PASSAGES_A_HEADING", "heading", "heading_path", "is_question", "title"]
@@ -87,7 +80,6 @@ def title(material: Material, place: int, generator: Random) -> Iterator[Pair]:
         for other in places
         if material.sections[other].blocks and informative_heading(material, material.sections[other]) != anchor
     ]
-
     shared = {other: len(words.intersection(words_of(material.sections[other].text))) for other in others}
     for other in sorted(others, key=lambda other: (-shared[other], other))[:SECTIONS_A_TITLE]:
         if shared[other]:

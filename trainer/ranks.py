@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Follower", "Ranks", "is_alone", "is_main", "joined"]
 
-
 T = TypeVar("T")
 
 

@@ -17,7 +17,6 @@ from trainer.statistics import Change, verdict
 
 __all__ = ["Interval", "Line", "before_after", "curve", "differences", "intervals"]
 
-
 LARGEST_CIRCLE = 15
 LONE_CIRCLE = 5
 SMALLEST_CIRCLE = 1.2
@@ -61,7 +60,7 @@ def curve(lines: Sequence[Line], title: str, *, level: float | None = None, leve
 
     parts = [
         f'<line class="grid" x1="{left}" x2="{width - 12}" y1="{up(tick)}" y2="{up(tick)}"/>'
-        f'<text class="tick" x="{left - 6}" y="{up(tick)}" dy=".32em" text-anchor="end">{_short(tick)}</text>'
+        f'<text class="tick" x="{left - 6}" y="{up(tick)}" dy=".32em" text-anchor="end">{tick:.3g}</text>'
         for tick in ticks
     ]
     parts += [
@@ -225,10 +224,6 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 4 >= span - 1e-12)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 10) for number in range(first, last + 1)]
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}"
 
 
 def _signed(value: float) -> str:

@@ -22,13 +22,7 @@ __all__ = ["MIN_SILVER", "Yield", "balance", "filter_pairs", "silver_scores", "u
 # The least BM25 score of anchor against positive, as a share of the anchor's against itself. Rules
 # that rest on the document's own structure are trusted: a synonym shares no word with its entry, and
 # a word filter would throw away the very pairs that teach what BM25 cannot know.
-MIN_SILVER: Mapping[str, float] = {
-    "title": 0.05,
-    "detail": 0.05,
-    "cloze": 0.05,
-    "adjacent": 0.05,
-    "seed_adjacent": 0.05,
-}
+MIN_SILVER: Mapping[str, float] = dict.fromkeys(("title", "detail", "cloze", "adjacent", "seed_adjacent"), 0.05)
 # Names and questions are what people type; a heading is what an author writes above what they have read.
 TURNS: Mapping[str, int] = dict.fromkeys(("question", "ticket", "alias", "cross_reference", "definition", "listed"), 2)
 # An anchor that points to more than this names none of them.

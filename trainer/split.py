@@ -129,7 +129,7 @@ def _as_questions(material: Material, pairs: Sequence[Pair]) -> tuple[list[Quest
             titled = [name for name in documents if says(material.document_by_id[name].title, pair.anchor)]
             if pair.document_id in titled:
                 units = dict.fromkeys(titled, 1)
-            for place in _passages_of_documents(material, documents):
+            for place in _passages(material, (place for name in documents for place in material.sections_of[name])):
                 passage = material.passages[place]
                 if any(says(heading, pair.anchor) for heading in (passage.title, *passage.heading)):
                     said_above[place].append(pair.anchor)
@@ -151,10 +151,6 @@ def _unit(passage: Passage, headings: Counter[tuple[str, tuple[str, ...]]]) -> U
     """The passage's section, by its whole heading path where its document has the heading twice."""
     once = headings[passage.document_id, passage.heading[-1:]] == 1
     return section_unit(passage) if once else path_unit(passage)
-
-
-def _passages_of_documents(material: Material, documents: Sequence[str]) -> list[int]:
-    return _passages(material, (section for document in documents for section in material.sections_of[document]))
 
 
 def _passages(material: Material, sections: Iterable[int]) -> list[int]:
