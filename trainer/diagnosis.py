@@ -33,6 +33,7 @@ LOSS_ROSE = 1.2
 # Sound runs move a passage by .1 to .2 (1 - cosine), training at a hundred times their rate by .9.
 MOVED_FAR = 0.6
 FIT_ADVICE = "fewer epochs or pairs, a smaller learning rate, or an average with the base's weights"
+LESS_ADVICE = "keep less of the tuned weights (averages = [0.3] in a recipe of your own)"
 STEPS_ADVICE = "lower the learning rate by ten, or average the weights with the base's"
 IMPLAUSIBLE = 0.6
 FEWEST_ANSWERS = 6
@@ -247,8 +248,7 @@ def _served(outcome: Outcome) -> Iterator[Finding]:
             "the served ranking lost",
             f"dense search changed by {outcome.dense}, but what is served, tuned hybrid search against the base's, by "
             f"{outcome.product}",
-            f"more dev questions, which choose BM25's weight ({outcome.dev_questions} now); or keep less of the tuned "
-            "weights (averages = [0.3] in a recipe of your own)",
+            f"more dev questions, which choose BM25's weight ({outcome.dev_questions} now); or {LESS_ADVICE}",
         )
 
 
@@ -258,8 +258,7 @@ def _own_words(outcome: Outcome) -> Iterator[Finding]:
             "the documents' own words lost",
             f"with nothing masked in the passages, what is served changed by {outcome.unmasked}: sections are found "
             "less well by what the documents themselves call them",
-            "real questions (--questions) tell whether people ask in such words; or keep less of the tuned weights "
-            "(averages = [0.3] in a recipe of your own)",
+            f"real questions (--questions) tell whether people ask in such words; or {LESS_ADVICE}",
         )
 
 
