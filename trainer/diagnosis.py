@@ -111,7 +111,7 @@ def diagnose(
             *_ceiling(outcome, signs),
             *_served(outcome),
             *_own_words(outcome),
-            *_too_few(outcome),
+            *(_too_few(outcome.dense) if outcome.verdict == "TIE" else ()),
         ]
     return [*findings, *_seen_before(earlier, outcome.test_questions)]
 
@@ -262,10 +262,7 @@ def _own_words(outcome: Outcome) -> Iterator[Finding]:
         )
 
 
-def _too_few(outcome: Outcome) -> Iterator[Finding]:
-    change = outcome.dense
-    if outcome.verdict != "TIE":
-        return
+def _too_few(change: Change) -> Iterator[Finding]:
     if 0 < change.answers < FEWEST_ANSWERS:
         yield Finding(
             "too few questions",
