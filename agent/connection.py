@@ -39,10 +39,19 @@ _LOST_STATUS = (502, 504)
 """Of a proxy: the server may have done what was asked."""
 _REFUSED_STATUS = (401, 403)
 
-_changes: ContextVar[bool] = ContextVar("_changes", default=False)
-"""Whether the call under way may change something. The SDK sends each request in the context of who makes it."""
-
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Call:
+    """Whether the call under way may change something, and the HTTP status it was last answered with, 0 for none."""
+
+    changes: bool = False
+    status: int = 0
+
+
+_call: ContextVar[_Call] = ContextVar("_call")
+"""The SDK sends each request in the context of who makes it."""
 
 
 class UnusableServer(Exception):
@@ -117,7 +126,6 @@ class Connection:
         self._holder: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._changing = asyncio.Lock()
-        self._answers: list[int] = []
 
     async def open(self) -> None:
         """Start the server and shake hands.
@@ -146,7 +154,8 @@ class Connection:
         """
         from mcp import MCPError
 
-        _changes.set(changes)
+        call = _Call(changes)
+        _call.set(call)
         for attempt in (1, 2):
             client = self._client
             try:
@@ -158,9 +167,8 @@ class Connection:
                 # All that the SDK says of an HTTP status.
                 if error.message != "Server returned an error response":
                     raise
-                status = next((status for status in reversed(self._answers) if status >= 400), 0)
-                reason = f"{self.label}: {self._refusal(status) or one_line(error.message)}"
-                raise (ShoptalkError if status in _REFUSED_STATUS else UnusableServer)(reason) from error
+                reason = f"{self.label}: {self._refusal(call.status) or one_line(error.message)}"
+                raise (ShoptalkError if call.status in _REFUSED_STATUS else UnusableServer)(reason) from error
             if attempt == 1 and await self._replace(client):
                 self._on_restart(self.label)
         raise ShoptalkError(f"{self.label} stopped twice during one call; see what it says when run on its own")
@@ -183,11 +191,11 @@ class Connection:
 
     async def _hold(self, ready: asyncio.Future[Client], stop: asyncio.Event) -> None:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-            answers: list[int] = []
-            self._answers = answers
+            call = _Call()
+            _call.set(call)
             starting = asyncio.timeout(START_SECONDS)
             try:
-                async with _connected(self._target, errors, answers, starting) as client:
+                async with _connected(self._target, errors, starting) as client:
                     if not ready.done():
                         ready.set_result(client)
                     await stop.wait()
@@ -197,8 +205,7 @@ class Connection:
                     logger.debug("%s ended badly", self.label, exc_info=True)
                     return
                 silent = f"no answer within {START_SECONDS:.0f} s" if starting.expired() else ""
-                refused = self._refusal(answers[-1]) if answers else ""
-                reason = _last_line(errors) or refused or silent or _innermost(error)
+                reason = _last_line(errors) or self._refusal(call.status) or silent or _innermost(error)
                 ready.set_exception(ShoptalkError(f"{self.label} did not start: {reason}"))
             finally:
                 if not ready.done():
@@ -221,22 +228,17 @@ class Connection:
 
 
 @asynccontextmanager
-async def _connected(
-    target: Any, errors: IO[str], answers: list[int], starting: asyncio.Timeout
-) -> AsyncIterator[Client]:
-    """A client of ``target``, which must be there before ``starting`` is over; statuses over HTTP go to ``answers``."""
+async def _connected(target: Any, errors: IO[str], starting: asyncio.Timeout) -> AsyncIterator[Client]:
+    """A client of ``target``, which must be there before ``starting`` is over."""
     from mcp import Client, StdioServerParameters
     from mcp.client.stdio import stdio_client
     from mcp.client.streamable_http import streamable_http_client
-
-    async def note(response: httpx2.Response) -> None:
-        answers.append(response.status_code)
 
     http: httpx2.AsyncClient | None = None
     if isinstance(target, StdioServerParameters):
         target = stdio_client(target, errlog=errors)  # type: ignore[arg-type]
     elif isinstance(target, HttpServer):
-        http = _patient_client(target.token, note)
+        http = _patient_client(target.token)
         target = streamable_http_client(target.url, http_client=http)
     try:
         async with starting:
@@ -251,7 +253,7 @@ async def _connected(
             await http.aclose()
 
 
-def _patient_client(token: str, hear: Callable[[httpx2.Response], Awaitable[None]]) -> httpx2.AsyncClient:
+def _patient_client(token: str) -> httpx2.AsyncClient:
     """Sends what a server is too busy for again, after the wait that it asks for: what reads may be asked twice.
 
     What may change something is sent again only where the server cannot have taken it. A stream to listen on (GET)
@@ -260,11 +262,14 @@ def _patient_client(token: str, hear: Callable[[httpx2.Response], Awaitable[None
     """
     import httpx2
 
+    async def note(response: httpx2.Response) -> None:
+        _call.get().status = response.status_code
+
     class PatientClient(httpx2.AsyncClient):
         async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
             for attempt in range(1, _PATIENCE.attempts if request.method == "POST" else 1):
                 response = await super().send(request, **options)
-                passing = _NOT_TAKEN_STATUS if _changes.get() else (*_NOT_TAKEN_STATUS, *_LOST_STATUS)
+                passing = _NOT_TAKEN_STATUS if _call.get().changes else (*_NOT_TAKEN_STATUS, *_LOST_STATUS)
                 if response.status_code not in passing:
                     return response
                 await response.aclose()
@@ -275,7 +280,7 @@ def _patient_client(token: str, hear: Callable[[httpx2.Response], Awaitable[None
     return PatientClient(
         headers={"authorization": f"Bearer {token}"} if token else {},
         timeout=httpx2.Timeout(30.0, read=_CALL_SECONDS),
-        event_hooks={"response": [hear]},
+        event_hooks={"response": [note]},
     )
 
 
