@@ -30,9 +30,9 @@ def conclusion(evaluation: Mapping[str, Any]) -> str:
         for name in ("dense", "product", "unmasked")
         if evaluation.get(name) is not None
     )
-    said = f"{'and' if served[0] == dense else 'but'} {served[0]} in the search that is served (hybrid)"
+    said = f"{_joined(dense, served[0])} in the search that is served (hybrid)"
     if served[1:]:
-        said += f", {served[1]} there with nothing masked in the passages"
+        said += f", {_joined(served[0], served[1])} there with nothing masked in the passages"
     return f"Against its base the tuned model is {dense} by meaning alone (dense search), {said}."
 
 
@@ -52,5 +52,9 @@ def of_answers(change: Change) -> str:
 
 
 def told_p(p: float) -> str:
-    """A randomization p, as precise as so many sign flips make it."""
-    return "< .001" if p < 0.001 else f"{p:.3f}"
+    """A randomization p, as precise as so many sign flips make it; one below .05 never reads as .05."""
+    return "< .001" if p < 0.001 else f"{p:.4f}" if 0.0495 <= p < 0.05 else f"{p:.3f}"
+
+
+def _joined(before: str, after: str) -> str:
+    return f"{'and' if after == before else 'but'} {after}"

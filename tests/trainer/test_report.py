@@ -129,7 +129,7 @@ def test_the_page_has_every_part_and_five_plots() -> None:
         ("WIN", 0.1, 0.1, None, "better beyond doubt by meaning alone (dense search), and better beyond doubt in"),
         ("WIN", 0.1, 0.001, None, "better beyond doubt by meaning alone (dense search), but not shown to differ in"),
         ("TIE", 0.1, -0.1, None, "better beyond doubt by meaning alone (dense search), but worse beyond doubt in"),
-        ("TIE", 0.1, 0.1, -0.1, "served (hybrid), worse beyond doubt there with nothing masked in the passages."),
+        ("TIE", 0.1, 0.1, -0.1, "served (hybrid), but worse beyond doubt there with nothing masked in the passages."),
         ("TIE", 0.001, 0.001, None, "not shown to differ by meaning alone (dense search), and not shown to differ in"),
         ("REGRESSION", -0.1, 0.1, None, "worse beyond doubt by meaning alone (dense search), but better beyond doubt"),
     ],
