@@ -18,13 +18,15 @@ TOKEN = "token-0123456789"
 class _Gate:
     """Lets in who has the token; ``refusals`` are statuses that the next POST requests are answered with.
 
-    With ``sessions`` it speaks the older protocol alone, and is always too busy to end a session.
+    With ``sessions`` it speaks the older protocol alone, and is always too busy to end a session: ``ended`` says how
+    often it was asked to.
     """
 
-    def __init__(self, within: ASGIApp, refusals: list[int], sessions: bool) -> None:
+    def __init__(self, within: ASGIApp, refusals: list[int], sessions: bool, ended: list[int]) -> None:
         self._within = within
         self._refusals = refusals
         self._sessions = sessions
+        self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope.get("headers", ()))
@@ -36,17 +38,25 @@ class _Gate:
         elif self._sessions and headers.get(b"mcp-method") == b"server/discover":
             await PlainTextResponse("what is that?", 404)(scope, receive, send)
         elif self._sessions and scope.get("method") == "DELETE":
-            await PlainTextResponse("not now", 503, {"retry-after": "3"})(scope, receive, send)
+            self._ended.append(503)
+            await PlainTextResponse("not now", 503, {"retry-after": "0"})(scope, receive, send)
         else:
             await self._within(scope, receive, send)
 
 
 @contextmanager
-def serving(port: int = 0, refusals: list[int] | None = None, sessions: bool = False) -> Iterator[int]:
+def serving(
+    port: int = 0, refusals: list[int] | None = None, sessions: bool = False, ended: list[int] | None = None
+) -> Iterator[int]:
     """Serve on ``port`` (0: any) and tell which; the address ends in /mcp. For the rest see :class:`_Gate`."""
     listening = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(
-        _Gate(build().streamable_http_app(), [] if refusals is None else refusals, sessions),
+        _Gate(
+            build().streamable_http_app(),
+            [] if refusals is None else refusals,
+            sessions,
+            [] if ended is None else ended,
+        ),
         log_config=None,
         lifespan="on",
         ws="none",
