@@ -68,9 +68,11 @@ def _refusal(report: TuneReport) -> ShoptalkError | None:
     """Why a model is not in use though it was tuned to be."""
     name, outcome = report.version.name, report.outcome
     if outcome.verdict != "WIN":
+        kept = f"It is kept in {report.version.path}"
+        if outcome.serves_better:
+            kept += f"; as what it serves is better, `shoptalk models promote {name} --force` may be worth it"
         return GateRefused(
-            f"{name} is not put to use ({outcome.verdict} against {report.base}). {outcome.reasons()[0]} It is kept in "
-            f"{report.version.path}"
+            f"{name} is not put to use ({outcome.verdict} against {report.base}). {outcome.reasons()[0]} {kept}"
         )
     if report.obstacle:
         refused = GateRefused if report.in_use and report.in_use.better else ShoptalkError

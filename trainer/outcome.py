@@ -118,6 +118,12 @@ class Outcome:
         """WIN, TIE or REGRESSION."""
         return gate(self.dense, *self.served.values())
 
+    @property
+    def serves_better(self) -> bool:
+        """Whether what is served is better beyond doubt and nothing is worse, whatever dense search shows."""
+        verdicts = {*map(verdict, (self.dense, *self.served.values()))}
+        return verdict(self.product) == "WIN" and "REGRESSION" not in verdicts
+
     def reasons(self) -> list[str]:
         """Why the verdict is what it is, a sentence each, the decisive one first."""
         dense = verdict(self.dense)

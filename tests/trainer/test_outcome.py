@@ -26,6 +26,7 @@ def test_mined_questions_have_to_be_answered_where_nothing_is_masked_too() -> No
     assert len(lost.reasons()) == len(kept.reasons()) == 3 and "no change beyond doubt" in kept.reasons()[2]
     assert [finding.cause for finding in diagnose(lost)] == ["the documents' own words lost"]
     assert outcome(change(-0.1), unmasked=change(0.1)).verdict == "REGRESSION"
+    assert kept.serves_better and not lost.serves_better and not outcome(change(-0.1), change(0.1)).serves_better
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,7 @@ def test_a_refusal_names_the_change_that_decided_it(
     error = capsys.readouterr().err
     assert ended.value.code == 3
     assert f"v1 is not put to use {said.format(base=tuned.report.base)}" in error and "no better" not in error
+    assert ("as what it serves is better, `shoptalk models promote v1 --force`" in error) == (served > 0)
 
 
 def test_a_win_that_a_better_version_in_use_keeps_out_ends_with_exit_code_3_and_both_figures(
