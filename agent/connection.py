@@ -51,7 +51,7 @@ class _Call:
 
 
 _call: ContextVar[_Call] = ContextVar("_call")
-"""The SDK sends each request in the context of who makes it."""
+"""The SDK sends each request in the context of who makes it; where none is set nobody waits for what is answered."""
 
 
 class UnusableServer(Exception):
@@ -263,13 +263,13 @@ def _patient_client(token: str) -> httpx2.AsyncClient:
     import httpx2
 
     async def note(response: httpx2.Response) -> None:
-        _call.get().status = response.status_code
+        _call.get(_Call()).status = response.status_code
 
     class PatientClient(httpx2.AsyncClient):
         async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
             for attempt in range(1, _PATIENCE.attempts if request.method == "POST" else 1):
                 response = await super().send(request, **options)
-                passing = _NOT_TAKEN_STATUS if _call.get().changes else (*_NOT_TAKEN_STATUS, *_LOST_STATUS)
+                passing = _NOT_TAKEN_STATUS if _call.get(_Call()).changes else (*_NOT_TAKEN_STATUS, *_LOST_STATUS)
                 if response.status_code not in passing:
                     return response
                 await response.aclose()

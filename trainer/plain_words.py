@@ -53,7 +53,7 @@ def of_answers(change: Change) -> str:
 
 def told_p(p: float) -> str:
     """A randomization p, as precise as so many sign flips make it; one below .05 never reads as .05."""
-    return "< .001" if p < 0.001 else f"{p:.4f}" if 0.0495 <= p < 0.05 else f"{p:.3f}"
+    return "< .001" if p < 0.001 else "< .05" if 0.0495 <= p < 0.05 else f"{p:.3f}"
 
 
 def _joined(before: str, after: str) -> str:
