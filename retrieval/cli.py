@@ -344,7 +344,8 @@ def _hits_text(result: SearchResult) -> str:
             more = len(hit.also) - SHOWN_SOURCES
             shown = ", ".join(map(_place, hit.also[:SHOWN_SOURCES]))
             lines.append(f"also in {shown}" + (f" and {more} more" if more > 0 else ""))
-        entries.append("\n   ".join(lines))
+        # A file's name may hold a line break, and so look like another hit.
+        entries.append("\n   ".join(line.replace("\n", "\ufffd") for line in lines))
     return "\n\n".join(entries)
 
 

@@ -177,6 +177,14 @@ def test_a_hit_in_a_workbook_is_named_by_sheet_and_row(ready: Run, docs: Path) -
     assert "collars.xlsx#Terms!2 " in ready("search", "terms of quadrilateral collars").out
 
 
+def test_a_line_break_in_a_file_s_name_makes_no_line_of_its_own(ready: Run, docs: Path) -> None:
+    (docs / "kept\n2. codes.md:3-3.txt").write_text("A numbat eats termites.\n")
+    assert ready("index").code == 0
+    hits = [line for line in ready("search", "numbat", "-k", "1").out.splitlines() if line]
+    assert hits[0].startswith("1. kept\ufffd2. codes.md:3-3.txt:1-1") and len(hits) == 3
+    assert hits[-1] == "   A numbat eats termites."
+
+
 def test_search_answers_in_json(ready: Run) -> None:
     ready("index")
     value = json.loads(ready("search", "E11.9", "--mode", "lexical", "--path", "codes", "--json").out)
