@@ -35,7 +35,7 @@ def distinct(passages: Sequence[Passage]) -> list[list[int]]:
     """
     groups: list[list[int]] = []
     exact: dict[tuple[bytes, str], list[int]] = {}
-    long: list[tuple[bytes, str, list[int]]] = []
+    long: list[tuple[bytes, frozenset[str], list[int]]] = []
     seen = b""
     for place, passage in enumerate(passages):
         folded = passage.text.casefold().encode().translate(None, _SPACE)
@@ -43,12 +43,12 @@ def distinct(passages: Sequence[Passage]) -> list[list[int]]:
         key = (folded, (passage.heading or (passage.title,))[-1].casefold() if short else "")
         group = exact.get(key)
         if group is None and not short and _shares_a_probe(folded, seen):
-            group = _container(folded, passage.text, long)
+            group = _container(folded, _numbers(passage.text), long)
         if group is None:
             group = []
             groups.append(group)
             if not short:
-                long.append((folded, passage.text, group))
+                long.append((folded, _numbers(passage.text), group))
                 seen += b"\n" + folded
         exact.setdefault(key, group)
         group.append(place)
@@ -61,14 +61,20 @@ def _shares_a_probe(folded: bytes, seen: bytes) -> bool:
     return any(folded[start : start + PROBE] in seen for start in (quarter, 2 * quarter, 3 * quarter))
 
 
-def _container(folded: bytes, text: str, long: Sequence[tuple[bytes, str, list[int]]]) -> list[int] | None:
-    shingles, numbers = _shingles(folded), set(_DIGITS.findall(text))
-    for other, other_text, group in long:
-        enough = len(other) >= CONTAINED * len(folded) and _shares_a_probe(folded, other)
+def _container(
+    folded: bytes, numbers: frozenset[str], long: Sequence[tuple[bytes, frozenset[str], list[int]]]
+) -> list[int] | None:
+    shingles = _shingles(folded)
+    for other, other_numbers, group in long:
+        # What costs least comes first: a thousand price lists of one wording differ in their numbers alone.
+        enough = numbers <= other_numbers and len(other) >= CONTAINED * len(folded) and _shares_a_probe(folded, other)
         if enough and len(shingles & _shingles(other)) >= CONTAINED * len(shingles):
-            if numbers.issubset(_DIGITS.findall(other_text)):
-                return group
+            return group
     return None
+
+
+def _numbers(text: str) -> frozenset[str]:
+    return frozenset(_DIGITS.findall(text))
 
 
 def _shingles(folded: bytes) -> set[bytes]:

@@ -65,7 +65,7 @@ class Reranker:
 
     def _loaded(self) -> CrossEncoder:
         if self._failure is not None:
-            raise self._failure  # loading takes seconds: not at each search again
+            raise self._failure.with_traceback(None)  # loading takes seconds: not at each search again
         if self._model is None:
             try:
                 self._model = _load(self._workspace, self._reference, self._setting)

@@ -286,7 +286,8 @@ class SearchEngine:
                 snapshot.embedder = self._embedder
                 return self._embedder
             if self._failure is not None and self._failure[0] == snapshot.facts.name:
-                raise self._failure[1]
+                # Without where it was raised before: that would grow with each search.
+                raise self._failure[1].with_traceback(None)
             try:
                 embedder = load_embedder(facts.reference, self._workspace)
                 if embedder.fingerprint != facts.fingerprint:

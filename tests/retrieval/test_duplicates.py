@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
+from retrieval import duplicates
 from retrieval.duplicates import SHORT, distinct
 from retrieval.passages import Passage
 
@@ -69,6 +72,15 @@ def test_a_script_without_spaces_has_duplicates_too() -> None:
 def test_another_number_makes_another_text() -> None:
     assert groups(f"{LONG} for 50 euros", f"{LONG} for 60 euros") == [[0], [1]]
     assert groups(f"{LONG} for 50 euros", f"{LONG} for about 50 euros") == [[0, 1]]
+
+
+def test_what_differs_in_its_numbers_alone_costs_no_comparison_of_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = duplicates._shingles
+    asked: list[bytes] = []
+    monkeypatch.setattr(duplicates, "_shingles", lambda folded: asked.append(folded) or cut(folded))
+    texts = [f"{LONG} for {number} euros, {LONG}" for number in range(60)]
+    assert groups(*texts) == [[place] for place in range(60)]
+    assert len(asked) < 2 * len(texts)
 
 
 def test_duplicates_join_the_best_that_holds_them() -> None:

@@ -178,6 +178,13 @@ def test_a_model_that_is_gone_leaves_the_words(engine: SearchEngine, workspace: 
         assert "words only" in result.degraded and "unknown model reference" in result.degraded
         with pytest.raises(ModelError, match="unknown model reference"):
             engine.search("wombat", mode="dense")
+        # The error is kept, and grows with none of the searches that it ends.
+        raised = []
+        for _ in range(3):
+            with pytest.raises(ModelError) as error:
+                engine.search("wombat", mode="dense")
+            raised.append(len(error.traceback))
+        assert raised[0] == raised[2]
     finally:
         elsewhere.rename(static_model)
     engine.load()
