@@ -42,13 +42,14 @@ def distinct(passages: Sequence[Passage]) -> list[list[int]]:
         short = len(folded) < SHORT
         key = (folded, (passage.heading or (passage.title,))[-1].casefold() if short else "")
         group = exact.get(key)
+        numbers = frozenset(_DIGITS.findall(passage.text))
         if group is None and not short and _shares_a_probe(folded, seen):
-            group = _container(folded, _numbers(passage.text), long)
+            group = _container(folded, numbers, long)
         if group is None:
             group = []
             groups.append(group)
             if not short:
-                long.append((folded, _numbers(passage.text), group))
+                long.append((folded, numbers, group))
                 seen += b"\n" + folded
         exact.setdefault(key, group)
         group.append(place)
@@ -71,10 +72,6 @@ def _container(
         if enough and len(shingles & _shingles(other)) >= CONTAINED * len(shingles):
             return group
     return None
-
-
-def _numbers(text: str) -> frozenset[str]:
-    return frozenset(_DIGITS.findall(text))
 
 
 def _shingles(folded: bytes) -> set[bytes]:
