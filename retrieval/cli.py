@@ -341,7 +341,7 @@ def _hits_text(result: SearchResult) -> str:
             snippet = snippet[:SNIPPET_CHARS].rsplit(" ", 1)[0] + " …"
         lines = [f"{hit.rank}. {_place(hit)}  ({hit.score:.3f})", " › ".join(hit.heading) or hit.title, snippet]
         if hit.also:
-            more = len(hit.also) - SHOWN_SOURCES
+            more = hit.also_total - SHOWN_SOURCES
             shown = ", ".join(map(_place, hit.also[:SHOWN_SOURCES]))
             lines.append(f"also in {shown}" + (f" and {more} more" if more > 0 else ""))
         # A file's name may hold a line break, and so look like another hit.

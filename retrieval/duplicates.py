@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from retrieval.passages import Passage
 
@@ -21,8 +21,11 @@ _SPACE = b" \t\n\r\f\v"
 _DIGITS = re.compile(r"\d+")
 
 
-def distinct(passages: Sequence[Passage]) -> list[list[int]]:
+def distinct(passages: Sequence[Passage], takes: Callable[[Passage], bool] = lambda _: True) -> list[list[int]]:
     """Group ``passages``, best first, with those that a better one makes needless.
+
+    ``takes`` is asked for each that none makes needless, in order; where it says no the passage is left out, and is
+    compared with none of those that follow.
 
     A passage joins the first group whose first text is the same but for case and white space, or
     has at least ``CONTAINED`` of its shingles (of eight bytes): then it adds nothing to read. A
@@ -36,7 +39,7 @@ def distinct(passages: Sequence[Passage]) -> list[list[int]]:
     groups: list[list[int]] = []
     exact: dict[tuple[bytes, str], list[int]] = {}
     long: list[tuple[bytes, frozenset[str], list[int]]] = []
-    seen = b""
+    seen = bytearray()
     for place, passage in enumerate(passages):
         folded = passage.text.casefold().encode().translate(None, _SPACE)
         short = len(folded) < SHORT
@@ -46,6 +49,8 @@ def distinct(passages: Sequence[Passage]) -> list[list[int]]:
         if group is None and not short and _shares_a_probe(folded, seen):
             group = _container(folded, numbers, long)
         if group is None:
+            if not takes(passage):
+                continue
             group = []
             groups.append(group)
             if not short:
@@ -56,7 +61,7 @@ def distinct(passages: Sequence[Passage]) -> list[list[int]]:
     return groups
 
 
-def _shares_a_probe(folded: bytes, seen: bytes) -> bool:
+def _shares_a_probe(folded: bytes, seen: bytes | bytearray) -> bool:
     """Whether ``seen`` has one of three samples of a text. A sieve: who has most of it very likely does."""
     quarter = len(folded) // 4
     return any(folded[start : start + PROBE] in seen for start in (quarter, 2 * quarter, 3 * quarter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -11,13 +12,17 @@ from retrieval.catalog import PassageRow
 from retrieval.duplicates import distinct
 from retrieval.errors import ModelError
 from retrieval.neighbours import joined, run_around
+from retrieval.passages import Passage
 from retrieval.stores import Passages
 from retrieval.workspace import SearchSettings
 
-__all__ = ["Hit", "Judge", "Source", "choose", "make_hits"]
+__all__ = ["Choice", "Hit", "Judge", "Source", "best", "candidates", "judged", "make_hits"]
 
 LOOK_AHEAD = 5
 """Candidates past the last place that are looked at for duplicates of what is shown."""
+
+ALSO = 20
+"""Of so many other places at most a hit says where they are; a text may stand in each of ten thousand files."""
 
 Judge = Callable[[Sequence[str]], Sequence[float]]
 """Texts in, scores out; raises ModelError where there is no judge to be had."""
@@ -40,10 +45,10 @@ class Source:
 class Hit:
     """A passage with its rank (from 1) and scores; a side that did not find it has rank None.
 
-    ``first_page`` and ``last_page`` count from 1; they are None in formats without pages. ``also``
-    are the candidates that say the same, best first. ``score`` is the one that ``rank`` goes by:
-    the reranker's where there is one. Where neighbours are shown with the passage, text, lines and
-    pages are those of all together; ``id`` and ``heading`` stay its own.
+    ``first_page`` and ``last_page`` count from 1; they are None in formats without pages. ``also`` are
+    the first ``ALSO`` of the ``also_total`` candidates that say the same, best first. ``score`` is the one
+    that ``rank`` goes by: the reranker's where there is one. Where neighbours are shown with the passage,
+    text, lines and pages are those of all together; ``id`` and ``heading`` stay its own.
     """
 
     rank: int
@@ -61,6 +66,7 @@ class Hit:
     first_page: int | None = None
     last_page: int | None = None
     also: tuple[Source, ...] = ()
+    also_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +78,58 @@ class Choice:
     also: tuple[PassageRow, ...]
 
 
-def choose(
-    catalog: Passages,
-    numbers: Sequence[int],
-    scores: Sequence[float],
-    top_k: int,
-    settings: SearchSettings,
-    judge: Judge | None = None,
-) -> tuple[list[Choice], str]:
-    """Choose up to ``top_k`` of the ranked passages, best first.
+def candidates(
+    catalog: Passages, numbers: Sequence[int], scores: Sequence[float], top_k: int, settings: SearchSettings
+) -> list[Choice]:
+    """The best of the ranked passages that say different things, from which ``best`` makes its choice.
 
-    With ``judge``, the best ``settings.rerank_candidates`` are put in the order of its scores, and
-    only those can be hits.
-
-    Returns:
-        The choices, and "" or why the judge was not heard.
+    They are ``top_k`` of as many documents as ``settings.per_document`` asks for, if there are so many. Where a
+    reranker is to judge them they are the best ``settings.rerank_candidates`` of any documents, and what is missing
+    then.
 
     Raises:
         IndexingError: the catalogue is damaged.
     """
-    if judge is None:
-        return _distinct(catalog, numbers, scores, top_k, settings, settings.per_document), ""
-    choices = _distinct(catalog, numbers, scores, max(top_k, settings.rerank_candidates), settings, 0)
-    degraded = ""
+    pool = max(top_k, settings.rerank_candidates) if settings.rerank else 0
+    look_at = max(top_k, pool) + (LOOK_AHEAD if settings.collapse_duplicates else 0)
+    while True:
+        # A passage's number says when it came, so equal ones would stand as the index came about.
+        end = look_at
+        while 0 < end < len(numbers) and scores[end] == scores[end - 1]:
+            end += 1
+        some = numbers[:end]
+        found = catalog.passages(some)
+        equal = groupby(zip(some, scores, strict=False), key=itemgetter(1))
+        rows = [row for _, run in equal for row in sorted((found[number] for number, _ in run), key=_place)]
+        takes = _room(settings.per_document, pool)
+        passages = [row.passage for row in rows]
+        if settings.collapse_duplicates:
+            groups = distinct(passages, takes)
+        else:
+            groups = [[place] for place, passage in enumerate(passages) if takes(passage)]
+        choices = [
+            Choice(rows[first], scores[first], tuple(rows[place] for place in others)) for first, *others in groups
+        ]
+        enough = pool + top_k - len(best(choices[:pool], top_k, settings))
+        if len(choices) >= enough or look_at >= len(numbers):
+            return choices[:enough]
+        look_at *= 4
+
+
+def best(choices: Sequence[Choice], top_k: int, settings: SearchSettings) -> list[Choice]:
+    """The first ``top_k`` of ``choices``, with as many of each document as ``settings.per_document`` allows."""
+    takes = _room(settings.per_document)
+    return [choice for choice in choices if takes(choice.row.passage)][:top_k]
+
+
+def judged(choices: Sequence[Choice], judge: Judge) -> tuple[list[Choice], str]:
+    """``choices`` in the order of the judge's scores, and ""; or as they are, and why the judge was not heard."""
     try:
-        judged = judge([choice.row.passage.embedded_text for choice in choices]) if choices else []
+        scores = judge([choice.row.passage.embedded_text for choice in choices]) if choices else []
     except ModelError as error:
-        degraded = f"not reranked: {error}"
-    else:
-        choices = [replace(choice, score=score) for choice, score in zip(choices, judged, strict=True)]
-        choices.sort(key=lambda choice: -choice.score)
-    return _spread(choices, settings.per_document)[:top_k], degraded
+        return list(choices), f"not reranked: {error}"
+    scored = [replace(choice, score=score) for choice, score in zip(choices, scores, strict=True)]
+    return sorted(scored, key=lambda choice: -choice.score), ""
 
 
 def make_hits(
@@ -129,7 +156,8 @@ def make_hits(
             lexical_rank=lexical_ranks.get(choice.row.number),
             first_page=choice.row.first_page,
             last_page=choice.row.last_page,
-            also=tuple(map(_source, choice.also)),
+            also=tuple(map(_source, choice.also[:ALSO])),
+            also_total=len(choice.also),
         )
         for rank, choice in enumerate(choices, 1)
     ]
@@ -142,52 +170,26 @@ def make_hits(
     return tuple(hits)
 
 
-def _distinct(
-    catalog: Passages,
-    numbers: Sequence[int],
-    scores: Sequence[float],
-    wanted: int,
-    settings: SearchSettings,
-    per_document: int,
-) -> list[Choice]:
-    """The best ``wanted`` passages that say different things, ``per_document`` at most of each document."""
-    look_at = wanted + LOOK_AHEAD if settings.collapse_duplicates else wanted
-    while True:
-        # A passage's number says when it came, so equal ones would stand as the index came about.
-        end = look_at
-        while 0 < end < len(numbers) and scores[end] == scores[end - 1]:
-            end += 1
-        some = numbers[:end]
-        found = catalog.passages(some)
-        equal = groupby(zip(some, scores, strict=False), key=itemgetter(1))
-        rows = [row for _, run in equal for row in sorted((found[number] for number, _ in run), key=_place)]
-        groups = distinct([row.passage for row in rows]) if settings.collapse_duplicates else None
-        choices = [
-            Choice(rows[first], scores[first], tuple(rows[place] for place in others))
-            for first, *others in groups or ([place] for place in range(len(rows)))
-        ]
-        choices = _spread(choices, per_document)
-        if len(choices) >= wanted or look_at >= len(numbers):
-            return choices[:wanted]
-        look_at *= 2
-
-
 def _place(row: PassageRow) -> tuple[str, int]:
     return row.passage.document_id, row.position
 
 
-def _spread(choices: list[Choice], per_document: int) -> list[Choice]:
-    """``choices`` without those of a document that has ``per_document`` better ones (0: any number)."""
-    if not per_document:
-        return choices
-    counts: dict[str, int] = {}
-    kept = []
-    for choice in choices:
-        document = choice.row.passage.document_id
-        counts[document] = counts.get(document, 0) + 1
-        if counts[document] <= per_document:
-            kept.append(choice)
-    return kept
+def _room(per_document: int, free: int = 0) -> Callable[[Passage], bool]:
+    """Says of passages, best first, whether there is room for each.
+
+    There is for the first ``free``, and for ``per_document`` of each document (0: any number).
+    """
+    taken = 0
+    counts: Counter[str] = Counter()
+
+    def takes(passage: Passage) -> bool:
+        nonlocal taken
+        counts[passage.document_id] += 1
+        room = not per_document or taken < free or counts[passage.document_id] <= per_document
+        taken += room
+        return room
+
+    return takes
 
 
 def _source(row: PassageRow) -> Source:

@@ -14,7 +14,7 @@ from retrieval.embedders import Embedder, gives_tokens, load_embedder
 from retrieval.errors import EndpointError, GenerationGone, IndexingError, ModelError, ShoptalkError
 from retrieval.fallback import stand_in
 from retrieval.fusion import fuse, refine, served_weight
-from retrieval.hits import Hit, Source, choose, make_hits
+from retrieval.hits import Hit, Source, best, candidates, judged, make_hits
 from retrieval.late_interaction import DEPTH, SHARE, similarity
 from retrieval.models import current_reference
 from retrieval.names import by_names, compares_names
@@ -48,8 +48,11 @@ class SearchResult:
     hits: tuple[Hit, ...]
 
 
-WIDER = (1, 4, 16)
+WIDER = (1, 4, 16, 64)
 """Times the candidates that are ranked, as long as fewer hits than wanted come of them."""
+
+MOST = 16_384
+"""Candidates; Milvus ranks no more at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,18 +251,26 @@ class SearchEngine:
                 if mode == "dense":
                     raise
                 mode, degraded = "lexical", f"words only, the model is not available: {error}"
-        candidates = max(top_k, self._workspace.search.candidates)
-        for limit in (candidates * factor for factor in WIDER):
+        settings = self._workspace.search
+        least = max(top_k, settings.candidates)
+        for limit in sorted({max(least, min(least * factor, MOST)) for factor in WIDER}):
             dense, lexical = snapshot.generation.rank(
                 "" if mode == "dense" else query, None if mode == "lexical" else vector, limit, path_prefix
             )
             with stage("fuse"):
                 nearer = dense if mode == "dense" or vector is None else self._by_names(snapshot, vector, dense)
                 ranking = self._ranked(snapshot, mode, nearer, lexical, tokens)
-            hits, not_reranked = self._hits(snapshot, query, ranking, dense, lexical, top_k)
+            with stage("hits"):
+                choices = candidates(snapshot.generation, *ranking, top_k, settings)
             # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.
-            if len(hits) >= top_k or max(len(dense[0]), len(lexical[0])) < limit:
+            if len(best(choices, top_k, settings)) >= top_k or max(len(dense[0]), len(lexical[0])) < limit:
                 break
+        not_reranked = ""
+        with stage("hits"):
+            if self._reranker is not None:
+                choices, not_reranked = judged(choices, partial(self._reranker.scores, query))
+            ranks = _ranks(dense), _ranks(lexical)
+            hits = make_hits(snapshot.generation, best(choices, top_k, settings), *ranks, settings.neighbours)
         return SearchResult(
             query=query,
             mode=mode,
@@ -327,16 +338,6 @@ class SearchEngine:
             if self._stand_in[0] != name:
                 self._stand_in = (name, stand_in(self._workspace, snapshot.facts.fingerprint))
             return self._stand_in[1]
-
-    def _hits(
-        self, snapshot: _Snapshot, query: str, ranking: Ranking, dense: Ranking, lexical: Ranking, top_k: int
-    ) -> tuple[tuple[Hit, ...], str]:
-        settings, reranker = self._workspace.search, self._reranker
-        judge = None if reranker is None else partial(reranker.scores, query)
-        with stage("hits"):
-            choices, degraded = choose(snapshot.generation, *ranking, top_k, settings, judge)
-            ranks = _ranks(dense), _ranks(lexical)
-            return make_hits(snapshot.generation, choices, *ranks, settings.neighbours), degraded
 
     def _by_names(self, snapshot: _Snapshot, vector: NDArray[np.float32], dense: Ranking) -> Ranking:
         """The dense candidates as the names that the first of them list bring these nearer."""

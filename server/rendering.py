@@ -205,7 +205,7 @@ def _hit_output(corpus: str, hit: Hit, limit: int) -> HitOutput:
             )
             for source in hit.also[:_SOURCES]
         ],
-        also_total=len(hit.also),
+        also_total=hit.also_total,
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -99,7 +100,19 @@ def test_many_copies_leave_room_for_everything_else(indexed: Ask) -> None:
     copies = {f"copy{n}.md": f"# Fees\n\n{LONG} fee\n" for n in range(40)}
     hits = words(indexed({**COPIES, **copies}), f"fee {WORDS[0]}", top_k=3)
     assert sorted(names(hits))[1:] == ["c.md", "d.md"]
-    assert len(hits[0].also) == 41
+    assert (len(hits[0].also), hits[0].also_total) == (20, 41)
+
+
+def test_copies_by_the_thousand_hide_nothing(indexed: Ask) -> None:
+    copies = "".join(json.dumps({"_id": f"copy{n}", "text": f"{LONG} fee"}) + "\n" for n in range(4000))
+    hits = words(indexed({**COPIES, "copies.jsonl": copies}), f"fee {WORDS[0]}", top_k=3)
+    assert sorted(names(hits)[1:]) == ["c.md", "d.md"]
+
+
+def test_what_a_full_document_says_too_is_told_of_the_next_that_says_it(indexed: Ask) -> None:
+    sections = f"# Fees\n\nfee fee fee\n\n# Terms\n\n{LONG} fee\n"
+    documents = {"big.md": sections, "small.md": f"# Small\n\n{LONG} fee\n"}
+    assert names(words(indexed(documents, per_document=1), "fee", top_k=2)) == ["big.md", "small.md"]
 
 
 def test_a_document_gets_no_more_places_than_it_may_have(indexed: Ask) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,23 @@ def test_a_document_gets_no_more_places_than_it_may_have(workspace: Workspace, c
     build_index(workspace, embedder=HashEmbedder())
     hits = ask(engine(workspace, rerank=str(cross_encoder), per_document=1)).hits
     assert len({hit.document_id for hit in hits}) == len(hits) == 6
+
+
+def test_where_few_documents_have_the_best_others_fill_the_places_and_all_is_read_once(
+    workspace: Workspace, cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = "".join(f"# {animal} {n}\n\nThe {animal} eats grass.\n\n" for n in range(9) for animal in ANIMALS)
+    (workspace.root / "docs" / "all.md").write_text(sections, encoding="utf-8")
+    build_index(workspace, embedder=HashEmbedder())
+    read: list[int] = []
+    scores = Reranker.scores
+
+    def counted(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]:
+        read.append(len(texts))
+        return scores(reranker, query, texts)
+
+    monkeypatch.setattr(Reranker, "scores", counted)
+    hits = ask(engine(workspace, rerank=str(cross_encoder), rerank_candidates=5, per_document=1), 5).hits
+    assert len({hit.document_id for hit in hits}) == len(hits) == 5
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert len(read) == 1 and read[0] < 10

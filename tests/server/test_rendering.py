@@ -81,7 +81,7 @@ def test_a_running_job_names_the_next_call_and_a_done_one_lists_what_was_skipped
 
 def test_other_places_that_say_the_same_are_named() -> None:
     places = tuple(Source(f"copy {n}.md", f"copy {n}.md", ("A",), n, n + 2) for n in range(8))
-    output, text = search_answer(found(replace(hit(1, "x"), also=places), hit(2, "y")), "", 100)
+    output, text = search_answer(found(replace(hit(1, "x"), also=places, also_total=8), hit(2, "y")), "", 100)
     assert [(source.uri, source.last_line) for source in output.hits[0].also][1] == (
         "corpus://handbook/copy%201.md",
         3,
