@@ -49,6 +49,7 @@ class FileRow:
     path: str
     size: int
     modified_ns: int
+    changed_ns: int
     sha256: str
 
 

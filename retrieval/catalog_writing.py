@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Catalog"]
 
 _SCHEMA = """
-CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, changed_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL);
 CREATE TABLE skipped (file TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE documents (
     id TEXT PRIMARY KEY, path TEXT NOT NULL, title TEXT NOT NULL, hash TEXT NOT NULL, pages TEXT);
@@ -66,8 +68,8 @@ class Catalog:
 
     def put_file(self, file: SourceFile, digest: str) -> None:
         """Remember ``file`` as indexed, with the sha256 of its content."""
-        values = (file.relative, file.size, file.modified_ns, digest)
-        self._connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", values)
+        values = (file.relative, file.size, file.modified_ns, file.changed_ns, digest)
+        self._connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", values)
 
     def forget_file(self, relative: str) -> None:
         """Forget a file and what was skipped in it; its documents stay until they are removed."""

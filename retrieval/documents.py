@@ -75,6 +75,7 @@ TITLE_LINE_LIMIT = 100
 class SourceFile:
     """A file of a corpus: where it is, and its path relative to the corpus root (``/`` separated).
 
+    ``modified_ns`` is the time that programs can set, and do when they unpack or copy; ``changed_ns`` the kernel's own.
     ``columns``: what the corpus's settings say of the columns of its tables.
     """
 
@@ -82,6 +83,7 @@ class SourceFile:
     relative: str
     size: int
     modified_ns: int
+    changed_ns: int = 0
     columns: Columns = Columns()
 
 

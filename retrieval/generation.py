@@ -5,6 +5,7 @@ On disk, in ``indexes/<corpus>/``::
     g000007/  manifest.json  catalog.sqlite  vectors.faiss  lexical/
     CURRENT   the name of the live generation
     LOCK      held by the one process that writes, which leaves its number in it
+    TIMES     of the files that were found since to be as they were indexed (:mod:`retrieval.times`)
 
 A generation is put together in a temporary folder, synced, renamed, and only then named by
 CURRENT: a kill at any instant leaves the old one live and whole. It never changes afterwards, so
@@ -35,6 +36,7 @@ from retrieval.pointer import CURRENT, current_name
 
 __all__ = [
     "FORMAT",
+    "TEMPORARY",
     "Generation",
     "Manifest",
     "generation_folders",
@@ -49,7 +51,7 @@ __all__ = [
     "writing",
 ]
 
-FORMAT = 5
+FORMAT = 6
 """The version of everything in a generation's folder.
 
 One of an earlier version is built anew by the next indexing run, from the vectors that are kept; one
@@ -62,7 +64,7 @@ CATALOG = "catalog.sqlite"
 VECTORS = "vectors.faiss"
 LEXICAL = "lexical"
 _NAME = re.compile(r"g(\d{6,})")
-_TEMPORARY = ".building-"
+TEMPORARY = ".building-"
 _GLANCE = 0.2
 """Seconds that a writer waits for the lock."""
 _REBUILD = "rebuild it with `shoptalk index --full`"
@@ -281,7 +283,7 @@ def writer(index_dir: Path) -> int | None:
 @contextmanager
 def stage(index_dir: Path) -> Iterator[Path]:
     """Yield a new temporary folder to build a generation in; it is gone after the block unless sealed."""
-    folder = index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    folder = index_dir / f"{TEMPORARY}{uuid.uuid4().hex}"
     folder.mkdir()
     try:
         yield folder
@@ -336,7 +338,7 @@ def switch(index_dir: Path, generation: Generation) -> None:
     """
     refuse_to_switch(index_dir, generation)
     before = current_name(index_dir)
-    replace_text(index_dir / CURRENT, generation.name + "\n", index_dir / f"{_TEMPORARY}{uuid.uuid4().hex}")
+    replace_text(index_dir / CURRENT, generation.name + "\n", index_dir / f"{TEMPORARY}{uuid.uuid4().hex}")
     for folder in generation_folders(index_dir):
         if folder.name not in (before, generation.name) and _number(folder) < _number(generation.folder):
             _remove_unless_held(folder)
@@ -368,7 +370,7 @@ def remains(index_dir: Path) -> list[Path]:
     before = max((_number(folder) for folder in folders if _number(folder) < live), default=0)
     # Without a CURRENT that can be read nobody can tell which of them was live.
     needless = [folder for folder in folders if live and _number(folder) not in (live, before)]
-    return [*sorted(index_dir.glob(f"{_TEMPORARY}*")), *needless]
+    return [*sorted(index_dir.glob(f"{TEMPORARY}*")), *needless]
 
 
 def _remove_unless_held(folder: Path) -> None:
@@ -383,7 +385,7 @@ def _remove_unless_held(folder: Path) -> None:
         return
     else:
         # Renamed first, so that no reader ever finds half a generation under its name.
-        going = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        going = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         folder.rename(going)
         shutil.rmtree(going, ignore_errors=True)
     finally:

@@ -46,7 +46,8 @@ from retrieval.names import compares_names, encode_names
 from retrieval.passages import cut_all
 from retrieval.pointer import current_name
 from retrieval.stores import Draft, Store, Written, indexed_elsewhere, open_store
-from retrieval.syncing import Digest, digest_or_nothing, same_files, sync
+from retrieval.syncing import Digest, digest_or_nothing, same_files, sync, untouched
+from retrieval.times import keep_times, known_files
 from retrieval.vector_writing import Blocks
 from retrieval.workspace import Workspace
 
@@ -162,11 +163,10 @@ def files_to_read(workspace: Workspace, corpus: str, embedder: Embedder, *, full
     """
     plan = _plan(workspace, corpus, embedder, full, silent, lambda: False)
     try:
-        known = CatalogReader(plan.base.catalog_file).files().values() if plan.base else []
+        known = known_files(plan.base) if plan.base else {}
     except IndexingError:
-        known = []  # the run itself will tell, and build anew
-    as_they_were = {(file.path, file.size, file.modified_ns) for file in known}
-    return [file for file in plan.files if (file.relative, file.size, file.modified_ns) not in as_they_were]
+        known = {}  # the run itself will tell, and build anew
+    return [file for file in plan.files if file.relative not in known or not untouched(known[file.relative], file)]
 
 
 def passage_limit(workspace: Workspace, embedder: Embedder) -> int:
@@ -336,11 +336,13 @@ def _same_model(old: Manifest, new: Manifest) -> bool:
 
 def _as_before(plan: _Plan, generation: Generation) -> bool:
     try:
-        catalog = CatalogReader(generation.catalog_file)
-        known, paths = catalog.files(), catalog.paths()
+        known, paths = known_files(generation), CatalogReader(generation.catalog_file).paths()
     except IndexingError:
         return False  # the check of every byte, which comes next, will tell
-    return paths == known.keys() and same_files(known, plan.files, plan.digest)
+    if paths != known.keys() or not same_files(known, plan.files, plan.digest):
+        return False
+    keep_times(generation, known, plan.files)
+    return True
 
 
 def _write(plan: _Plan, folder: Path) -> tuple[Generation, IndexReport]:

@@ -17,7 +17,7 @@ from retrieval.errors import DocumentError
 from retrieval.passages import Passage
 from retrieval.structure import Section, sections_or_skip
 
-__all__ = ["Digest", "digest_or_nothing", "same_files", "sync"]
+__all__ = ["Digest", "digest_or_nothing", "same_files", "sync", "untouched"]
 
 Digest = Callable[[SourceFile], str]
 """The sha256 of a file's bytes, "" where it cannot be read (which reading it will report)."""
@@ -38,11 +38,11 @@ def digest_or_nothing(file: SourceFile) -> str:
 
 
 def same_files(known: Mapping[str, FileRow], files: Sequence[SourceFile], digest: Digest) -> bool:
-    """Whether ``files`` are those that are ``known``, byte by byte; what has its old size and time is not opened."""
+    """Whether ``files`` are those that are ``known``, byte by byte; what has its old size and times is not opened."""
     if known.keys() != {file.relative for file in files}:
         return False
     return all(
-        _untouched(known[file.relative], file) or _same_bytes(known[file.relative], file, digest) for file in files
+        untouched(known[file.relative], file) or _same_bytes(known[file.relative], file, digest) for file in files
     )
 
 
@@ -75,8 +75,9 @@ def sync(
     return run.moved
 
 
-def _untouched(known: FileRow, file: SourceFile) -> bool:
-    return (known.size, known.modified_ns) == (file.size, file.modified_ns)
+def untouched(known: FileRow, file: SourceFile) -> bool:
+    """Whether nothing says that the file is another than the one that is ``known``: its size and both of its times."""
+    return (known.size, known.modified_ns, known.changed_ns) == (file.size, file.modified_ns, file.changed_ns)
 
 
 def _same_bytes(known: FileRow, file: SourceFile, digest: Digest) -> bool:
@@ -126,12 +127,12 @@ class _Sync:
         for file in moves.values():
             digest = self.digest(file)
             self.catalog.put_file(file, digest)
-            self.known[file.relative] = FileRow(file.relative, file.size, file.modified_ns, digest)
+            self.known[file.relative] = FileRow(file.relative, file.size, file.modified_ns, file.changed_ns, digest)
         self.moved = True
 
     def _as_before(self, file: SourceFile) -> bool:
         old = self.known.get(file.relative)
-        return old is not None and (_untouched(old, file) or _same_bytes(old, file, self.digest))
+        return old is not None and (untouched(old, file) or _same_bytes(old, file, self.digest))
 
     def _movable(self, old: str, new: str) -> bool:
         """Whether reading ``new`` would give what ``old`` gave, but for the path."""
@@ -154,7 +155,7 @@ class _Sync:
         old = self.known.get(file.relative)
         if old is None or file.relative in self.displaced:
             self._read(file)
-        elif not _untouched(old, file):
+        elif not untouched(old, file):
             if _same_bytes(old, file, self.digest):
                 self.catalog.put_file(file, old.sha256)
             else:

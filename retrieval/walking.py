@@ -233,7 +233,9 @@ class _Walker:
         if not os.access(real, os.R_OK):
             return self.skip(shown, "cannot be read: Permission denied")
         self.seen[real] = relative
-        self.files.append(SourceFile(real, relative, status.st_size, status.st_mtime_ns, columns=self.columns))
+        self.files.append(
+            SourceFile(real, relative, status.st_size, status.st_mtime_ns, status.st_ctime_ns, self.columns)
+        )
 
 
 def _is_saved(folder: Path, beside: Set[str]) -> bool:

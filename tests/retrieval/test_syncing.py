@@ -12,9 +12,9 @@ from hash_embedder import HashEmbedder
 
 from retrieval import syncing
 from retrieval.catalog import CatalogReader
-from retrieval.documents import SourceFile, read_or_skip
+from retrieval.documents import SourceFile, file_hash, read_or_skip
 from retrieval.generation import Generation, open_current
-from retrieval.indexing import IndexReport, build_index
+from retrieval.indexing import IndexReport, build_index, files_to_read
 from retrieval.lexical import LexicalIndex
 from retrieval.vectors import VectorIndex
 from retrieval.workspace import Workspace
@@ -238,6 +238,43 @@ def test_a_touched_file_is_hashed_and_not_read(workspace: Workspace, read: list[
     index(workspace)
     assert read == ["b.md"]
     assert not index(workspace).changed
+
+
+def test_a_file_replaced_by_one_of_its_size_and_time_is_read(workspace: Workspace, read: list[str]) -> None:
+    path = put(workspace, "a.md", "wombat\n")
+    before = path.stat()
+    index(workspace)
+    read.clear()
+    path.unlink()
+    put(workspace, "a.md", "koalas\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    index(workspace)
+    assert read == ["a.md"]
+    assert contents(workspace) == anew(workspace, workspace.root / "anew")[0]
+
+
+def test_a_touched_file_is_hashed_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(workspace, "a.md", "wombat\n")
+    put(workspace, "b.md", "koala\n")
+    index(workspace)
+    hashed: list[str] = []
+
+    def counting(file: SourceFile) -> str:
+        hashed.append(file.relative)
+        return file_hash(file)
+
+    monkeypatch.setattr(syncing, "file_hash", counting)
+    os.utime(path, (1, 1))
+    assert not index(workspace).changed
+    assert not index(workspace).changed
+    assert hashed == ["a.md"]
+    assert files_to_read(Workspace.open(workspace.root), "docs", HashEmbedder()) == []
+    times = workspace.index_dir("docs") / "TIMES"
+    times.write_text("[1", encoding="utf-8")
+    assert not index(workspace).changed
+    assert not index(workspace).changed
+    assert hashed == ["a.md"] * 2
 
 
 def test_many_documents_are_cut_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
