@@ -109,25 +109,23 @@ def read_record(workspace: Workspace, key: str) -> dict[str, Any]:
 def write_record(workspace: Workspace, key: str, record: dict[str, Any]) -> None:
     """Put ``record`` under ``key``, newest last; the oldest beyond 64 go. A reader sees the old file or the new.
 
-    A server whose workspace may only be read does without.
+    It only spares seconds: a server whose workspace may only be read, or whose disk is full, does without.
     """
-    try:
-        _write_record(workspace, key, record)
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-        log.info("%s is not written: %s", workspace.models_dir / RECORDS, error.strerror)
-
-
-def _write_record(workspace: Workspace, key: str, record: dict[str, Any]) -> None:
-    workspace.models_dir.mkdir(parents=True, exist_ok=True)
     file = workspace.models_dir / RECORDS
     records = {name: value for name, value in _read_all(file).items() if name != key}
     records = dict([*records.items(), (key, record)][-KEPT_RECORDS:])
     # What a killed process leaves under such a name, the next change of the model sweeps (`models.abandoned`).
     temporary = file.with_name(f".staging-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        level = logging.INFO if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else logging.WARNING
+        log.log(level, "%s is not written: %s", file, error.strerror)
 
 
 def _read_all(file: Path) -> dict[str, Any]:

@@ -140,6 +140,12 @@ def test_a_workspace_that_may_only_be_read_is_left_as_it_is(
     with caplog.at_level("INFO"):
         write_record(workspace, "key", {"a": 1})
     assert (workspace.models_dir / RECORDS).read_bytes() == before and "Read-only file system" in caplog.text
+
+
+def test_on_a_full_disk_no_record_is_kept_and_nothing_else_fails(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
-    with pytest.raises(OSError, match="no space"):
-        write_record(workspace, "key", {"a": 1})
+    write_record(workspace, "key", {"a": 1})
+    assert f"{RECORDS} is not written: no space" in caplog.text
+    assert not [*workspace.models_dir.glob(".staging-*")]
