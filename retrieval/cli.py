@@ -141,6 +141,9 @@ def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, co
 
     engine = SearchEngine(invocation.workspace(), corpus)
     result = engine.search(query, top_k=top_k, mode=mode, path_prefix=path_prefix)
+    if path_prefix and not result.hits and (rows := engine.elsewhere(path_prefix, SHOWN_SOURCES)):
+        known = ", ".join(row.passage.document_id for row in rows)
+        invocation.note(f"Note: no document's path begins with {path_prefix}; paths look like {known}")
     if result.degraded:
         invocation.note(f"Note: {result.degraded}")
     if engine.info().stale:

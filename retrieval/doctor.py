@@ -42,7 +42,7 @@ def examine(root: Path, *, deep: bool = False) -> Iterator[Check]:
         yield Check("workspace", "wrong", str(error))
         return
     yield from check_machine(workspace.model.device)
-    yield Check("workspace", "ok", str(workspace.root))
+    yield _folder(workspace)
     yield from _environment()
     yield _disk(workspace)
     if workspace.store.kind != "local":
@@ -116,6 +116,13 @@ def index_problem(workspace: Workspace, corpus: str) -> str:
     if built_with != used:
         return f"the index was built with {built_with} and {used} is in use now; run `shoptalk index`"
     return ""
+
+
+def _folder(workspace: Workspace) -> Check:
+    if os.access(workspace.root, os.W_OK):
+        return Check("workspace", "ok", str(workspace.root))
+    told = f"{workspace.root} may not be written: searches work, indexing and tuning do not"
+    return Check("workspace", "note", told, "grant it, or run as its owner")
 
 
 def _environment() -> Iterator[Check]:

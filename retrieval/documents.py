@@ -243,7 +243,10 @@ def require_documents(workspace: Workspace, corpus: str, count: int, skipped: Se
     if skipped:
         problem += f" ({len(skipped)} left out, the first: {skipped[0].path}: {skipped[0].reason})"
     formats = ", ".join(suffix for suffix in READERS if suffix)
-    raise DocumentError(f"{problem}; put files there of these formats: {formats}")
+    settings = workspace.corpora[corpus]
+    patterns = " and ".join(name for name in ("include", "exclude") if getattr(settings, name))
+    mend = f"check {patterns} under [corpus.{corpus}], or put" if patterns else "put"
+    raise DocumentError(f"{problem}; {mend} files there of these formats: {formats}")
 
 
 def file_hash(file: SourceFile) -> str:

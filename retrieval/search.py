@@ -147,7 +147,7 @@ class SearchEngine:
             query: what to look for, in any words.
             top_k: how many passages at most, from 1.
             mode: hybrid, dense or lexical; by default as ``search.mode`` is set.
-            path_prefix: only documents whose id, or whose file's path, starts so.
+            path_prefix: only documents whose id, or whose file's path, starts so; "./" before it counts for nothing.
             vector: what the index's embedder (``info().fingerprint``) makes of the query, an array
                 (dimension,) of length 1, where the caller has it; no embedder is loaded then, and no tokens
                 are compared.
@@ -162,7 +162,7 @@ class SearchEngine:
             raise ShoptalkError("the query is empty; say what to search for")
         if top_k < 1:
             raise ShoptalkError(f"{top_k} hits are none; ask for 1 or more")
-        asked = partial(self._search, _whole(query), top_k, mode or self._workspace.search.mode, _whole(path_prefix))
+        asked = partial(self._search, _whole(query), top_k, mode or self._workspace.search.mode, _prefix(path_prefix))
         try:
             return asked(self._follow(), vector)
         except GenerationGone:  # two switches came while this search went on
@@ -184,6 +184,18 @@ class SearchEngine:
             IndexingError: there is no index yet, or it is damaged.
         """
         return self._follow().generation.document_ids(_whole(prefix), limit)
+
+    def elsewhere(self, path_prefix: str, limit: int) -> list[PassageRow]:
+        """Return the first passages of ``limit`` documents, if no document is under ``path_prefix``; none if one is.
+
+        Raises:
+            IndexingError: there is no index yet, or it is damaged.
+        """
+        prefix = _prefix(path_prefix)
+        if self.document_ids(prefix, 1):
+            return []
+        rows = [row for id in self.document_ids("", limit) for row in self.document(id, 1)]
+        return [] if any(row.path.startswith(prefix) for row in rows) else rows
 
     def info(self) -> EngineInfo:
         """Say what is live; loads no embedder.
@@ -374,6 +386,11 @@ def _lists(ids: NDArray[np.int64], scores: NDArray[np.floating]) -> Ranking:
 
 def _ranks(ranking: Ranking) -> dict[int, int]:
     return {number: rank for rank, number in enumerate(ranking[0], 1)}
+
+
+def _prefix(path: str) -> str:
+    """``path`` as ids begin, where it is given as shells complete it."""
+    return _whole(path).removeprefix("./")
 
 
 def _whole(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from retrieval.columns import Columns
 from retrieval.console import printable
 from retrieval.documents import READERS, Skipped, SourceFile
-from retrieval.errors import DocumentError
+from retrieval.errors import DocumentError, SettingsError
 from retrieval.workspace import FILE_NAME, CorpusSettings, Workspace
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class _Walker:
         self.base_length = len(os.fspath(self.base).rstrip("/")) + 1
         own = (workspace.models_dir, *(workspace.root / name for name in ("indexes", "sessions", FILE_NAME)))
         self.own = {path.resolve() for path in own}
-        self.include = _patterns(settings.include) if settings.include else None
-        self.exclude = _patterns(settings.exclude) if settings.exclude else None
+        self.include = _own_patterns(settings.include, "include", workspace) if settings.include else None
+        self.exclude = _own_patterns(settings.exclude, "exclude", workspace) if settings.exclude else None
         self.gitignore = settings.gitignore
         self.columns = Columns(settings.text_columns, settings.title_column, settings.id_column)
         self.max_bytes = settings.max_file_mb * 1_000_000
@@ -250,6 +250,16 @@ def _is_saved(folder: Path, beside: Set[str]) -> bool:
     suffixes = {Path(entry.name).suffix.lower() for entry in entries if entry.name not in SAVED_NAMES}
     own = any(entry.is_dir() for entry in entries) or not SAVED.issuperset(suffixes & READERS.keys())
     return not own and not SAVED.isdisjoint(suffixes)
+
+
+def _own_patterns(lines: Sequence[str], setting: str, workspace: Workspace) -> GitIgnoreSpec:
+    """The patterns of a setting, all of which must be understood: its author is here to mend it."""
+    patterns = _patterns(lines)
+    if wrong := [line for line in lines if not _patterns([line]).patterns]:
+        raise SettingsError(
+            f"{workspace.root / FILE_NAME}: {setting} has {wrong[0]!r}, which is no pattern; write it as in .gitignore"
+        )
+    return patterns
 
 
 def _patterns(lines: Sequence[str]) -> GitIgnoreSpec:

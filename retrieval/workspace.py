@@ -119,7 +119,7 @@ class CorpusSettings(_Frozen):
     ``text_columns`` (those that a file has are joined), ``title_column`` and ``id_column`` unset: guessed.
     """
 
-    paths: tuple[str, ...] = Field(min_length=1)
+    paths: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     gitignore: bool = True

@@ -151,13 +151,8 @@ class _App:
 
     def _hint(self, corpus: str, path_prefix: str) -> str:
         """What to do about a prefix that no id begins with; "" where one does, or the path of a file of records."""
-        if self._engines.document_ids(corpus, path_prefix, 1):
-            return ""
-        ids = self._engines.document_ids(corpus, "", _IDS_SHOWN)
-        rows = [row for id in ids for row in self._engines.document(corpus, id, 1)]
-        if any(row.path.startswith(path_prefix) for row in rows):
-            return ""
-        return prefix_hint(path_prefix, [(row.passage.document_id, row.path) for row in rows])
+        rows = self._engines.elsewhere(corpus, path_prefix, _IDS_SHOWN)
+        return prefix_hint(path_prefix, [(row.passage.document_id, row.path) for row in rows]) if rows else ""
 
     def reindex_tool(self) -> Tool:
         async def reindex(

@@ -139,6 +139,14 @@ class Engines:
         """
         return self._engine(corpus).document_ids(prefix, limit)
 
+    def elsewhere(self, corpus: str, path_prefix: str, limit: int) -> list[PassageRow]:
+        """See `SearchEngine.elsewhere`.
+
+        Raises:
+            IndexingError: there is no index yet, or it is damaged.
+        """
+        return self._engine(corpus).elsewhere(path_prefix, limit)
+
     @property
     def waiting(self) -> int:
         """How many searches wait for a thread."""

@@ -91,7 +91,7 @@ def search_answer(result: SearchResult, degraded: str, max_chars: int, hint: str
 def prefix_hint(prefix: str, places: Sequence[tuple[str, str]]) -> str:
     """What to do where no id begins with ``prefix``; ``places`` are some ids, each with its file's path."""
     shown = [id if path == id else f"{id} (in {path})" for id, path in places]
-    known = ", ".join(_one_line(place)[:_ID_CHARS] for place in shown) or "nothing, as the index is empty"
+    known = ", ".join(_one_line(place)[:_ID_CHARS] for place in shown)
     return f"No document's id begins with path_prefix {_one_line(prefix)[:_ID_CHARS]!r}; ids look like {known}."
 
 

@@ -193,6 +193,15 @@ def test_search_answers_in_json(ready: Run) -> None:
     assert ready("search", "E11.9", "--mode", "lexical", "--path", "animals").out == "Nothing found.\n"
 
 
+def test_a_path_is_found_as_shells_complete_it_and_one_that_is_not_there_is_told(ready: Run) -> None:
+    ready("index")
+    assert "codes.md" in ready("search", "E11.9", "--mode", "lexical", "--path", "./codes").out
+    outcome = ready("search", "E11.9", "--mode", "lexical", "--path", "docs/codes")
+    assert (outcome.code, outcome.out) == (0, "Nothing found.\n")
+    assert outcome.err == "Note: no document's path begins with docs/codes; paths look like animals.md, codes.md\n"
+    assert ready("search", "E11.9", "--mode", "lexical", "--path", "animals").err == ""
+
+
 def test_index_answers_in_json_and_lists_every_file_left_out(ready: Run, docs: Path) -> None:
     for number in range(25):
         (docs / f"{number:02}.png").write_bytes(b"\x89PNG")

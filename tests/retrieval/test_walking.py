@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.columns import Columns
-from retrieval.documents import walk
+from retrieval.documents import require_documents, walk
+from retrieval.errors import DocumentError, SettingsError
 from retrieval.workspace import Workspace
 
 
@@ -135,6 +136,24 @@ def test_a_folder_beside_a_page_that_holds_other_documents_is_walked(tmp_path: P
 def test_globs_are_git_s(tmp_path: Path, include: list[str], exclude: list[str], names: list[str]) -> None:
     put(tmp_path / "docs", "a.md", "b.txt", "drafts/c.md", "x/drafts/d.md", "x/e.md", "x/y/f.md")
     assert found(tmp_path, include=include, exclude=exclude) == names
+
+
+def test_a_glob_that_git_would_not_understand_is_refused_in_settings(tmp_path: Path) -> None:
+    put(tmp_path / "docs", "a.md")
+    with pytest.raises(SettingsError, match=r"shoptalk.toml: exclude has '!', which is no pattern"):
+        found(tmp_path, exclude=["*.txt", "!"])
+
+
+def test_where_globs_leave_nothing_they_are_named(tmp_path: Path) -> None:
+    put(tmp_path / "docs", "a.md")
+    found(tmp_path, include=["*.pdf"])
+    with pytest.raises(DocumentError, match=r"check include under \[corpus.notes\], or put files there"):
+        require_documents(Workspace.open(tmp_path, environ={}), "notes", 0, [])
+
+
+def test_an_empty_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="paths"):
+        found(tmp_path, "")
 
 
 def test_files_know_what_the_settings_say_of_columns(tmp_path: Path) -> None:
