@@ -2,8 +2,9 @@
 
 A job is a folder entry under ``indexes/<corpus>/jobs/``: ``ID.json`` is its state, replaced as a whole
 at every change; ``ID.log`` what its process printed; ``ID.cancel`` asks it to stop, and it looks for that at every
-step. One job a corpus runs at a time, whichever server began it: the process holds a lock on ``LOCK`` for as long as it
-lives, so a job that says "running" while nobody holds the lock in its name has died.
+step; ``ID.again`` and ``ID.anew`` ask it, for those who came while it ran, to go through the documents once more,
+and it looks for those before it ends. One job a corpus runs at a time, whichever server began it: the process holds a
+lock on ``LOCK`` for as long as it lives, so a job that says "running" while nobody holds the lock in its name has died.
 
 Servers on several hosts may share the folder, where its file system has locks that all of them see. A process's number
 says nothing on another host, so only a server beside the job also sends it SIGTERM, which ends its start at once.
@@ -43,7 +44,11 @@ __all__ = ["Job", "Jobs"]
 
 logger = logging.getLogger(__name__)
 
+_Mode = Literal["incremental", "full"]
+
 _STARTING = "starting"
+_ENDING = "ending"
+_AGAIN: dict[_Mode, str] = {"incremental": ".again", "full": ".anew"}
 _KEPT_JOBS = 20
 _SKIPPED_SHOWN = 50
 _WRITE_EVERY_SECONDS = 0.2
@@ -75,8 +80,10 @@ class Jobs:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def start(self, corpus: str, mode: Literal["incremental", "full"]) -> Job:
-        """Start a job for ``corpus``, or join the one that runs.
+    def start(self, corpus: str, mode: _Mode) -> Job:
+        """Start a job for ``corpus``, or join the one that runs: it then goes through the documents once more.
+
+        Whatever was there before the call is in the index when the job is done.
 
         Raises:
             IndexingError: a process that ended its job does not let go of the lock, or the job cannot be written down.
@@ -84,7 +91,7 @@ class Jobs:
         with _refusal_told(self._folder(corpus)):
             return self._start(corpus, mode)
 
-    def _start(self, corpus: str, mode: Literal["incremental", "full"]) -> Job:
+    def _start(self, corpus: str, mode: _Mode) -> Job:
         folder = self._folder(corpus)
         folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + _HANDOVER_SECONDS
@@ -93,11 +100,17 @@ class Jobs:
                 if lock is not None:
                     return self._spawn(folder, corpus, mode, lock)
             running = self.running(corpus)
-            if running is not None:
-                return running
+            if running is not None and (joined := self._join(folder, running, mode)):
+                return joined
             if time.monotonic() > deadline:
                 raise IndexingError(f"another process holds the job lock of corpus {corpus}; try again shortly")
             time.sleep(_LOOK_EVERY_SECONDS)
+
+    def _join(self, folder: Path, job: Job, mode: _Mode) -> Job | None:
+        """Ask ``job`` to go on as ``mode`` says; None where it may have looked for that for the last time."""
+        folder.joinpath(job.job_id + _AGAIN[mode]).touch()
+        latest = self._running(job.corpus, job.job_id)
+        return latest if latest is not None and latest.stage != _ENDING else None
 
     def running(self, corpus: str) -> Job | None:
         """The job that runs for ``corpus``, if any."""
@@ -159,7 +172,7 @@ class Jobs:
         log = folder.joinpath(f"{job_id}.log").relative_to(self._workspace.root)
         return job.model_copy(update={"state": "failed", "reason": f"its process ended before its time; see {log}"})
 
-    def _spawn(self, folder: Path, corpus: str, mode: Literal["incremental", "full"], lock: int) -> Job:
+    def _spawn(self, folder: Path, corpus: str, mode: _Mode, lock: int) -> Job:
         now = time.time()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S")
         job_id = f"{stamp}-{secrets.token_hex(3)}"
@@ -176,7 +189,7 @@ class Jobs:
         """Forget all but the latest jobs. Only who holds the lock may call this."""
         folder = self._folder(corpus)
         for job_id in self._ids(corpus)[: -(_KEPT_JOBS - 1)]:
-            for suffix in (".json", ".log", ".cancel"):
+            for suffix in (".json", ".log", ".cancel", *_AGAIN.values()):
                 folder.joinpath(job_id + suffix).unlink(missing_ok=True)
         for unfinished in folder.glob("*.new"):
             unfinished.unlink(missing_ok=True)
@@ -304,22 +317,41 @@ class _Work:
     def _asked_to_stop(self) -> bool:
         return self._stopping or _mark(self._folder, self._job.job_id).exists()
 
+    def _asked_again(self) -> set[_Mode]:
+        """In which modes somebody wants the documents gone through once more; each is told once."""
+        asked: set[_Mode] = set()
+        for mode, suffix in _AGAIN.items():
+            with suppress(FileNotFoundError):
+                self._folder.joinpath(self._job.job_id + suffix).unlink()
+                asked.add(mode)
+        return asked
+
     def _index(self) -> None:
         from retrieval.indexing import build_index
 
-        workspace = Workspace.open(self._root)
-        report = build_index(
-            workspace,
-            self._job.corpus,
-            full=self._job.mode == "full",
-            progress=self._progress,
-            stop=self._asked_to_stop,
-        )
+        added = updated = removed = 0
+        modes: set[_Mode] = {self._job.mode}
+        while modes:
+            # Who asks from here on may have come after the documents were looked at.
+            modes |= self._asked_again()
+            if "full" in modes:
+                self._job = self._job.model_copy(update={"mode": "full"})
+            report = build_index(
+                Workspace.open(self._root),
+                self._job.corpus,
+                full="full" in modes,
+                progress=self._progress,
+                stop=self._asked_to_stop,
+            )
+            added, updated, removed = added + report.added, updated + report.updated, removed + report.removed
+            # First this, then the last look: who asks does it the other way round, so that one sees the other.
+            self._progress(_ENDING, 0, 0)
+            modes = self._asked_again()
         self._tell(
             "done",
-            added=report.added,
-            updated=report.updated,
-            removed=report.removed,
+            added=added,
+            updated=updated,
+            removed=removed,
             skipped=[SkippedFile(path=file.path, reason=file.reason) for file in report.skipped[:_SKIPPED_SHOWN]],
             skipped_total=len(report.skipped),
             generation=report.generation,

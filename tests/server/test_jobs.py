@@ -15,6 +15,7 @@ from hash_embedder import HashEmbedder
 import retrieval.indexing
 import server.jobs
 from retrieval.errors import IndexingError
+from retrieval.search import SearchEngine
 from retrieval.workspace import Workspace
 from server.jobs import Job, Jobs
 
@@ -173,6 +174,51 @@ def test_a_job_obeys_a_mark_that_comes_before_its_process_looks(
     assert ended(jobs, job).state == "cancelled"
 
 
+def worked(workspace: Workspace, job_id: str) -> Job:
+    """The job after its work was done here, in this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        server.jobs._Work(workspace.root, "handbook", job_id).run()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    job = server.jobs._read_state(workspace.index_dir("handbook") / "jobs", job_id)
+    assert job is not None
+    return job
+
+
+def test_what_came_before_a_call_that_joins_is_in_the_index_when_the_job_is_done(
+    hashed: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, joined = Jobs(hashed), []
+    (path,) = hashed.corpus_paths("handbook")
+
+    class Joined(HashEmbedder):
+        def encode_documents(self, texts: Sequence[str], *rest: Any) -> Any:
+            if not joined:
+                (path / "late.md").write_text("# Late\n\nThe aardvark came late.\n")
+                joined.append(jobs.start("handbook", "full").job_id)
+            return super().encode_documents(texts, *rest)
+
+    monkeypatch.setattr(retrieval.indexing, "open_embedder", lambda *_: Joined("other"))
+    with running_elsewhere(hashed, 1):
+        job = worked(hashed, "j1")
+    assert (joined, job.state, job.mode) == (["j1"], "done", "full")
+    assert SearchEngine(hashed).search("aardvark", mode="lexical").hits[0].document_id == "late.md"
+    assert job.added == 1
+    assert not [*(hashed.index_dir("handbook") / "jobs").glob("j1.a*")]
+
+
+def test_a_job_that_looked_for_the_last_time_is_not_joined(hashed: Workspace) -> None:
+    jobs = Jobs(hashed)
+    with running_elsewhere(hashed, 1) as job:
+        folder = hashed.index_dir("handbook") / "jobs"
+        joined = jobs._join(folder, job, "incremental")
+        assert joined is not None and joined.job_id == "j1"
+        ending = job.model_copy(update={"stage": "ending"})
+        (folder / "j1.json").write_text(ending.model_dump_json())
+        assert jobs._join(folder, job, "incremental") is None
+
+
 def test_a_job_obeys_a_mark_at_its_next_step_and_leaves_the_live_index(
     hashed: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,12 +233,7 @@ def test_a_job_obeys_a_mark_at_its_next_step_and_leaves_the_live_index(
             return super().encode_documents(texts, *rest)
 
     monkeypatch.setattr(retrieval.indexing, "open_embedder", lambda *_: Marking("other"))
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        server.jobs._Work(hashed.root, "handbook", "j1").run()
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    stopped = server.jobs._read_state(folder, "j1")
-    assert stopped is not None and stopped.state == "cancelled" and stopped.stage == "encoding"
+    stopped = worked(hashed, "j1")
+    assert stopped.state == "cancelled" and stopped.stage == "encoding"
     assert stopped.host == server.jobs._here() and stopped.pid == os.getpid()
     assert (hashed.index_dir("handbook") / "CURRENT").read_text().strip() == "g000001"
