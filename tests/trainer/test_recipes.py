@@ -37,6 +37,8 @@ def test_settings_beside_another_recipe_are_what_differs_from_it() -> None:
     other = replace(structure, rules=rules, hard_negatives=0, learning_rate=1e-5, loss="triplet")
     told = f"+ title, - {structure.rules[0]}, rate 1e-05, triplet loss, without {structure.hard_negatives} hard"
     assert other.settings(False, structure) == told and structure.settings(False, structure) == ""
+    seldom = replace(structure, name="own", warmup=0.5, averages=(1.0, 0.2))
+    assert seldom.settings(False, structure) == "warmup 0.5, averages 1.0 0.2"
 
 
 def test_a_recipe_of_ones_own_differs_from_what_it_is_based_on_by_what_it_sets(tmp_path: Path) -> None:
