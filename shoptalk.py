@@ -164,11 +164,12 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"Error: {error.name} is not installed; pip install 'shoptalk[cpu]' (or [gpu])", err=True)
         sys.exit(1)
     except Exception as error:
+        from retrieval.console import one_line
         from retrieval.errors import ShoptalkError
 
         if not isinstance(error, ShoptalkError):
             raise
-        click.echo(f"Error: {error}", err=True)
+        click.echo(one_line(f"Error: {error}"), err=True)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 

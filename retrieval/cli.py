@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from retrieval.console import Invocation, pass_invocation, printable
+from retrieval.console import Invocation, one_line, pass_invocation, printable
 from retrieval.decoding import storable
 from retrieval.errors import DocumentError, IndexingError, SettingsError, ShoptalkError
 from retrieval.workspace import DEFAULT_BASE_MODEL, Workspace, home_expanded
@@ -136,21 +137,43 @@ def index(
 @click.option("--path", "path_prefix", default="", metavar="PREFIX", help="Only documents whose path starts so.")
 @pass_invocation
 def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, corpus: str, path_prefix: str) -> None:
-    """Search a corpus and print the best passages."""
+    """Search a corpus and print the best passages.
+
+    Where QUERY is - queries are read from standard input, one a line, and answered one by one: the model is loaded
+    once. With --json each answer is a line.
+    """
     from retrieval.search import SearchEngine
 
     engine = SearchEngine(invocation.workspace(), corpus)
-    result = engine.search(query, top_k=top_k, mode=mode, path_prefix=path_prefix)
-    if path_prefix and not result.hits and (rows := engine.elsewhere(path_prefix, SHOWN_SOURCES)):
-        known = ", ".join(row.passage.document_id for row in rows)
-        invocation.note(f"Note: no document's path begins with {path_prefix}; paths look like {known}")
-    if result.degraded:
-        invocation.note(f"Note: {result.degraded}")
-    if engine.info().stale:
-        invocation.note(
-            f"Note: the index was built with {result.model}; `shoptalk index` builds it with the model in use"
-        )
-    invocation.emit(asdict(result), _hits_text(result))
+    told: set[str] = set()
+
+    def note(message: str) -> None:
+        if message not in told:
+            told.add(message)
+            invocation.note(f"Note: {message}")
+
+    for asked in _queries() if query == "-" else [query]:
+        result = engine.search(asked, top_k=top_k, mode=mode, path_prefix=path_prefix)
+        if path_prefix and not result.hits and (rows := engine.elsewhere(path_prefix, SHOWN_SOURCES)):
+            known = ", ".join(row.passage.document_id for row in rows)
+            note(f"no document's path begins with {path_prefix}; paths look like {known}")
+        if result.degraded:
+            note(result.degraded)
+        if engine.info().stale:
+            note(f"the index was built with {result.model}; `shoptalk index` builds it with the model in use")
+        if query == "-":
+            invocation.emit(asdict(result), f"{asked}\n\n{_hits_text(result)}\n", line=True)
+        else:
+            invocation.emit(asdict(result), _hits_text(result))
+
+
+def _queries() -> Iterator[str]:
+    """The lines of standard input that say something, as they come."""
+    if sys.stdin is None:
+        return
+    for line in sys.stdin.buffer:
+        if query := line.decode("utf-8-sig", "replace").strip():
+            yield query
 
 
 @click.command()
@@ -199,7 +222,8 @@ def doctor(invocation: Invocation, deep: bool) -> int:
         f"{check.state:<5}  {check.name:<{width}}  {check.message}" + (f"  -> {check.mend}" if check.mend else "")
         for check in checks
     ]
-    invocation.emit({"wrong": wrong, "checks": [asdict(check) for check in checks]}, "\n".join(lines))
+    told = "\n".join(map(one_line, lines))
+    invocation.emit({"wrong": wrong, "checks": [asdict(check) for check in checks]}, told)
     return int(wrong)
 
 
@@ -328,7 +352,10 @@ def _report_lines(report: IndexReport) -> list[str]:
 def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
     if not skipped:
         return []
-    lines = [f"Left out: {len(skipped)}", *(f"  {item.path}: {item.reason}" for item in skipped[:SHOWN_SKIPPED])]
+    lines = [
+        f"Left out: {len(skipped)}",
+        *(f"  {one_line(f'{item.path}: {item.reason}')}" for item in skipped[:SHOWN_SKIPPED]),
+    ]
     if len(skipped) > SHOWN_SKIPPED:
         lines.append(f"  and {len(skipped) - SHOWN_SKIPPED} more (--json lists all)")
     return lines
@@ -347,8 +374,7 @@ def _hits_text(result: SearchResult) -> str:
             more = hit.also_total - SHOWN_SOURCES
             shown = ", ".join(map(_place, hit.also[:SHOWN_SOURCES]))
             lines.append(f"also in {shown}" + (f" and {more} more" if more > 0 else ""))
-        # A file's name may hold a line break, and so look like another hit.
-        entries.append("\n   ".join(line.replace("\n", "\ufffd") for line in lines))
+        entries.append("\n   ".join(map(one_line, lines)))
     return "\n\n".join(entries)
 
 

@@ -16,7 +16,7 @@ import click
 
 from retrieval.workspace import Workspace, unread_variables
 
-__all__ = ["Duration", "Invocation", "Progress", "pass_invocation", "printable", "silent", "staged"]
+__all__ = ["Duration", "Invocation", "Progress", "one_line", "pass_invocation", "printable", "silent", "staged"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -33,6 +33,11 @@ _CONTROLS = dict.fromkeys(
 def printable(text: str) -> str:
     """Return ``text`` so that no file's name or content can steer the terminal it is written to."""
     return text.translate(_CONTROLS)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` so that a line break in a file's name makes no line of its own, which would pass for ours."""
+    return re.sub(r"[\n\t]", "\ufffd", printable(text))
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
@@ -80,10 +85,11 @@ class Invocation:
         self._opened = True
         return workspace
 
-    def emit(self, value: Any, text: str) -> None:
-        """Write the answer to stdout: ``value`` as JSON where --json was given, else ``text``."""
+    def emit(self, value: Any, text: str, *, line: bool = False) -> None:
+        """Write the answer to stdout: ``text`` or, where --json was given, ``value`` on one ``line`` or many."""
         plain = not (sys.stdout.encoding or "").lower().startswith("utf")
-        click.echo(json.dumps(value, ensure_ascii=plain, indent=2) if self.json else printable(text))
+        indent = None if line else 2
+        click.echo(json.dumps(value, ensure_ascii=plain, indent=indent) if self.json else printable(text))
 
     def note(self, message: str) -> None:
         """Say something beside the answer, on stderr, unless -q."""

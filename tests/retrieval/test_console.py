@@ -4,12 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.console import Invocation, printable
+from retrieval.console import Invocation, one_line, printable
 from retrieval.workspace import Workspace
+from shoptalk import main
 
 
 def test_nothing_that_is_written_can_steer_the_terminal() -> None:
     assert printable("a\tb\nc\x1b[2J\x07\x9b31m\u202egnp\r") == "a\tb\nc\ufffd[2J\ufffd\ufffd31m\ufffdgnp\ufffd"
+
+
+def test_a_line_break_in_a_name_makes_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert one_line("a\nb\tc\x1b[2J") == "a\ufffdb\ufffdc\ufffd[2J"
+    with pytest.raises(SystemExit):
+        main(["-w", str(tmp_path / "x\nError: y\x1b[2J"), "status"])
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_answers_and_notes_are_made_printable(capsys: pytest.CaptureFixture[str]) -> None:

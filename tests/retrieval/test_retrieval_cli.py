@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tomllib
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+import retrieval.search
 from shoptalk import main
 
 
@@ -191,6 +193,30 @@ def test_search_answers_in_json(ready: Run) -> None:
     assert (value["mode"], value["corpus"], value["degraded"]) == ("lexical", "my-docs", "")
     assert [hit["document_id"] for hit in value["hits"]] == ["codes.md"]
     assert ready("search", "E11.9", "--mode", "lexical", "--path", "animals").out == "Nothing found.\n"
+
+
+def test_queries_are_read_from_standard_input_and_answered_line_by_line(
+    ready: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready("index")
+    loaded: list[str] = []
+    load = retrieval.search.load_embedder
+    monkeypatch.setattr(retrieval.search, "load_embedder", lambda *given: loaded.append("once") or load(*given))
+    lines = "\ufeffwombat\n\n  E11.9 \nb\udcffd".encode("utf-8", "surrogateescape")
+
+    def piped() -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+
+    piped()
+    answers = [json.loads(line) for line in ready("search", "-", "--json", "-k", "1").out.splitlines()]
+    assert [answer["query"] for answer in answers] == ["wombat", "E11.9", "b\ufffdd"]
+    assert [answer["hits"][0]["document_id"] for answer in answers[:2]] == ["animals.md", "codes.md"]
+    assert loaded == ["once"]
+    piped()
+    text = ready("search", "-", "-k", "1", "--path", "none").out
+    assert text == "".join(f"{query}\n\nNothing found.\n\n" for query in ("wombat", "E11.9", "b\ufffdd"))
+    piped()
+    assert ready("search", "-", "-k", "1", "--path", "none").err.count("Note") == 1
 
 
 def test_a_path_is_found_as_shells_complete_it_and_one_that_is_not_there_is_told(ready: Run) -> None:
