@@ -32,6 +32,7 @@ __all__ = [
     "ShoptalkError",
     "StoreError",
     "first_line",
+    "refusal_of",
 ]
 
 
@@ -90,3 +91,8 @@ class GateRefused(ShoptalkError):
 def first_line(error: BaseException) -> str:
     """The first line of what another library's error says, its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def refusal_of(error: OSError) -> str:
+    """What the operating system refused, and of which file."""
+    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from retrieval.console import Progress
 from retrieval.documents import walk
 from retrieval.embedders import Embedder, open_embedder
-from retrieval.errors import ShoptalkError
+from retrieval.errors import ShoptalkError, refusal_of
 from retrieval.indexing import IndexReport, build_index
 from retrieval.models import current_reference
 from retrieval.workspace import Workspace
@@ -109,9 +109,10 @@ class _Follower:
                 with self.progress() as progress:
                     report = build_index(self.workspace, corpus, embedder=embedder, full=full, progress=progress)
             except (ShoptalkError, OSError) as error:
-                if self.told.get(corpus) != str(error):
-                    self.told[corpus] = str(error)
-                    self.problem(str(error))
+                told = refusal_of(error) if isinstance(error, OSError) else str(error)
+                if self.told.get(corpus) != told:
+                    self.told[corpus] = told
+                    self.problem(told)
                 continue
             self.due.discard(corpus)
             self.told.pop(corpus, None)
