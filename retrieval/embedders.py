@@ -1,7 +1,8 @@
 """Encode queries and documents: which embedder for which settings.
 
 ``model.endpoint`` names a server: `remote_embedder`. Otherwise the model runs here: through torch
-(`local_embedder`), or as an int8 graph where ``model.backend`` says so (`onnx_embedder`).
+(`local_embedder`), or as an int8 graph where ``model.backend`` says so (`onnx_embedder`). A model of
+static token embeddings needs neither (`static_embedder`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from retrieval.errors import ModelError
 from retrieval.local_embedder import LocalEmbedder, fingerprint, load_local, load_model
 from retrieval.model_identity import Identity, model_folder, recall, remember, tokenizer_file
 from retrieval.models import resolve
+from retrieval.static_embedder import load_static
 from retrieval.token_counting import TokenizerFile
 from retrieval.workspace import Workspace
 
@@ -122,7 +124,7 @@ def load_embedder(reference: str, workspace: Workspace) -> Embedder:
     if resolved.is_address:
         return _connect(workspace, resolved.reference)
     if workspace.model.backend == "torch":
-        return load_local(reference, workspace)
+        return load_static(workspace, resolved) or load_local(reference, workspace)
     from retrieval.onnx_embedder import load_onnx
 
     embedder = load_onnx(reference, workspace)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -28,8 +28,17 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
+    from typing_extensions import Buffer
 
-__all__ = ["LocalEmbedder", "fingerprint", "load_local", "load_model", "quiet_loading", "tokenizer_json"]
+__all__ = [
+    "LocalEmbedder",
+    "fingerprint",
+    "fingerprint_of",
+    "load_local",
+    "load_model",
+    "quiet_loading",
+    "tokenizer_json",
+]
 
 log = logging.getLogger(__name__)
 
@@ -105,27 +114,39 @@ def load_local(reference: str, workspace: Workspace) -> LocalEmbedder:
 
 
 def fingerprint(model: SentenceTransformer) -> str:
-    """sha256 over weights, tokenizer, modules with their settings, prompts, maximum length and dimension."""
+    """What identifies the vectors of ``model``; see `fingerprint_of`."""
     import torch
 
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().to("cpu").contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(memoryview(values.view(-1).view(torch.uint8).numpy()))
-    modules = []
+    def weights() -> Iterator[tuple[str, str, tuple[int, ...], Buffer]]:
+        for name, tensor in sorted(model.state_dict().items()):
+            values = tensor.detach().to("cpu").contiguous()
+            yield name, str(values.dtype), tuple(values.shape), values.view(-1).view(torch.uint8).numpy()
+
+    modules: list[list[object]] = []
     for module in model:
         settings: dict[str, Any] = getattr(module, "get_config_dict", dict)()
         modules.append([type(module).__name__, {key: str(value) for key, value in sorted(settings.items())}])
-    identity = {
-        "modules": modules,
-        "prompts": model.prompts,
-        "default_prompt": model.default_prompt_name,
-        "max_length": str(model.max_seq_length),
-        "dimension": model.get_embedding_dimension(),
-    }
+    return fingerprint_of(
+        weights(),
+        modules=modules,
+        prompts=model.prompts,
+        default_prompt=model.default_prompt_name,
+        max_length=str(model.max_seq_length),
+        dimension=model.get_embedding_dimension(),
+        tokenizer=tokenizer_json(model.tokenizer),
+    )
+
+
+def fingerprint_of(
+    weights: Iterable[tuple[str, str, tuple[int, ...], Buffer]], *, tokenizer: str, **identity: object
+) -> str:
+    """sha256 over weights (name, type, shape, values), tokenizer, modules, prompts, maximum length and dimension."""
+    digest = hashlib.sha256()
+    for name, kind, shape, values in weights:
+        digest.update(f"{name} {kind} {shape}\n".encode())
+        digest.update(values)
     digest.update(json.dumps(identity, sort_keys=True).encode())
-    digest.update(tokenizer_json(model.tokenizer).encode())
+    digest.update(tokenizer.encode())
     return digest.hexdigest()
 
 

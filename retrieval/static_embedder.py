@@ -1,0 +1,133 @@
+"""A model of static token embeddings without torch, whose import takes longer than a search.
+
+It is one table, and a text's vector the mean of its tokens' rows (`StaticEmbedding` of sentence-transformers). What is
+not plainly that is left to `local_embedder`, and so is a model that was never loaded by it: what comes of these files
+must have been seen once, and have the fingerprint that it had then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrieval.console import Progress, silent
+from retrieval.errors import ModelError
+from retrieval.local_embedder import UNLIMITED_TOKENS, fingerprint_of, tokenizer_json
+from retrieval.model_identity import model_folder, recall
+from retrieval.models import ResolvedModel
+from retrieval.prompts import Prompts, choose_prompts
+from retrieval.token_counting import TokenizerFile
+from retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["StaticEmbedder", "load_static"]
+
+TABLE = "embedding.weight"
+OF_MODEL2VEC = "embeddings"
+BATCH = 256
+_TO_ITSELF = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+MODULES: dict[str, dict[str, str]] = {"StaticEmbedding": {}, "Normalize": _TO_ITSELF}
+"""What such a model may be made of, with the settings they have in its fingerprint; a vector's length is 1 anyway."""
+
+
+def load_static(workspace: Workspace, resolved: ResolvedModel) -> StaticEmbedder | None:
+    """Load a model of static token embeddings; None where it is no such model, or not the one that is known."""
+    known = recall(workspace, resolved) if workspace.model.device in ("auto", "cpu") else None
+    folder = model_folder(resolved)
+    if known is None or folder is None:
+        return None
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        settings = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
+        if kinds not in ([*MODULES], [*MODULES][:1]):
+            return None
+        own = folder / modules[0]["path"]
+        table = _table(own / "model.safetensors")
+        if table is None:
+            return None
+        prompts = choose_prompts(workspace.model, resolved.reference, settings.get("prompts", {}))
+        embedder = StaticEmbedder(own / "tokenizer.json", table, resolved.reference, prompts, kinds, settings)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # whatever is wrong with it, or other than expected, the whole engine tells
+    return embedder if embedder.fingerprint == known.fingerprint else None
+
+
+class StaticEmbedder:
+    """A table of static token embeddings, ready to encode. Thread-safe."""
+
+    gives_tokens = False
+    max_tokens = UNLIMITED_TOKENS
+
+    def __init__(
+        self,
+        tokenizer: Path,
+        table: NDArray[np.float32],
+        reference: str,
+        prompts: Prompts,
+        modules: Sequence[str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        from tokenizers import Tokenizer
+
+        self.reference = reference
+        self.dimension = table.shape[1]
+        self.count_tokens = TokenizerFile(tokenizer)
+        self._table = table
+        self._prompts = prompts
+        self._tokenizer: Any = Tokenizer.from_file(str(tokenizer))
+        self._tokenizer.no_padding()
+        own = {"query": "", "document": "", **settings.get("prompts", {})}
+        self.fingerprint = fingerprint_of(
+            [(f"0.{TABLE}", "torch.float32", table.shape, table.data)],
+            modules=[[kind, MODULES[kind]] for kind in modules],
+            prompts={**own, "query": prompts.query, "document": prompts.document},
+            default_prompt=settings.get("default_prompt_name"),
+            max_length="inf",
+            dimension=self.dimension,
+            tokenizer=tokenizer_json(self._tokenizer),
+        )
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return an array (len(texts), dimension), rows of length 1, with the model's query prompt."""
+        return self._encode(texts, self._prompts.query, silent)
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
+        """Return an array (len(texts), dimension), rows of length 1, in the order given; 0 without a known token."""
+        return self._encode(texts, self._prompts.document, progress)
+
+    def _encode(self, texts: Sequence[str], prompt: str, progress: Progress) -> NDArray[np.float32]:
+        import numpy as np
+
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for start in range(0, len(texts), BATCH):
+            some = [prompt + text for text in texts[start : start + BATCH]]
+            for row, encoding in enumerate(self._tokenizer.encode_batch_fast(some, add_special_tokens=False), start):
+                if ids := encoding.ids:
+                    vectors[row] = self._table[ids].mean(axis=0)
+            progress("encoding", start + len(some), len(texts))
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all():
+            raise ModelError(f"model {self.reference} gave vectors that are not finite; its weights are damaged")
+        vectors /= np.maximum(lengths, np.float32(1e-12))
+        return vectors
+
+
+def _table(weights: Path) -> NDArray[np.float32] | None:
+    """The table of a safetensors file that holds nothing else, in 32 bits; None where it holds other than that."""
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(weights)
+    except SafetensorError:
+        return None
+    table = tensors.get(TABLE, tensors.get(OF_MODEL2VEC))
+    plain = len(tensors) == 1 and table is not None and table.ndim == 2 and table.dtype == np.float32
+    return table if plain else None
