@@ -366,7 +366,7 @@ def _hits_text(result: SearchResult) -> str:
         return "Nothing found."
     entries = []
     for hit in result.hits:
-        snippet = " ".join(hit.text.split())
+        snippet = " ".join(hit.text[hit.own_start :].split())
         if len(snippet) > SNIPPET_CHARS:
             snippet = snippet[:SNIPPET_CHARS].rsplit(" ", 1)[0] + " …"
         lines = [f"{hit.rank}. {_place(hit)}  ({hit.score:.3f})", " › ".join(hit.heading) or hit.title, snippet]

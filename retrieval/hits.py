@@ -48,7 +48,8 @@ class Hit:
     ``first_page`` and ``last_page`` count from 1; they are None in formats without pages. ``also`` are
     the first ``ALSO`` of the ``also_total`` candidates that say the same, best first. ``score`` is the one
     that ``rank`` goes by: the reranker's where there is one. Where neighbours are shown with the passage,
-    text, lines and pages are those of all together; ``id`` and ``heading`` stay its own.
+    text, lines and pages are those of all together; ``id`` and ``heading`` stay its own, and its own text
+    is ``text[own_start:own_end]``.
     """
 
     rank: int
@@ -67,6 +68,8 @@ class Hit:
     last_page: int | None = None
     also: tuple[Source, ...] = ()
     also_total: int = 0
+    own_start: int = 0
+    own_end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,7 @@ def make_hits(
             last_page=choice.row.last_page,
             also=tuple(map(_source, choice.also[:ALSO])),
             also_total=len(choice.also),
+            own_end=len(passage.text),
         )
         for rank, choice in enumerate(choices, 1)
     ]
@@ -209,14 +213,19 @@ def _widened(hit: Hit, own: PassageRow, around: Sequence[PassageRow], reach: int
     """``hit`` with its neighbours, but for those shown elsewhere; its own are ``shown`` from then on."""
     places = {row.position: row for row in around}
     taken = {row.position for row in around if row.number in shown and row.number != own.number}
-    run = [places[position] for position in run_around(list(places), own.position, reach, taken)]
+    run_of = run_around(list(places), own.position, reach, taken)
+    run = [places[position] for position in run_of]
     shown.update(row.number for row in run)
-    text, first_line, last_line = joined([row.passage for row in run], hit.heading)
+    passages = [row.passage for row in run]
+    text, first_line, last_line = joined(passages, hit.heading)
+    own_end = len(joined(passages[: own.position - run_of.start + 1], hit.heading)[0])
     return replace(
         hit,
         text=text,
         first_line=first_line,
         last_line=last_line,
+        own_start=own_end - len(hit.text),
+        own_end=own_end,
         first_page=None if hit.first_page is None else min(row.first_page or hit.first_page for row in run),
         last_page=None if hit.last_page is None else max(row.last_page or hit.last_page for row in run),
     )

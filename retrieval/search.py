@@ -21,7 +21,7 @@ from retrieval.names import by_names, compares_names
 from retrieval.reranking import Reranker
 from retrieval.stages import stage
 from retrieval.stores import OpenGeneration, Ranking, open_store
-from retrieval.workspace import Workspace
+from retrieval.workspace import SearchSettings, Workspace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,6 +139,7 @@ class SearchEngine:
         top_k: int = 5,
         mode: Mode | None = None,
         path_prefix: str = "",
+        per_document: int | None = None,
         vector: NDArray[np.float32] | None = None,
     ) -> SearchResult:
         """Return the best ``top_k`` passages for ``query``; no match is a result with no hits.
@@ -148,6 +149,8 @@ class SearchEngine:
             top_k: how many passages at most, from 1.
             mode: hybrid, dense or lexical; by default as ``search.mode`` is set.
             path_prefix: only documents whose id, or whose file's path, starts so; "./" before it counts for nothing.
+            per_document: how many passages of one document at most, 0 for any number; by default as
+                ``search.per_document`` is set.
             vector: what the index's embedder (``info().fingerprint``) makes of the query, an array
                 (dimension,) of length 1, where the caller has it; no embedder is loaded then, and no tokens
                 are compared.
@@ -162,7 +165,10 @@ class SearchEngine:
             raise ShoptalkError("the query is empty; say what to search for")
         if top_k < 1:
             raise ShoptalkError(f"{top_k} hits are none; ask for 1 or more")
-        asked = partial(self._search, _whole(query), top_k, mode or self._workspace.search.mode, _prefix(path_prefix))
+        settings = self._workspace.search
+        if per_document is not None:
+            settings = settings.model_copy(update={"per_document": per_document})
+        asked = partial(self._search, _whole(query), top_k, mode or settings.mode, _prefix(path_prefix), settings)
         try:
             return asked(self._follow(), vector)
         except GenerationGone:  # two switches came while this search went on
@@ -249,6 +255,7 @@ class SearchEngine:
         top_k: int,
         mode: Mode,
         path_prefix: str,
+        settings: SearchSettings,
         snapshot: _Snapshot,
         vector: NDArray[np.float32] | None,
     ) -> SearchResult:
@@ -263,7 +270,6 @@ class SearchEngine:
                 if mode == "dense":
                     raise
                 mode, degraded = "lexical", f"words only, the model is not available: {error}"
-        settings = self._workspace.search
         least = max(top_k, settings.candidates)
         for limit in sorted({max(least, min(least * factor, MOST)) for factor in WIDER}):
             dense, lexical = snapshot.generation.rank(

@@ -11,7 +11,6 @@ import queue
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -153,9 +152,9 @@ class Engines:
         return 0 if self._threads is None else self._threads.statistics().tasks_waiting
 
     async def search(
-        self, query: str, corpus: str, *, top_k: int, mode: Mode, path_prefix: str
+        self, query: str, corpus: str, *, top_k: int, mode: Mode, path_prefix: str, per_document: int | None = None
     ) -> tuple[SearchResult, str]:
-        """Search off the event loop; wait a while for a model that is still loading.
+        """Search off the event loop, as `SearchEngine.search` does; wait a while for a model that is still loading.
 
         Returns the result, and "" or why a hybrid search went by words alone.
 
@@ -173,15 +172,18 @@ class Engines:
             if mode == "dense":
                 raise ModelError("the model is still loading; try again shortly, or search with mode lexical")
             mode, degraded = "lexical", "ranked by words alone, as the model is still loading"
-        ask = partial(self._ask, query, corpus, top_k=top_k, mode=mode, path_prefix=path_prefix)
-        return await anyio.to_thread.run_sync(ask, limiter=self._threads), degraded
 
-    def _ask(self, query: str, corpus: str, *, top_k: int, mode: Mode, path_prefix: str) -> SearchResult:
-        return self._engine(corpus).search(query, top_k=top_k, mode=mode, path_prefix=path_prefix)
+        def ask() -> SearchResult:
+            engine = self._engine(corpus)
+            return engine.search(query, top_k=top_k, mode=mode, path_prefix=path_prefix, per_document=per_document)
+
+        return await anyio.to_thread.run_sync(ask, limiter=self._threads), degraded
 
     async def _settled(self, corpus: str) -> bool:
         """Whether the model of ``corpus`` is loaded or has failed, within the time a search may wait."""
-        self.load(corpus)
+        if self.load_state(corpus)[0] not in ("loading", "ready"):
+            # Not on the event loop: a database is asked what is live, and may not answer.
+            await anyio.to_thread.run_sync(self.load, corpus, limiter=self._threads)
         if self.load_state(corpus)[0] == "loading":
             with anyio.move_on_after(self._workspace.server.model_wait_seconds):
                 while self.load_state(corpus)[0] == "loading":

@@ -133,9 +133,9 @@ def job_text(job: JobOutput) -> str:
             "or add cancel=true to stop it."
         )
     if job.state == "failed":
-        return f"{name} failed: {job.reason}. The index that was live before still answers."
+        return f"{name} failed: {job.reason}. A live index, if there is one, still answers."
     if job.state == "cancelled":
-        return f"{name} was cancelled. The index that was live before still answers."
+        return f"{name} was cancelled. A live index, if there is one, still answers."
     text = (
         f"{name} is done in {job.seconds:.1f} s: {job.added} added, {job.updated} updated, {job.removed} removed, "
         f"{job.skipped_total} skipped; live generation {job.generation}."
@@ -182,6 +182,8 @@ def status_text(status: ModelStatusOutput) -> str:
 
 
 def _hit_output(corpus: str, hit: Hit, limit: int) -> HitOutput:
+    # What was found is shown, if need be without the neighbours before it.
+    begin = max(0, min(hit.own_start, hit.own_end - limit))
     return HitOutput(
         rank=hit.rank,
         id=hit.id,
@@ -191,7 +193,7 @@ def _hit_output(corpus: str, hit: Hit, limit: int) -> HitOutput:
         uri=document_uri(corpus, hit.document_id, hit.first_page),
         first_line=hit.first_line,
         last_line=hit.last_line,
-        text=hit.text[:limit],
+        text=hit.text[begin : begin + limit],
         truncated=len(hit.text) > limit,
         score=hit.score,
         dense_rank=hit.dense_rank,

@@ -129,6 +129,7 @@ def test_neighbours_are_read_with_the_passage_whose_id_stays(indexed: Ask) -> No
     (plain,) = words(indexed(STORY), WORDS[3])
     (hit,) = words(indexed(STORY, neighbours=1), WORDS[3])
     assert (hit.id, hit.heading, hit.score) == (plain.id, plain.heading, plain.score)
+    assert hit.text[hit.own_start : hit.own_end] == plain.text == plain.text[plain.own_start : plain.own_end]
     assert (
         hit.text == f"Part 2\n\nThis is {WORDS[2]}.\n\nPart 3\n\nThis is {WORDS[3]}.\n\nPart 4\n\nThis is {WORDS[4]}."
     )

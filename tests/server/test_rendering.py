@@ -38,6 +38,16 @@ def test_a_passage_longer_than_max_chars_is_cut_and_marked() -> None:
     assert 'truncated="true"' in text and "Cut short: 1 " in text
 
 
+def test_what_was_found_is_shown_where_its_neighbours_are_cut() -> None:
+    long = replace(hit(1, "before " * 30 + "found" + " after" * 30), own_start=210, own_end=215)
+    output, _ = search_answer(found(long), "", 100)
+    assert output.hits[0].text.endswith("found") and len(output.hits[0].text) == 100 and output.hits[0].truncated
+    first = replace(long, own_start=0, own_end=5)
+    assert search_answer(found(first), "", 100)[0].hits[0].text == long.text[:100]
+    outsized = replace(long, own_start=7, own_end=len(long.text))
+    assert search_answer(found(outsized), "", 100)[0].hits[0].text == long.text[7:107]
+
+
 def test_many_long_passages_share_the_answer_fairly() -> None:
     output, text = search_answer(found(hit(1, "short"), *(hit(n, "x" * 20_000) for n in range(2, 51))), "", 20_000)
     assert len(output.hits) == 50 and output.hits[0].text == "short"

@@ -202,11 +202,31 @@ async def test_what_search_found_deep_in_a_long_document_is_in_what_fetch_gives(
         first = next(item for item in found.structured_content["results"] if item["title"] == "Manual")
         read = (await client.call_tool("fetch", {"id": first["id"]})).structured_content
         plain = (await client.call_tool("fetch", {"id": "handbook:manual.md"})).structured_content
+        gone = (await client.call_tool("fetch", {"id": "handbook:manual.md#gone"})).structured_content
+    assert gone["text"] == plain["text"] and gone["metadata"]["note"].startswith("the passage that search found has ch")
+    assert read["metadata"]["note"] == plain["metadata"]["note"] and "changed since" not in plain["metadata"]["note"]
     assert first["id"].startswith("handbook:manual.md#")
     assert "mercury switch" in read["text"] and "## Part 99" in read["text"] and "The end." in read["text"]
     assert read["id"] == first["id"] and read["url"] == first["url"] == plain["url"]
     assert read["metadata"]["truncated"] == plain["metadata"]["truncated"] == "true"
     assert "## Part 0" in plain["text"] and "mercury" not in plain["text"]
+
+
+async def test_the_connector_finds_documents_though_one_has_all_of_the_best_passages(
+    hashed: Workspace, mode: str
+) -> None:
+    sections = "\n".join(f"## Part {number}\n\nThe mercury switch number {number}.\n" for number in range(100))
+    (hashed.root / "docs" / "manual.md").write_text(f"# Manual\n\n{sections}")
+    for number in range(4):
+        (hashed.root / "docs" / f"note{number}.md").write_text(
+            f"# Note {number}\n\nOf a mercury switch and {number}.\n"
+        )
+    build_index(hashed, embedder=HashEmbedder())
+    async with Client(build_server(with_settings(hashed, "connector_tools = true\n")), mode=mode) as client:
+        found = await client.call_tool("search", {"query": "the mercury switch"})
+    titles = [item["title"] for item in found.structured_content["results"]]
+    assert {"Manual", *(f"Note {number}" for number in range(4))} <= set(titles)
+    assert len(titles) == len(set(titles))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,19 @@ def embedder_of(reference: str) -> HashEmbedder:
     return HashEmbedder(reference.removeprefix("test/"))
 
 
+def test_what_is_live_is_not_asked_on_the_event_loop(hashed: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines, asked = Engines(hashed), []
+    live = engines.live
+
+    def told(corpus: str) -> str | None:
+        asked.append(threading.current_thread())
+        return live(corpus)
+
+    monkeypatch.setattr(engines, "live", told)
+    result, _ = asyncio.run(engines.search("holiday", "handbook", top_k=1, mode="hybrid", path_prefix=""))
+    assert result.hits and asked and threading.main_thread() not in asked
+
+
 def test_ten_generations_and_three_promotions_fail_no_request_of_32_clients(hashed: Workspace) -> None:
     switched = threading.Event()
 
