@@ -83,8 +83,8 @@ class SourceFile:
     relative: str
     size: int
     modified_ns: int
-    changed_ns: int = 0
     columns: Columns = Columns()
+    changed_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,11 @@ def load_embedder(reference: str, workspace: Workspace) -> Embedder:
     if resolved.is_address:
         return _connect(workspace, resolved.reference)
     if workspace.model.backend == "torch":
-        return load_static(workspace, resolved) or load_local(reference, workspace)
+        if known := load_static(workspace, resolved):
+            return known
+        loaded = load_local(reference, workspace)
+        # It is known now, and the first search is as good as those that follow, to the last bit.
+        return load_static(workspace, resolved) or loaded
     from retrieval.onnx_embedder import load_onnx
 
     embedder = load_onnx(reference, workspace)

@@ -48,11 +48,14 @@ class SearchResult:
     hits: tuple[Hit, ...]
 
 
-WIDER = (1, 4, 16, 64)
-"""Times the candidates that are ranked, as long as fewer hits than wanted come of them."""
+WIDER = 4
+"""Times as many candidates are ranked, and again, as long as fewer hits than wanted come of them; but not more than"""
+
+WIDEST = 64
+"""times as many as at first, and"""
 
 MOST = 16_384
-"""Candidates; Milvus ranks no more at once."""
+"""in all: Milvus ranks no more at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +273,9 @@ class SearchEngine:
                 if mode == "dense":
                     raise
                 mode, degraded = "lexical", f"words only, the model is not available: {error}"
-        least = max(top_k, settings.candidates)
-        for limit in sorted({max(least, min(least * factor, MOST)) for factor in WIDER}):
+        limit = max(top_k, settings.candidates)
+        most = max(limit, min(limit * WIDEST, MOST))
+        while True:
             dense, lexical = snapshot.generation.rank(
                 "" if mode == "dense" else query, None if mode == "lexical" else vector, limit, path_prefix
             )
@@ -280,15 +284,17 @@ class SearchEngine:
                 ranking = self._ranked(snapshot, mode, nearer, lexical, tokens)
             with stage("hits"):
                 choices = candidates(snapshot.generation, *ranking, top_k, settings)
-            # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.
-            if len(best(choices, top_k, settings)) >= top_k or max(len(dense[0]), len(lexical[0])) < limit:
+                # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.
+                others = limit < most and max(len(dense[0]), len(lexical[0])) >= limit
+                if others and len(best(choices, top_k, settings)) < top_k:
+                    limit = min(limit * WIDER, most)
+                    continue
+                not_reranked = ""
+                if self._reranker is not None:
+                    choices, not_reranked = judged(choices, partial(self._reranker.scores, query))
+                ranks = _ranks(dense), _ranks(lexical)
+                hits = make_hits(snapshot.generation, best(choices, top_k, settings), *ranks, settings.neighbours)
                 break
-        not_reranked = ""
-        with stage("hits"):
-            if self._reranker is not None:
-                choices, not_reranked = judged(choices, partial(self._reranker.scores, query))
-            ranks = _ranks(dense), _ranks(lexical)
-            hits = make_hits(snapshot.generation, best(choices, top_k, settings), *ranks, settings.neighbours)
         return SearchResult(
             query=query,
             mode=mode,

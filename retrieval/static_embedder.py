@@ -37,20 +37,19 @@ MODULES: dict[str, dict[str, str]] = {"StaticEmbedding": {}, "Normalize": _TO_IT
 
 def load_static(workspace: Workspace, resolved: ResolvedModel) -> StaticEmbedder | None:
     """Load a model of static token embeddings; None where it is no such model, or not the one that is known."""
-    known = recall(workspace, resolved) if workspace.model.device in ("auto", "cpu") else None
     folder = model_folder(resolved)
-    if known is None or folder is None:
+    if folder is None or workspace.model.device not in ("auto", "cpu"):
         return None
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        settings = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
         kinds = [module["type"].rpartition(".")[2] for module in modules]
-        if kinds not in ([*MODULES], [*MODULES][:1]):
+        if kinds not in ([*MODULES], [*MODULES][:1]) or (known := recall(workspace, resolved)) is None:
             return None
         own = folder / modules[0]["path"]
         table = _table(own / "model.safetensors")
         if table is None:
             return None
+        settings = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
         prompts = choose_prompts(workspace.model, resolved.reference, settings.get("prompts", {}))
         embedder = StaticEmbedder(own / "tokenizer.json", table, resolved.reference, prompts, kinds, settings)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

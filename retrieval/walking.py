@@ -234,7 +234,7 @@ class _Walker:
             return self.skip(shown, "cannot be read: Permission denied")
         self.seen[real] = relative
         self.files.append(
-            SourceFile(real, relative, status.st_size, status.st_mtime_ns, status.st_ctime_ns, self.columns)
+            SourceFile(real, relative, status.st_size, status.st_mtime_ns, self.columns, status.st_ctime_ns)
         )
 
 

@@ -94,7 +94,7 @@ def test_documents_are_compared_by_content(catalog: Catalog, tmp_path: Path) -> 
 
 
 def test_forgetting_a_file_forgets_what_was_skipped_in_it(catalog: Catalog) -> None:
-    catalog.put_file(SourceFile(Path("x.jsonl"), "x.jsonl", 5, 7, 8), "digest")
+    catalog.put_file(SourceFile(Path("x.jsonl"), "x.jsonl", 5, 7, changed_ns=8), "digest")
     catalog.put_skipped("x.jsonl", [Skipped("x.jsonl", "line 2: no text")])
     assert (catalog.files()["x.jsonl"].modified_ns, catalog.files()["x.jsonl"].changed_ns) == (7, 8)
     assert catalog.paths() == ["a/one.md", "b/two.md", "x.jsonl"]

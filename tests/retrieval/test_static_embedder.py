@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from retrieval.embedders import LazyEmbedder, LocalEmbedder, load_embedder, load_local, open_embedder
+from retrieval.embedders import LazyEmbedder, load_embedder, load_local, open_embedder
 from retrieval.errors import ModelError
-from retrieval.static_embedder import StaticEmbedder
+from retrieval.models import resolve
+from retrieval.static_embedder import StaticEmbedder, load_static
 from retrieval.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +49,8 @@ def test_it_makes_the_vectors_of_the_engine_once_the_engine_knew_the_model(
 ) -> None:
     settings = 'query_prompt = "query: "\ndocument_prompt = "passage: "\n' if kind == "prompted" else ""
     here = workspace(tmp_path / "here", variant(static_model, tmp_path / "model", kind), settings)
-    first = load_embedder("base", here)
-    assert isinstance(first, LocalEmbedder)
+    assert load_static(here, resolve(here, "base")) is None
+    first = load_local("base", here)
     light = load_embedder("base", here)
     assert isinstance(light, StaticEmbedder)
     assert (light.fingerprint, light.dimension, light.max_tokens) == (first.fingerprint, 256, first.max_tokens)
@@ -75,7 +76,7 @@ def test_a_model_that_changed_is_the_engine_s_to_load(tmp_path: Path, static_mod
     load_embedder("base", here)
     table = load_file(tmp_path / "model" / "model.safetensors")["embedding.weight"]
     save_file({"embedding.weight": -table}, tmp_path / "model" / "model.safetensors")
-    assert isinstance(load_embedder("base", here), LocalEmbedder)
+    assert load_static(here, resolve(here, "base")) is None
     assert isinstance(load_embedder("base", here), StaticEmbedder)
 
 
@@ -84,7 +85,8 @@ def test_a_record_that_is_wrong_is_not_believed(tmp_path: Path, static_model: Pa
     true = load_embedder("base", here).fingerprint
     records = tmp_path / "models" / "fingerprints.json"
     records.write_text(records.read_text(encoding="utf-8").replace(true, "0" * 64), encoding="utf-8")
-    assert isinstance(load_embedder("base", here), LocalEmbedder)
+    assert load_static(here, resolve(here, "base")) is None
+    assert load_embedder("base", here).fingerprint == true
     assert open_embedder("base", here).fingerprint == true
 
 
