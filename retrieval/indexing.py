@@ -436,8 +436,8 @@ def _codes(catalog: Catalog, kept: EmbeddingCache, plan: _Plan) -> Iterator[tupl
     for start in range(0, len(numbers), CODES_BLOCK):
         plan.check_stop()
         some = numbers[start : start + CODES_BLOCK].tolist()
-        found = dict(zip(some, old.codes(some), strict=True)) if old else {}
-        fresh = [number for number in some if number not in found or not len(found[number])]
+        found = old.some(some) if old else {}
+        fresh = [number for number in some if number not in found]
         hashes = dict(zip(fresh, map(text_hash, catalog.texts(fresh)), strict=True))
         codes = kept.find_tokens(set(hashes.values()))
         if missing := set(hashes.values()) - codes.keys():

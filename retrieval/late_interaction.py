@@ -12,7 +12,7 @@ text and the model alone, so an index that grew has the same codes as one built 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -119,18 +119,12 @@ class CodeFile:
             )
         }
 
-    def codes(self, numbers: Iterable[int]) -> Iterator[Codes]:
-        """Yield the codes of each passage, an array (tokens, width); a number that is not there has none."""
+    def codes(self, numbers: Sequence[int]) -> list[Codes]:
+        """Return the codes of each passage, an array (tokens, width); one without codes has none."""
         import numpy as np
 
-        wanted = np.fromiter(numbers, dtype=np.int64)
-        places = np.searchsorted(self.numbers, wanted)
-        for number, place in zip(wanted.tolist(), places.tolist(), strict=True):
-            if place == len(self.numbers) or self.numbers[place] != number:
-                yield np.empty((0, self._width), np.uint8)
-            else:
-                first = int(self._first[place])
-                yield self._codes[first : first + int(self._bytes[place])].reshape(-1, self._width)
+        found, none = self.some(numbers), np.empty((0, self._width), np.uint8)
+        return [found.get(number, none) for number in numbers]
 
 
 def write_codes(file: Path, codes: Iterable[tuple[int, Codes]]) -> None:

@@ -125,7 +125,7 @@ class _LocalGeneration:
         return CodeFile(self._generation.folder / CODES, self._manifest.dimension)
 
     def tokens(self, numbers: Sequence[int]) -> list[Codes] | None:
-        return list(self._tokens.codes(numbers)) if CODES in self._manifest.files else None
+        return self._tokens.codes(numbers) if CODES in self._manifest.files else None
 
     @cached_property
     def _names(self) -> CodeFile:
