@@ -155,9 +155,10 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read us is gone, or the disk is full; what is still buffered must not fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
+            from retrieval.console import one_line
             from retrieval.errors import refusal_of
 
-            click.echo(f"Error: {refusal_of(error)}", err=True)
+            click.echo(one_line(f"Error: {refusal_of(error)}"), err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"retrieval", "trainer", "server", "agent"}:

@@ -155,7 +155,7 @@ def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, co
     for asked in _queries() if query == "-" else [query]:
         result = engine.search(asked, top_k=top_k, mode=mode, path_prefix=path_prefix)
         if path_prefix and not result.hits and (rows := engine.elsewhere(path_prefix, SHOWN_SOURCES)):
-            known = ", ".join(row.passage.document_id for row in rows)
+            known = ", ".join(row.path for row in rows)
             note(f"no document's path begins with {path_prefix}; paths look like {known}")
         if result.degraded:
             note(result.degraded)
@@ -266,7 +266,7 @@ def _watch(invocation: Invocation, workspace: Workspace, names: Sequence[str], f
         workspace,
         names,
         done=done,
-        problem=lambda message: click.echo(f"Error: {message}", err=True),
+        problem=lambda message: click.echo(one_line(f"Error: {message}"), err=True),
         ready=lambda: invocation.note("Watching; Ctrl-C ends it."),
         full=full,
         progress=invocation.progress,

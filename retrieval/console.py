@@ -94,7 +94,7 @@ class Invocation:
     def note(self, message: str) -> None:
         """Say something beside the answer, on stderr, unless -q."""
         if not self.quiet:
-            click.echo(printable(message), err=True)
+            click.echo(one_line(message), err=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

@@ -119,10 +119,12 @@ def index_problem(workspace: Workspace, corpus: str) -> str:
 
 
 def _folder(workspace: Workspace) -> Check:
-    if os.access(workspace.root, os.W_OK):
-        return Check("workspace", "ok", str(workspace.root))
-    told = f"{workspace.root} may not be written: searches work, indexing and tuning do not"
-    return Check("workspace", "note", told, "grant it, or run as its owner")
+    for path, what in ((workspace.root / "indexes", "indexing does"), (workspace.models_dir, "tuning does")):
+        place = path if path.exists() else workspace.root
+        if not os.access(place, os.W_OK):
+            told = f"{place} may not be written: searches work, {what} not"
+            return Check("workspace", "note", told, "grant it, or run as its owner")
+    return Check("workspace", "ok", str(workspace.root))
 
 
 def _environment() -> Iterator[Check]:

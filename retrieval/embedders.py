@@ -7,6 +7,7 @@ static token embeddings needs neither (`static_embedder`).
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeGuard
@@ -154,10 +155,12 @@ def open_embedder(reference: str, workspace: Workspace) -> Embedder:
 
 
 def device_in_use(workspace: Workspace) -> str:
-    """Where an embedder of these settings runs: ``cuda``, ``cpu`` and so on, or ``remote``. May import torch."""
+    """Where the embedder that was loaded runs: ``cuda``, ``cpu`` and so on, or ``remote``. Imports no torch."""
     if workspace.model.endpoint:
         return "remote"
-    return "cpu" if workspace.model.backend == "onnx-int8" else choose_compute(workspace.model.device).device
+    # What runs without torch runs on the CPU: an int8 graph, or a table of token embeddings.
+    without = workspace.model.backend == "onnx-int8" or "torch" not in sys.modules
+    return "cpu" if without else choose_compute(workspace.model.device).device
 
 
 class LazyEmbedder:

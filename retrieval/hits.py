@@ -82,9 +82,16 @@ class Choice:
 
 
 def candidates(
-    catalog: Passages, numbers: Sequence[int], scores: Sequence[float], top_k: int, settings: SearchSettings
+    catalog: Passages,
+    numbers: Sequence[int],
+    scores: Sequence[float],
+    top_k: int,
+    settings: SearchSettings,
+    known: dict[int, PassageRow],
 ) -> list[Choice]:
     """The best of the ranked passages that say different things, from which ``best`` makes its choice.
+
+    ``known`` are passages that were read already, by number; those read here are added.
 
     They are ``top_k`` of as many documents as ``settings.per_document`` asks for, if there are so many. Where a
     reranker is to judge them they are the best ``settings.rerank_candidates`` of any documents, and what is missing
@@ -101,9 +108,9 @@ def candidates(
         while 0 < end < len(numbers) and scores[end] == scores[end - 1]:
             end += 1
         some = numbers[:end]
-        found = catalog.passages(some)
+        known |= catalog.passages([number for number in some if number not in known])
         equal = groupby(zip(some, scores, strict=False), key=itemgetter(1))
-        rows = [row for _, run in equal for row in sorted((found[number] for number, _ in run), key=_place)]
+        rows = [row for _, run in equal for row in sorted((known[number] for number, _ in run), key=_place)]
         takes = _room(settings.per_document, pool)
         passages = [row.passage for row in rows]
         if settings.collapse_duplicates:
@@ -120,9 +127,17 @@ def candidates(
 
 
 def best(choices: Sequence[Choice], top_k: int, settings: SearchSettings) -> list[Choice]:
-    """The first ``top_k`` of ``choices``, with as many of each document as ``settings.per_document`` allows."""
+    """The first ``top_k`` of ``choices``, with as many of each document as ``settings.per_document`` allows.
+
+    Where a document has no room left, one that says the same elsewhere stands in for its passage.
+    """
     takes = _room(settings.per_document)
-    return [choice for choice in choices if takes(choice.row.passage)][:top_k]
+    found = []
+    for choice in choices:
+        rows = (choice.row, *choice.also)
+        if row := next((row for row in rows if takes(row.passage)), None):
+            found.append(replace(choice, row=row, also=tuple(other for other in rows if other is not row)))
+    return found[:top_k]
 
 
 def judged(choices: Sequence[Choice], judge: Judge) -> tuple[list[Choice], str]:

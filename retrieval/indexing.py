@@ -341,7 +341,7 @@ def _as_before(plan: _Plan, generation: Generation) -> bool:
         return False  # the check of every byte, which comes next, will tell
     if paths != known.keys() or not same_files(known, plan.files, plan.digest):
         return False
-    keep_times(generation, known, plan.files)
+    keep_times(generation, {file.relative: (file.modified_ns, file.changed_ns) for file in plan.files})
     return True
 
 
@@ -350,12 +350,15 @@ def _write(plan: _Plan, folder: Path) -> tuple[Generation, IndexReport]:
     if plan.base:
         shutil.copyfile(plan.base.catalog_file, folder / CATALOG)
     with closing(Catalog(folder / CATALOG)) as catalog:
+        if plan.base:
+            catalog.put_times(known_files(plan.base).values())
         moved = _sync(catalog, plan)
         skipped = catalog.skipped()
         documents, passages = catalog.counts()
         require_documents(plan.workspace, plan.corpus, documents, _sorted([*plan.left_out, *skipped]))
         changes = catalog.compare(plan.live.catalog_file) if plan.live else (documents, 0, 0, 0)
         if plan.base and not moved and not any(changes[:3]) and _same_model(plan.base.manifest, plan.made_by):
+            keep_times(plan.base, {path: (file.modified_ns, file.changed_ns) for path, file in catalog.files().items()})
             return plan.base, plan.report(plan.base, changes, skipped)
         written, embedded = _write_index(folder, catalog, plan)
     manifest = replace(

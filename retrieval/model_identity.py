@@ -109,7 +109,8 @@ def read_record(workspace: Workspace, key: str) -> dict[str, Any]:
 def write_record(workspace: Workspace, key: str, record: dict[str, Any]) -> None:
     """Put ``record`` under ``key``, newest last; the oldest beyond 64 go. A reader sees the old file or the new.
 
-    It only spares seconds: a server whose workspace may only be read, or whose disk is full, does without.
+    A server whose workspace may only be read, or whose disk is full, does without: a model is then looked at again, and
+    an endpoint that does not say which model it serves is taken for another one if it answers the probe otherwise.
     """
     file = workspace.models_dir / RECORDS
     records = {name: value for name, value in _read_all(file).items() if name != key}

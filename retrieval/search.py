@@ -200,11 +200,12 @@ class SearchEngine:
         Raises:
             IndexingError: there is no index yet, or it is damaged.
         """
-        prefix = _prefix(path_prefix)
-        if self.document_ids(prefix, 1):
-            return []
-        rows = [row for id in self.document_ids("", limit) for row in self.document(id, 1)]
-        return [] if any(row.path.startswith(prefix) for row in rows) else rows
+        import numpy as np
+
+        snapshot = self._follow()
+        anything = np.full(snapshot.facts.dimension, snapshot.facts.dimension**-0.5, dtype=np.float32)
+        (under, _), _ = snapshot.generation.rank("", anything, 1, _prefix(path_prefix))
+        return [] if under else [row for id in self.document_ids("", limit) for row in self.document(id, 1)]
 
     def info(self) -> EngineInfo:
         """Say what is live; loads no embedder.
@@ -273,6 +274,9 @@ class SearchEngine:
                 if mode == "dense":
                     raise
                 mode, degraded = "lexical", f"words only, the model is not available: {error}"
+        # Of three documents there are no ten hits to look for where each may give one.
+        wanted = min(top_k, settings.per_document * snapshot.facts.documents) if settings.per_document else top_k
+        known: dict[int, PassageRow] = {}
         limit = max(top_k, settings.candidates)
         most = max(limit, min(limit * WIDEST, MOST))
         while True:
@@ -283,10 +287,10 @@ class SearchEngine:
                 nearer = dense if mode == "dense" or vector is None else self._by_names(snapshot, vector, dense)
                 ranking = self._ranked(snapshot, mode, nearer, lexical, tokens)
             with stage("hits"):
-                choices = candidates(snapshot.generation, *ranking, top_k, settings)
+                choices = candidates(snapshot.generation, *ranking, top_k, settings, known)
                 # Fewer than wanted: the candidates say the same, or are of few documents, and there may be others.
                 others = limit < most and max(len(dense[0]), len(lexical[0])) >= limit
-                if others and len(best(choices, top_k, settings)) < top_k:
+                if others and len(best(choices, top_k, settings)) < wanted:
                     limit = min(limit * WIDER, most)
                     continue
                 not_reranked = ""

@@ -30,6 +30,8 @@ __all__ = ["StaticEmbedder", "load_static"]
 TABLE = "embedding.weight"
 OF_MODEL2VEC = "embeddings"
 BATCH = 256
+ROWS = 4096
+"""So many are taken from the table at once, however long a text is."""
 _TO_ITSELF = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
 MODULES: dict[str, dict[str, str]] = {"StaticEmbedding": {}, "Normalize": _TO_ITSELF}
 """What such a model may be made of, with the settings they have in its fingerprint; a vector's length is 1 anyway."""
@@ -52,8 +54,8 @@ def load_static(workspace: Workspace, resolved: ResolvedModel) -> StaticEmbedder
         settings = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
         prompts = choose_prompts(workspace.model, resolved.reference, settings.get("prompts", {}))
         embedder = StaticEmbedder(own / "tokenizer.json", table, resolved.reference, prompts, kinds, settings)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # whatever is wrong with it, or other than expected, the whole engine tells
+    except Exception:  # whatever is wrong with it, or other than expected, the whole engine tells
+        return None
     return embedder if embedder.fingerprint == known.fingerprint else None
 
 
@@ -108,13 +110,24 @@ class StaticEmbedder:
             some = [prompt + text for text in texts[start : start + BATCH]]
             for row, encoding in enumerate(self._tokenizer.encode_batch_fast(some, add_special_tokens=False), start):
                 if ids := encoding.ids:
-                    vectors[row] = self._table[ids].mean(axis=0)
+                    vectors[row] = self._mean(ids)
             progress("encoding", start + len(some), len(texts))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(lengths).all():
             raise ModelError(f"model {self.reference} gave vectors that are not finite; its weights are damaged")
         vectors /= np.maximum(lengths, np.float32(1e-12))
         return vectors
+
+    def _mean(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        try:
+            sums = [self._table[ids[start : start + ROWS]].sum(axis=0) for start in range(0, len(ids), ROWS)]
+        except IndexError:
+            raise ModelError(
+                f"model {self.reference} and its tokenizer do not belong together: a word of the tokenizer has no row "
+                "in its table of embeddings; restore the tokenizer that it was trained with"
+            ) from None
+        mean: NDArray[np.float32] = sum(sums[1:], sums[0]) / len(ids)
+        return mean
 
 
 def _table(weights: Path) -> NDArray[np.float32] | None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from retrieval.catalog import CatalogReader, FileRow
-from retrieval.documents import SourceFile
 from retrieval.durable import replace_text
 from retrieval.generation import TEMPORARY, Generation
-from retrieval.syncing import untouched
 
 __all__ = ["keep_times", "known_files"]
 
@@ -38,11 +36,18 @@ def known_files(generation: Generation) -> dict[str, FileRow]:
     return known
 
 
-def keep_times(generation: Generation, known: Mapping[str, FileRow], files: Sequence[SourceFile]) -> None:
-    """Remember that ``files`` are those that are ``known``, byte by byte; the caller is the corpus's one writer."""
-    if all(untouched(known[file.relative], file) for file in files):
+def keep_times(generation: Generation, times: Mapping[str, tuple[int, int]]) -> None:
+    """Remember that files with these times, by path, are those of ``generation``, byte by byte.
+
+    The times are of modification and of change. The caller is the corpus's one writer.
+
+    Raises:
+        IndexingError: its catalogue is damaged.
+    """
+    known = known_files(generation)
+    times = {path: new for path, new in times.items() if path in known}
+    if all((known[path].modified_ns, known[path].changed_ns) == new for path, new in times.items()):
         return
-    times = {file.relative: (file.modified_ns, file.changed_ns) for file in files}
     text = json.dumps({"generation": generation.name, "created": generation.manifest.created, "times": times})
     index_dir = generation.folder.parent
     try:
@@ -59,6 +64,6 @@ def _read(generation: Generation) -> dict[str, tuple[int, int]]:
         return {path: (int(modified), int(changed)) for path, (modified, changed) in found["times"].items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("%s cannot be read (%s); unchanged files are hashed again", generation.folder.parent / TIMES, error)
         return {}

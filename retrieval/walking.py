@@ -255,7 +255,7 @@ def _is_saved(folder: Path, beside: Set[str]) -> bool:
 def _own_patterns(lines: Sequence[str], setting: str, workspace: Workspace) -> GitIgnoreSpec:
     """The patterns of a setting, all of which must be understood: its author is here to mend it."""
     patterns = _patterns(lines)
-    if wrong := [line for line in lines if not _patterns([line]).patterns]:
+    if wrong := [line for line in lines if line.strip() and not _patterns([line]).patterns]:
         raise SettingsError(
             f"{workspace.root / FILE_NAME}: {setting} has {wrong[0]!r}, which is no pattern; write it as in .gitignore"
         )

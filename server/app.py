@@ -182,7 +182,8 @@ class _App:
                 f"Index the documents of a corpus that were added, changed or removed. Corpora: {self._known}. "
                 "The work is a job that goes on by itself: this call starts it, or has the one that runs look once "
                 "more, waits up to wait_seconds and says how the job stands. If it still runs, call again with its "
-                "job_id. Searches go on from the old index until the new one is complete."
+                "job_id; a call without it has it look yet again. Searches go on from the old index until the new one "
+                "is complete."
             ),
             annotations=_REINDEXES,
         )

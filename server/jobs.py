@@ -107,8 +107,11 @@ class Jobs:
             time.sleep(_LOOK_EVERY_SECONDS)
 
     def _join(self, folder: Path, job: Job, mode: _Mode) -> Job | None:
-        """Ask ``job`` to go on as ``mode`` says; None where it may have looked for that for the last time."""
-        folder.joinpath(job.job_id + _AGAIN[mode]).touch()
+        """Ask ``job`` to go on as ``mode`` says; None where it may have looked for that for the last time.
+
+        One that reads everything anew is not asked to do so twice, however often a client asks.
+        """
+        folder.joinpath(job.job_id + _AGAIN["incremental" if job.mode == "full" else mode]).touch()
         latest = self._running(job.corpus, job.job_id)
         return latest if latest is not None and latest.stage != _ENDING else None
 
@@ -329,9 +332,10 @@ class _Work:
     def _index(self) -> None:
         from retrieval.indexing import build_index
 
-        added = updated = removed = 0
         modes: set[_Mode] = {self._job.mode}
         while modes:
+            # Whoever comes now is joined, and waits no longer for this job to end.
+            self._progress(_STARTING, 0, 0)
             # Who asks from here on may have come after the documents were looked at.
             modes |= self._asked_again()
             if "full" in modes:
@@ -343,19 +347,22 @@ class _Work:
                 progress=self._progress,
                 stop=self._asked_to_stop,
             )
-            added, updated, removed = added + report.added, updated + report.updated, removed + report.removed
             # First this, then the last look: who asks does it the other way round, so that one sees the other.
-            self._progress(_ENDING, 0, 0)
+            self._tell(
+                "running",
+                stage=_ENDING,
+                step=self._job.step + 1,
+                done=0,
+                total=0,
+                added=self._job.added + report.added,
+                updated=self._job.updated + report.updated,
+                removed=self._job.removed + report.removed,
+                skipped=[SkippedFile(path=file.path, reason=file.reason) for file in report.skipped[:_SKIPPED_SHOWN]],
+                skipped_total=len(report.skipped),
+                generation=report.generation,
+            )
             modes = self._asked_again()
-        self._tell(
-            "done",
-            added=added,
-            updated=updated,
-            removed=removed,
-            skipped=[SkippedFile(path=file.path, reason=file.reason) for file in report.skipped[:_SKIPPED_SHOWN]],
-            skipped_total=len(report.skipped),
-            generation=report.generation,
-        )
+        self._tell("done")
 
     def _progress(self, stage: str, done: int, total: int) -> None:
         step = self._job.step + (stage != self._job.stage)

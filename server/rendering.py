@@ -133,9 +133,9 @@ def job_text(job: JobOutput) -> str:
             "or add cancel=true to stop it."
         )
     if job.state == "failed":
-        return f"{name} failed: {job.reason}. A live index, if there is one, still answers."
+        return f"{name} failed: {job.reason}. {_still(job)}"
     if job.state == "cancelled":
-        return f"{name} was cancelled. A live index, if there is one, still answers."
+        return f"{name} was cancelled. {_still(job)}"
     text = (
         f"{name} is done in {job.seconds:.1f} s: {job.added} added, {job.updated} updated, {job.removed} removed, "
         f"{job.skipped_total} skipped; live generation {job.generation}."
@@ -144,6 +144,13 @@ def job_text(job: JobOutput) -> str:
     if job.skipped_total > len(shown) and shown:
         shown.append(f"- and {job.skipped_total - len(shown)} more")
     return "\n".join([text, *(["Skipped:", *shown] if shown else [])])
+
+
+def _still(job: JobOutput) -> str:
+    """What answers after a job that did not come to its end."""
+    if job.generation:  # it went through the documents once before
+        return f"Generation {job.generation} answers."
+    return "A live index, if there is one, still answers."
 
 
 def doing(job: JobOutput) -> str:

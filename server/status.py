@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retrieval.doctor import folder_problem, index_problem, model_problems
+from retrieval.embedders import device_in_use
 from retrieval.errors import ShoptalkError
 from retrieval.models import ModelVersion, current_reference, list_versions
 from retrieval.stores import indexed_elsewhere
@@ -39,7 +40,7 @@ def model_status_output(workspace: Workspace, engines: Engines, jobs: Jobs) -> M
         version=version.name if version else "",
         fingerprint=fitting.fingerprint if fitting else "",
         dimension=fitting.dimension if fitting else 0,
-        device=_device(workspace) if loaded else "",
+        device=device_in_use(workspace) if loaded else "",
         load_state=min(indexed, key=_WORST_FIRST.index, default="not loaded"),
         load_error=without_root(workspace.root, "; ".join(dict.fromkeys(load_errors))),
         verdict=version.verdict if version else "",
@@ -62,13 +63,6 @@ def _info(engines: Engines, corpus: str) -> tuple[EngineInfo | None, str]:
         return engines.info(corpus), ""
     except ShoptalkError as error:
         return None, str(error)
-
-
-def _device(workspace: Workspace) -> str:
-    """Where a loaded model runs. Imports torch, so not to be asked before it is loaded anyway."""
-    from retrieval.embedders import device_in_use
-
-    return device_in_use(workspace)
 
 
 def _with_index(workspace: Workspace, info: EngineInfo, load_state: LoadState, load_error: str) -> CorpusStatus:

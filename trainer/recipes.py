@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from retrieval.errors import SettingsError
@@ -88,15 +88,15 @@ class Recipe:
         for kind in dict.fromkeys((*parts, *theirs)):
             if parts.get(kind) != theirs.get(kind):
                 changed.append(parts.get(kind) or f"without {theirs[kind]}")
-        return ", ".join(changed or self._by_name(beside))
+        return ", ".join([*changed, *self._by_name(beside)])
 
     def _by_name(self, beside: Recipe) -> list[str]:
         """What differs of that which is seldom set, by the settings' names."""
-        changed = {name: value for name, value in asdict(self).items() if value != getattr(beside, name)}
+        changed = {name: getattr(self, name) for name in _SELDOM if getattr(self, name) != getattr(beside, name)}
         told = {
             name: " ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in changed.items()
         }
-        return [f"{name} {value}" for name, value in told.items() if name not in ("name", "description")]
+        return [f"{name} {value}" for name, value in told.items()]
 
     def _parts(self, static: bool) -> dict[str, str]:
         rate = self.static_learning_rate if static else self.learning_rate
@@ -118,6 +118,18 @@ class Recipe:
             parts["cut"] = f"also at {', '.join(map(str, self.matryoshka))} dimensions"
         return parts
 
+
+_SELDOM = (
+    "fill_up_to",
+    "warmup",
+    "false_negative_mask",
+    "max_tokens",
+    "gentler",
+    "averages",
+    "mini_batch",
+    "teacher_temperature",
+    "patience",
+)
 
 AUTO = "auto"
 

@@ -13,6 +13,7 @@ from hash_embedder import HashEmbedder
 
 from retrieval.errors import IndexingError
 from retrieval.indexing import build_index
+from retrieval.local_store import _LocalGeneration
 from retrieval.search import Hit, SearchEngine, SearchResult, Source
 from retrieval.workspace import Workspace
 
@@ -120,6 +121,21 @@ def test_a_document_gets_no_more_places_than_it_may_have(indexed: Ask) -> None:
     documents = {"big.md": sections, "small.md": "# Small\n\nA fee is due now and then in some other cases.\n"}
     assert names(words(indexed(documents), "fee", top_k=3)) == ["big.md"] * 3
     assert names(words(indexed(documents, per_document=2), "fee", top_k=5)) == ["big.md", "big.md", "small.md"]
+
+
+def test_few_documents_are_not_looked_for_in_vain(indexed: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = "".join(f"# Part {n}\n\nfee fee {WORDS[n]}\n\n" for n in range(300))
+    engine = indexed({"big.md": sections, "small.md": "# Fee\n\nfee fee fee fee\n"}, per_document=1, candidates=2)
+    limits: list[int] = []
+    rank = _LocalGeneration.rank
+
+    def ranking(self: _LocalGeneration, query: str, vector: Any, limit: int, prefix: str = "") -> Any:
+        limits.append(limit)
+        return rank(self, query, vector, limit, prefix)
+
+    monkeypatch.setattr(_LocalGeneration, "rank", ranking)
+    assert len(words(engine, "fee", top_k=10)) == 2
+    assert limits == [10]
 
 
 STORY = {"story.md": "".join(f"# Part {n}\n\nThis is {word}.\n\n" for n, word in enumerate(WORDS[:7]))}

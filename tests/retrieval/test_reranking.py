@@ -151,6 +151,20 @@ def test_a_document_gets_no_more_places_than_it_may_have(workspace: Workspace, c
     assert len({hit.document_id for hit in hits}) == len(hits) == 6
 
 
+def test_a_copy_elsewhere_stands_in_for_a_passage_whose_document_has_no_room(
+    workspace: Workspace, cross_encoder: Path
+) -> None:
+    copy = "The dingo eats grass and the quokka eats leaves. " * 5
+    docs = workspace.root / "docs"
+    (docs / "big.md").write_text(f"# One\n\nThe dingo eats grass, grass, grass.\n\n# Two\n\n{copy}\n", encoding="utf-8")
+    (docs / "small.md").write_text(f"# Copy\n\n{copy}\n", encoding="utf-8")
+    build_index(workspace, embedder=HashEmbedder())
+    settings = {"rerank": str(cross_encoder), "per_document": 1}
+    hits = engine(workspace, **settings).search("dingo grass", top_k=10, mode="lexical").hits
+    assert {"big.md", "small.md"} <= {hit.document_id for hit in hits}
+    assert len({hit.id for hit in hits}) == len({hit.document_id for hit in hits}) == len(hits)
+
+
 def test_where_few_documents_have_the_best_others_fill_the_places_and_all_is_read_once(
     workspace: Workspace, cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,16 @@ def test_a_path_is_found_as_shells_complete_it_and_one_that_is_not_there_is_told
     assert ready("search", "E11.9", "--mode", "lexical", "--path", "animals").err == ""
 
 
+def test_the_path_of_a_file_of_records_is_there(ready: Run, docs: Path) -> None:
+    (docs / "data").mkdir()
+    (docs / "data" / "z.jsonl").write_text(json.dumps({"_id": "zz", "text": "An emu runs."}), encoding="utf-8")
+    for name in "abcd":
+        (docs / f"{name}.md").write_text("Nothing much.", encoding="utf-8")
+    ready("index")
+    outcome = ready("search", "xylophone", "--mode", "lexical", "--path", "data/")
+    assert (outcome.out, outcome.err) == ("Nothing found.\n", "")
+
+
 def test_index_answers_in_json_and_lists_every_file_left_out(ready: Run, docs: Path) -> None:
     for number in range(25):
         (docs / f"{number:02}.png").write_bytes(b"\x89PNG")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from retrieval import static_embedder
 from retrieval.embedders import LazyEmbedder, load_embedder, load_local, open_embedder
 from retrieval.errors import ModelError
 from retrieval.models import resolve
@@ -78,6 +79,25 @@ def test_a_model_that_changed_is_the_engine_s_to_load(tmp_path: Path, static_mod
     save_file({"embedding.weight": -table}, tmp_path / "model" / "model.safetensors")
     assert load_static(here, resolve(here, "base")) is None
     assert isinstance(load_embedder("base", here), StaticEmbedder)
+
+
+def test_a_table_that_ends_before_its_tokenizer_is_told(tmp_path: Path, static_model: Path) -> None:
+    here = workspace(tmp_path / "here", variant(static_model, tmp_path / "model", "plain"))
+    table = load_file(tmp_path / "model" / "model.safetensors")["embedding.weight"]
+    save_file({"embedding.weight": table[:300]}, tmp_path / "model" / "model.safetensors")
+    cut = load_embedder("base", here)
+    assert isinstance(cut, StaticEmbedder)
+    with pytest.raises(ModelError, match="do not belong together"):
+        cut.encode_queries(["wombat"])
+
+
+def test_a_long_text_is_the_mean_of_all_its_tokens(
+    tmp_path: Path, static_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light = load_embedder("base", workspace(tmp_path, static_model))
+    whole = light.encode_documents(TEXTS)
+    monkeypatch.setattr(static_embedder, "ROWS", 7)
+    np.testing.assert_allclose(light.encode_documents(TEXTS), whole, atol=1e-6)
 
 
 def test_a_record_that_is_wrong_is_not_believed(tmp_path: Path, static_model: Path) -> None:

@@ -270,11 +270,33 @@ def test_a_touched_file_is_hashed_once(workspace: Workspace, monkeypatch: pytest
     assert not index(workspace).changed
     assert hashed == ["a.md"]
     assert files_to_read(Workspace.open(workspace.root), "docs", HashEmbedder()) == []
+    put(workspace, "b.md", "emu\n")
+    assert index(workspace).changed
+    assert hashed.count("a.md") == 1
     times = workspace.index_dir("docs") / "TIMES"
+    os.utime(path, (2, 2))
+    hashed.clear()
+    assert not index(workspace).changed
     times.write_text("[1", encoding="utf-8")
     assert not index(workspace).changed
     assert not index(workspace).changed
     assert hashed == ["a.md"] * 2
+
+
+def test_touched_files_are_hashed_once_beside_one_that_is_never_remembered(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(workspace, "a.md", "wombat\n")
+    record = json.dumps({"_id": "r", "text": "koala"})
+    put(workspace, "x.jsonl", record)
+    put(workspace, "y.jsonl", record)
+    index(workspace)
+    os.utime(path, (1, 1))
+    assert not index(workspace).changed
+    hashed: list[str] = []
+    monkeypatch.setattr(syncing, "file_hash", lambda file: hashed.append(file.relative) or file_hash(file))
+    assert not index(workspace).changed
+    assert "a.md" not in hashed
 
 
 def test_many_documents_are_cut_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,7 @@ def test_a_glob_that_git_would_not_understand_is_refused_in_settings(tmp_path: P
     put(tmp_path / "docs", "a.md")
     with pytest.raises(SettingsError, match=r"shoptalk.toml: exclude has '!', which is no pattern"):
         found(tmp_path, exclude=["*.txt", "!"])
+    assert found(tmp_path, exclude=["", "# all but", "*.txt"]) == ["a.md"]
 
 
 def test_where_globs_leave_nothing_they_are_named(tmp_path: Path) -> None:

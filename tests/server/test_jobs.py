@@ -18,6 +18,7 @@ from retrieval.errors import IndexingError
 from retrieval.search import SearchEngine
 from retrieval.workspace import Workspace
 from server.jobs import Job, Jobs
+from server.rendering import job_text
 
 
 def ended(jobs: Jobs, job: Job) -> Job:
@@ -206,6 +207,49 @@ def test_what_came_before_a_call_that_joins_is_in_the_index_when_the_job_is_done
     assert SearchEngine(hashed).search("aardvark", mode="lexical").hits[0].document_id == "late.md"
     assert job.added == 1
     assert not [*(hashed.index_dir("handbook") / "jobs").glob("j1.a*")]
+
+
+def test_who_comes_while_a_job_looks_once_more_joins_it_at_once_and_adds_one_pass(
+    hashed: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, passes, joined = Jobs(hashed), [], []
+    folder = hashed.index_dir("handbook") / "jobs"
+    build = retrieval.indexing.build_index
+
+    def building(*arguments: Any, **options: Any) -> Any:
+        passes.append(options["full"])
+        if len(passes) == 1:
+            (folder / "j1.again").touch()
+        if len(passes) == 2:
+            joined.append(jobs.start("handbook", "full").job_id)
+        return build(*arguments, **{**options, "embedder": HashEmbedder()})
+
+    monkeypatch.setattr(retrieval.indexing, "build_index", building)
+    with running_elsewhere(hashed, 1):
+        job = worked(hashed, "j1")
+    assert (passes, joined, job.state) == ([True, False, False], ["j1"], "done")
+
+
+def test_a_job_that_fails_as_it_looks_once_more_tells_what_it_did_before(
+    hashed: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, passes = hashed.index_dir("handbook") / "jobs", []
+    (path,) = hashed.corpus_paths("handbook")
+    (path / "late.md").write_text("# Late\n\nThe aardvark came late.\n")
+    build = retrieval.indexing.build_index
+
+    def building(*arguments: Any, **options: Any) -> Any:
+        passes.append(1)
+        if len(passes) == 2:
+            raise IndexingError("another process is indexing")
+        (folder / "j1.again").touch()
+        return build(*arguments, **{**options, "embedder": HashEmbedder()})
+
+    monkeypatch.setattr(retrieval.indexing, "build_index", building)
+    with running_elsewhere(hashed, 1):
+        job = worked(hashed, "j1")
+    assert (job.state, job.added, job.generation) == ("failed", 1, "g000002")
+    assert job_text(job.output()).endswith("another process is indexing. Generation g000002 answers.")
 
 
 def test_a_job_that_looked_for_the_last_time_is_not_joined(hashed: Workspace) -> None:

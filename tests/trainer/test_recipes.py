@@ -39,6 +39,7 @@ def test_settings_beside_another_recipe_are_what_differs_from_it() -> None:
     assert other.settings(False, structure) == told and structure.settings(False, structure) == ""
     seldom = replace(structure, name="own", warmup=0.5, averages=(1.0, 0.2))
     assert seldom.settings(False, structure) == "warmup 0.5, averages 1.0 0.2"
+    assert replace(seldom, epochs=2).settings(False, structure) == "2 x 32, warmup 0.5, averages 1.0 0.2"
 
 
 def test_a_recipe_of_ones_own_differs_from_what_it_is_based_on_by_what_it_sets(tmp_path: Path) -> None:
