@@ -152,6 +152,8 @@ def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, co
             told.add(message)
             invocation.note(f"Note: {message}")
 
+    if query == "-" and sys.stdin is not None and sys.stdin.isatty():
+        invocation.note("One query a line; Ctrl-D ends it.")
     for asked in _queries() if query == "-" else [query]:
         result = engine.search(asked, top_k=top_k, mode=mode, path_prefix=path_prefix)
         if path_prefix and not result.hits and (rows := engine.elsewhere(path_prefix, SHOWN_SOURCES)):
@@ -162,7 +164,9 @@ def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, co
         if engine.info().stale:
             note(f"the index was built with {result.model}; `shoptalk index` builds it with the model in use")
         if query == "-":
-            invocation.emit(asdict(result), f"{asked}\n\n{_hits_text(result)}\n", line=True)
+            # On a terminal the query stands there already.
+            above = "" if sys.stdin.isatty() else f"{one_line(asked)}\n\n"
+            invocation.emit(asdict(result), f"{above}{_hits_text(result)}\n", line=True)
         else:
             invocation.emit(asdict(result), _hits_text(result))
 
