@@ -49,13 +49,13 @@ class SearchResult:
 
 
 WIDER = 4
-"""Times as many candidates are ranked, and again, as long as fewer hits than wanted come of them; but not more than"""
+"""Where fewer hits than wanted come of the candidates, so many times as many are ranked."""
 
 WIDEST = 64
-"""times as many as at first, and"""
+"""The candidates are never more than so many times those that were ranked at first."""
 
 MOST = 16_384
-"""in all: Milvus ranks no more at once."""
+"""The candidates are never widened beyond so many: Milvus ranks no more at once."""
 
 
 @dataclass(frozen=True, slots=True)

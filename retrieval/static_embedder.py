@@ -133,13 +133,9 @@ class StaticEmbedder:
 def _table(weights: Path) -> NDArray[np.float32] | None:
     """The table of a safetensors file that holds nothing else, in 32 bits; None where it holds other than that."""
     import numpy as np
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
-        tensors = load_file(weights)
-    except SafetensorError:
-        return None
+    tensors = load_file(weights)
     table = tensors.get(TABLE, tensors.get(OF_MODEL2VEC))
     plain = len(tensors) == 1 and table is not None and table.ndim == 2 and table.dtype == np.float32
     return table if plain else None
