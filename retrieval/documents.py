@@ -314,6 +314,20 @@ def _read_whole(file: SourceFile, data: bytes, *, format: Format) -> Found:
     return [Document(file.relative, file.relative, title, text, format)], []
 
 
+def _read_notebook(file: SourceFile, data: bytes) -> Found:
+    from retrieval.notebooks import NotANotebook, notebook_text
+    from retrieval.structure import first_heading
+
+    try:
+        text = notebook_text(_decode(file, data))
+    except NotANotebook as error:
+        raise DocumentError(f"{file.relative}: {error}") from None
+    if not text.strip():
+        return [], [Skipped(file.relative, "no text")]
+    title = first_heading(text, "markdown") or name_title(file.relative)
+    return [Document(file.relative, file.relative, title, text, "markdown")], []
+
+
 def _plain_title(text: str) -> str:
     """What a plain text is called by itself: a manual page's name, a message's subject, a first line that is short."""
     from retrieval import structure_manual
@@ -437,6 +451,7 @@ READERS: dict[str, Callable[[SourceFile, bytes], Found]] = {
     ".txt": _text,
     ".text": _text,
     "": _text,
+    ".ipynb": _read_notebook,
     ".pdf": partial(_read_outlined, module="retrieval.structure_pdf"),
     ".docx": partial(_read_outlined, module="retrieval.structure_docx"),
     ".pptx": partial(_read_outlined, module="retrieval.structure_pptx"),
