@@ -18,6 +18,7 @@ from retrieval.local_embedder import UNLIMITED_TOKENS, fingerprint_of, tokenizer
 from retrieval.model_identity import model_folder, recall
 from retrieval.models import ResolvedModel
 from retrieval.prompts import Prompts, choose_prompts
+from retrieval.threads import cores, in_threads
 from retrieval.token_counting import TokenizerFile
 from retrieval.workspace import Workspace
 
@@ -29,7 +30,7 @@ __all__ = ["StaticEmbedder", "load_static"]
 
 TABLE = "embedding.weight"
 OF_MODEL2VEC = "embeddings"
-BATCH = 256
+BATCH = 64
 ROWS = 4096
 """So many are taken from the table at once, however long a text is."""
 _TO_ITSELF = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
@@ -106,12 +107,18 @@ class StaticEmbedder:
         import numpy as np
 
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        for start in range(0, len(texts), BATCH):
+
+        def encode(start: int) -> None:
             some = [prompt + text for text in texts[start : start + BATCH]]
             for row, encoding in enumerate(self._tokenizer.encode_batch_fast(some, add_special_tokens=False), start):
                 if ids := encoding.ids:
                     vectors[row] = self._mean(ids)
-            progress("encoding", start + len(some), len(texts))
+
+        starts = range(0, len(texts), BATCH)
+        # Splitting texts into tokens, nearly all of the work, lets go of the interpreter's lock.
+        with in_threads(max(1, min(cores(), len(starts)))) as run:
+            for start, _ in run(encode, starts):
+                progress("encoding", min(start + BATCH, len(texts)), len(texts))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(lengths).all():
             raise ModelError(f"model {self.reference} gave vectors that are not finite; its weights are damaged")
