@@ -59,7 +59,11 @@ class UnusableServer(Exception):
 
 
 class _ServerGone(Exception):
-    """The server that was called is no longer there."""
+    """The server that was called is no longer there. ``answerless``: it may have taken the call before it went."""
+
+    def __init__(self, *, answerless: bool) -> None:
+        super().__init__()
+        self.answerless = answerless
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ class Connection:
     async def use(self, act: Callable[[Client], Awaitable[_T]], *, changes: bool = False) -> _T:
         """``act`` on the live client; where the server has died it is started anew, once.
 
-        ``changes``: it may change something, and is not asked for again where a proxy lost the answer.
+        ``changes``: it may change something, and is not asked for again where the answer was lost.
 
         Raises:
             UnusableServer: it answers with an HTTP status that says so.
@@ -161,8 +165,14 @@ class Connection:
             try:
                 if client is not None:
                     return await _or_gone(act, client)
-            except _ServerGone:
+            except _ServerGone as gone:
                 logger.debug("%s is gone", self.label)
+                if changes and gone.answerless:
+                    if await self._replace(client):
+                        self._on_restart(self.label)
+                    raise UnusableServer(
+                        f"{self.label} stopped during the call and may have done it: look before you ask again"
+                    ) from gone
             except MCPError as error:
                 # All that the SDK says of an HTTP status.
                 if error.message != "Server returned an error response":
@@ -293,12 +303,15 @@ async def _or_gone(act: Callable[[Client], Awaitable[_T]], client: Client) -> _T
     try:
         return await act(client)
     except MCPError as error:
+        if error.code == CONNECTION_CLOSED:
+            raise _ServerGone(answerless=True) from error
         # An HTTP server that was started anew knows the session no longer; the SDK says so in these words.
-        if error.code == CONNECTION_CLOSED or error.message == "Session terminated":
-            raise _ServerGone from error
+        if error.message == "Session terminated":
+            raise _ServerGone(answerless=False) from error
         raise
     except (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, OSError) as error:
-        raise _ServerGone from error
+        # What was called through it could not be sent.
+        raise _ServerGone(answerless=False) from error
 
 
 def _last_line(errors: IO[str]) -> str:

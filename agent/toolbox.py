@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from agent.connection import Connection, UnusableServer
+from agent.connection import START_SECONDS, Connection, UnusableServer
 from agent.outcomes import Outcome, read_outcome
 from agent.plain import one_line
 from agent.transcript import field_rules
@@ -29,6 +31,7 @@ SEARCH = "search_corpus"
 READ_ONLY_TOOLS = ("model_status", SEARCH)
 _MOST_PAGES = 100
 _LONGEST_VALUE = 80
+_LONGEST_NAME = 128
 _ANYTHING = {"additionalProperties": True}
 """Stands for a schema that is none: the server is left to judge."""
 _FURTHER_FIELDS = {"patternProperties", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "$ref", "$dynamicRef"}
@@ -65,7 +68,8 @@ class _Offer:
 class Toolbox:
     """The allowed tools of all servers, by name.
 
-    A name that several servers offer is told apart by the server's: ``wiki__search_corpus``.
+    A name that several servers offer is told apart by the server's: ``wiki__search_corpus``. What the API does not take
+    in a name is ``_`` there: ``tickets.create`` is ``tickets_create``.
     """
 
     def __init__(self, servers: Sequence[Server], on_restart: Callable[[str], None] = lambda server: None) -> None:
@@ -94,19 +98,26 @@ class Toolbox:
             if isinstance(tools, list)
             for tool in tools
         ]
-        bearers = Counter(tool.name for _, tool in pairs)
-        offers = {
-            tool.name if bearers[tool.name] == 1 else f"{server.name}__{tool.name}": _Offer(
-                tool, self._connections[server.name]
-            )
-            for server, tool in pairs
-        }
+        bearers = Counter(_fitting(tool.name) for _, tool in pairs)
+        offers: dict[str, _Offer] = {}
+        for server, tool in pairs:
+            name = _fitting(tool.name)
+            if bearers[name] > 1:
+                name = _fitting(f"{server.name}__{tool.name}")
+            names = chain([name], (_fitting(f"{number}_{name}") for number in count(2)))
+            offers[next(free for free in names if free not in offers)] = _Offer(tool, self._connections[server.name])
         self._offers = dict(sorted(offers.items()))
 
     async def _open(self, server: Server) -> list[Tool]:
         connection = self._connections[server.name]
         await connection.open()
-        offered = await connection.use(_list_tools)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                offered = await connection.use(_list_tools)
+        except TimeoutError:
+            raise ShoptalkError(
+                f"{connection.label} does not say within {START_SECONDS:.0f} s which tools it has"
+            ) from None
         allowed = [tool for tool in offered if tool.name in server.tools]
         if not allowed:
             wanted = ", ".join(sorted(server.tools))
@@ -143,6 +154,7 @@ class Toolbox:
             return f"There is no tool {name}. Use one of: {', '.join(self._offers)}."
         from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
         from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
+        from referencing import Registry
 
         offered = schema = self.schema(name)
         try:
@@ -164,9 +176,10 @@ class Toolbox:
         if unknown and closed:
             return f"{name} takes no {', '.join(unknown)}. {fix}"
         try:
-            error = best_match(Draft202012Validator(schema).iter_errors(arguments))
+            # With a registry of its own it fetches nothing from where a reference leads.
+            error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(arguments))
         except Exception as failure:
-            # A reference that leads nowhere, or in a circle: the server is left to judge.
+            # A reference that leads elsewhere, nowhere, or in a circle: the server is left to judge.
             logger.debug("the schema of %s cannot be followed: %s", name, failure)
             return ""
         if error is None:
@@ -203,6 +216,11 @@ class Toolbox:
             # The SDK's verdict on a result that does not match the tool's own output schema.
             return Outcome.failure(f"{name} sent a malformed result: {one_line(str(error))}. Go on without it.")
         return read_outcome(name, result, search=offer.searches)
+
+
+def _fitting(name: str) -> str:
+    """``name`` as the Messages API takes names of tools."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:_LONGEST_NAME]
 
 
 async def _list_tools(client: Client) -> list[Tool]:

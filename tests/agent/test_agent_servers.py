@@ -124,6 +124,31 @@ async def test_what_may_change_something_is_not_asked_for_again_where_a_proxy_lo
             assert (await toolbox.call("model_status", {})).error == ""
 
 
+async def test_what_may_change_something_is_not_asked_for_again_where_the_server_dies_over_it(tmp_path: Path) -> None:
+    restarts: list[str] = []
+    server = tmp_path / "dying.py"
+    server.write_text(
+        "import os\n"
+        "from mcp.server import MCPServer\n"
+        "server = MCPServer('dying')\n"
+        "@server.tool()\n"
+        "def create_ticket() -> str:\n"
+        "    print('x', file=open('tickets', 'a'), flush=True)\n"
+        "    os._exit(1)\n"
+        "@server.tool()\n"
+        "def count_tickets() -> str:\n"
+        "    return str(len(open('tickets').readlines()))\n"
+        "server.run()\n"
+    )
+    target = StdioServerParameters(command=sys.executable, args=[str(server)], cwd=tmp_path)
+    tools = ("create_ticket", "count_tickets")
+    async with opened(Server("dying", target, tools), restarts=restarts) as toolbox:
+        failed = await toolbox.call("create_ticket", {})
+        counted = await toolbox.call("count_tickets", {})
+    assert "stopped during the call and may have done it: look before you ask again" in failed.error
+    assert (counted.content[0]["text"], restarts) == ("1", ["the MCP server dying"])
+
+
 async def test_no_one_waits_for_a_busy_server_to_end_a_session() -> None:
     ended: list[int] = []
     with serving(sessions=True, ended=ended) as port:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import anyio
 import pytest
 from corpus_server import build
 from mcp import StdioServerParameters
 from mcp.server import MCPServer
 from mcp.types import ListToolsResult, PaginatedRequestParams, Tool
 
+import agent.toolbox
 from agent.blocks import to_result
 from agent.connection import own_server
 from agent.outcomes import Outcome
@@ -51,6 +56,65 @@ async def test_all_pages_of_the_list_are_read() -> None:
 
     async with opened(Server("paged", on_list_tools=list_tools)) as toolbox:
         assert [tool["name"] for tool in toolbox.params] == ["model_status", "search_corpus"]
+
+
+async def test_names_that_the_api_does_not_take_are_made_such_as_it_takes() -> None:
+    server = MCPServer("tickets")
+    for name in ("tickets.find", "tickets_find", "größe/x", "x" * 200):
+
+        @server.tool(name=name)
+        async def told(name: str = name) -> str:
+            return name
+
+    toolbox = Toolbox([Server("a.b", server, ("tickets.find", "tickets_find", "größe/x", "x" * 200))])
+    await toolbox.open()
+    try:
+        names = [tool["name"] for tool in toolbox.params]
+        answers = {name: (await toolbox.call(name, {})).content[0]["text"] for name in names}
+    finally:
+        await toolbox.close()
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,128}", name) for name in names)
+    assert sorted(answers.values()) == ["größe/x", "tickets.find", "tickets_find", "x" * 200]
+    assert answers["gr__e_x"] == "größe/x"
+
+
+async def test_a_server_that_never_lists_its_tools_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp.server import Server
+
+    async def list_tools(context: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(agent.toolbox, "START_SECONDS", 0.01)
+    with pytest.raises(ShoptalkError, match="^the search server does not say within 0 s which tools it has$"):
+        async with opened(Server("silent", on_list_tools=list_tools)):
+            pass
+
+
+async def test_nothing_is_fetched_from_where_a_schema_refers_to() -> None:
+    from mcp.server import Server
+
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{http.server_port}/internal"
+
+            async def list_tools(context: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+                schema = {"type": "object", "properties": {"query": {"$ref": address}}}
+                return ListToolsResult(tools=[Tool(name="search_corpus", input_schema=schema)])
+
+            async with opened(Server("referring", on_list_tools=list_tools)) as toolbox:
+                assert toolbox.problem("search_corpus", {"query": "x"}) == ""
+        finally:
+            http.shutdown()
+    assert asked == []
 
 
 async def test_a_server_without_the_tools_is_refused() -> None:
