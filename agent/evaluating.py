@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.answer import Answer, Event, QueryDone, TurnDone
+from agent.blocks import SentResult
 from agent.conversation import Agent
 from agent.interrupts import Stopped, stoppable
 from agent.measures import MEASURES, Mean, mean_of, measure
@@ -24,8 +26,8 @@ __all__ = ["BY_CTRL_C", "Evaluation", "Judged", "evaluate"]
 
 _MOST_FAILURES = 3
 
-BY_CTRL_C = "stopped by Ctrl-C"
-"""Why an evaluation ended that a person stopped."""
+BY_CTRL_C = "stopped by Ctrl-C or SIGTERM"
+"""Why an evaluation ended that a person, or the system, stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,17 @@ class Evaluation:
         """What made the answers less than the workspace can give, commonest first."""
         answers = [one.answer for one in self.judged if one.answer is not None]
         queries = [query for answer in answers for query in answer.queries]
+        failed = Counter(query.error for query in queries if query.error)
         degraded = Counter(query.degraded for query in queries if query.degraded)
+        refused = sum(answer.stop_reason == "refusal" for answer in answers)
+        wordless = sum(not answer.text.strip() for answer in answers) - refused
         limits = Counter(answer.limit for answer in answers if answer.limit)
         return [
+            *(f"{count} of {len(queries)} queries failed: {why}" for why, count in failed.most_common()),
             *(f"{count} of {len(queries)} queries were degraded: {why}" for why, count in degraded.most_common()),
             *(f"{count} of {len(answers)} answers reached a limit: {name}" for name, count in limits.most_common()),
+            *([f"{refused} of {len(answers)} answers were refusals"] if refused else []),
+            *([f"{wordless} of {len(answers)} answers came to no word"] if wordless else []),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,10 +114,11 @@ class Evaluation:
         lines = [
             f"{len(self.judged)} questions, {failed} without an answer; {self.model}, prompt {self.prompt_version}"
         ]
-        lines.append(f"{'':36}{'mean':>9}  {'95 % interval':^19}{'questions':>10}")
+        width = 1 + max(map(len, MEASURES.values()))
+        lines.append(f"{'':{width}}{'mean':>9}  {'95 % interval':^19}{'questions':>10}")
         for name, mean in self.means.items():
             interval = f"{_short(mean.low)} to {_short(mean.high)}"
-            lines.append(f"{MEASURES[name]:36}{_short(mean.mean):>9}  {interval:^19}{mean.questions:>10}")
+            lines.append(f"{MEASURES[name]:{width}}{_short(mean.mean):>9}  {interval:^19}{mean.questions:>10}")
         lines += [f"{self.judge} says {name}: {share:.2f}" for name, share in self.opinions.items()]
         lines += self.shortfalls
         lines += [f"{one.question.id}: {one.error}" for one in self.judged if one.error]
@@ -126,7 +135,7 @@ async def evaluate(
 ) -> Evaluation:
     """Ask each question in a conversation of its own; ``parts`` go to :class:`Agent`.
 
-    Three failures in a row (or nothing else) end it early, and so does Ctrl-C.
+    Three failures in a row (or nothing else) end it early, and so do Ctrl-C and SIGTERM.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, before anything was measured.
@@ -139,7 +148,8 @@ async def evaluate(
         for question in questions:
             progress("Questions", len(judged), len(questions))
             try:
-                judged.append(await stoppable(_judge_one(agent, question, watch, judge)))
+                work = _judge_one(agent, question, watch, judge)
+                judged.append(await stoppable(work, signal.SIGINT, signal.SIGTERM))
             except Stopped:
                 stopped = BY_CTRL_C
                 break
@@ -154,18 +164,31 @@ async def evaluate(
 
 
 async def _judge_one(agent: Agent, question: Question, watch: _Watch, judge: Judge | None) -> Judged:
-    agent.transcript = Transcript()
+    agent.transcript = transcript = _WholeTranscript()
     watch.found_by_turn = []
     try:
         answer = await agent.ask(question.text)
     except ShoptalkError as error:
         return Judged(question, None, {}, error=str(error))
-    measures = measure(question, answer, agent.transcript.sent, watch.found_by_turn)
+    measures = measure(question, answer, transcript.ever_sent, watch.found_by_turn)
     try:
         opinion = await judge.opinion(question, answer) if judge else None
     except ShoptalkError as error:
         return Judged(question, answer, measures, error=str(error))
     return Judged(question, answer, measures, opinion)
+
+
+class _WholeTranscript(Transcript):
+    """Knows what Claude was sent though the conversation holds it no longer: a question that it refused is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ever_sent: list[SentResult] = []
+
+    def send(self, results: tuple[SentResult, ...]) -> None:
+        """Note what Claude is sent."""
+        self.ever_sent += results
+        super().send(results)
 
 
 class _Watch:
@@ -183,4 +206,7 @@ class _Watch:
 
 
 def _short(value: float) -> str:
-    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    # A cent is much where a question costs less.
+    return f"{value:.2f}" if not 0 < value < 0.095 else f"{value:.2g}"

@@ -13,11 +13,11 @@ _T = TypeVar("_T")
 
 
 class Stopped(Exception):
-    """Ctrl-C."""
+    """Ctrl-C, or another signal that was to stop the work."""
 
 
-async def stoppable(work: Coroutine[Any, Any, _T]) -> _T:
-    """``work``, which Ctrl-C cancels.
+async def stoppable(work: Coroutine[Any, Any, _T], *signals: signal.Signals) -> _T:
+    """``work``, which ``signals`` cancel: by default Ctrl-C.
 
     Raises:
         Stopped: it did.
@@ -30,8 +30,9 @@ async def stoppable(work: Coroutine[Any, Any, _T]) -> _T:
         stopped = task.cancel() or stopped
 
     loop = asyncio.get_running_loop()
-    before = signal.getsignal(signal.SIGINT)
-    loop.add_signal_handler(signal.SIGINT, stop)
+    handlers = {number: signal.getsignal(number) for number in signals or (signal.SIGINT,)}
+    for number in handlers:
+        loop.add_signal_handler(number, stop)
     try:
         return await task
     except asyncio.CancelledError:
@@ -39,5 +40,6 @@ async def stoppable(work: Coroutine[Any, Any, _T]) -> _T:
             raise Stopped from None
         raise
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        signal.signal(signal.SIGINT, before)
+        for number, before in handlers.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, before)

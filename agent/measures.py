@@ -104,7 +104,8 @@ def measure(
     }
     declined = abstains(answer.text)
     if not question.relevant:
-        values["abstained"] = float(declined)
+        # Who says nothing has not said that the documents do not tell.
+        values["abstained"] = float(declined and bool(answer.text.strip()))
     else:
         cited = [_cited_units(citation, sent) & question.relevant for citation in answer.citations]
         units = {result.source: _units(result) & question.relevant for result in sent}

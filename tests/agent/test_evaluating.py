@@ -12,6 +12,8 @@ import pytest
 from messages_server import Block, Fault, MessagesServer, Reply, cited, location, search_results, text, tool_use
 from verbs import Run, run_verb
 
+from agent.evaluating import BY_CTRL_C
+
 SEARCH = tool_use("search_corpus", query="leave")
 
 
@@ -58,6 +60,25 @@ def test_people_get_a_table(evaluate: Callable[..., Run], api: MessagesServer) -
     assert row.split()[-5:] == ["0.50", "0.50", "to", "0.50", "1"]
 
 
+def test_a_refusal_is_told_and_what_was_found_before_it_counts(
+    evaluate: Callable[..., Run], api: MessagesServer
+) -> None:
+    refusal = Reply([], stop_reason="refusal")
+    api.script[:] = [SEARCH, refusal, SEARCH, refusal]
+    value = json.loads(evaluate("--json").out)
+    means = {name: mean["mean"] for name, mean in value["measures"].items()}
+    assert (means["evidence_recall"], means["answered"], means["abstained"]) == (1, 0, 0)
+    assert value["shortfalls"] == ["2 of 2 answers were refusals"]
+
+
+def test_searches_that_fail_are_told(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+    wrong = tool_use("find_nothing", query="leave")
+    api.script[:] = [wrong, text("The documents do not tell."), text(" ")]
+    run = evaluate()
+    assert run.code == 0
+    assert "1 of 1 queries failed: " in run.out and "1 of 2 answers came to no word" in run.out
+
+
 def test_one_failed_question_is_listed_and_all_failed_is_an_error(
     evaluate: Callable[..., Run], api: MessagesServer
 ) -> None:
@@ -84,16 +105,19 @@ def test_what_was_measured_before_three_failures_in_a_row_is_written(
     assert value["stopped"] in run.err
 
 
-def test_what_was_measured_before_ctrl_c_is_written(evaluate: Callable[..., Run], api: MessagesServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_before_it_was_stopped_is_written(
+    evaluate: Callable[..., Run], api: MessagesServer, number: signal.Signals
+) -> None:
     def interrupt(body: Block) -> Fault:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         return Fault("hang")
 
     api.script[:] = [SEARCH, ten_weeks, interrupt]
     run = evaluate("--json")
     value = json.loads(run.out)
     assert (run.code, run.err.strip()) == (130, "Stopped.")
-    assert (value["questions"], value["stopped"], value["measures"]["answered"]["mean"]) == (1, "stopped by Ctrl-C", 1)
+    assert (value["questions"], value["stopped"], value["measures"]["answered"]["mean"]) == (1, BY_CTRL_C, 1)
 
 
 def test_degraded_searches_and_limits_are_told_beside_the_means(
