@@ -162,10 +162,11 @@ class Sessions:
             written = value["format"]
             if written == FORMAT:
                 Transcript.from_dict(value["transcript"])
-                return TypeAdapter(Session).validate_python(value)
+                # A copy goes on in its own file, whatever it was copied from.
+                return TypeAdapter(Session).validate_python({**value, "id": name})
         except OSError as error:
             raise ShoptalkError(f"{file} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ShoptalkError(f"{file} is not a conversation that was saved whole; remove it") from error
         raise ShoptalkError(
             f"{file} is of format {written}, this version reads {FORMAT}; use the version that wrote it"

@@ -144,12 +144,21 @@ class Transcript:
             ValueError: ``value`` is none.
         """
         saved = _Saved.model_validate(value)
+        if not all(map(_is_message, saved.messages)):
+            raise ValueError("a message is none that the API takes")
         transcript = cls()
         transcript.messages = saved.messages
         transcript.tokens = saved.tokens
         transcript._sent = saved.sent
         transcript._frame = saved.frame
         return transcript
+
+
+def _is_message(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else [None]
+    whole = all(isinstance(block, dict) and isinstance(block.get("type"), str) for block in blocks)
+    return whole and message.get("role") in ("user", "assistant")
 
 
 def field_rules(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

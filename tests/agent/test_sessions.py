@@ -116,6 +116,7 @@ def test_one_chat_at_a_time_goes_on_with_a_conversation(tmp_path: Path) -> None:
         ("[]", "not a conversation that was saved whole"),
         ('{"format": 2, "id": 3}', "not a conversation that was saved whole"),
         ('{"format": 9}', "is of format 9, this version reads 2"),
+        ("[" * 100_000, "not a conversation that was saved whole"),
     ],
 )
 def test_a_file_that_is_broken_or_newer_is_one_line(tmp_path: Path, content: str, said: str) -> None:
@@ -124,6 +125,32 @@ def test_a_file_that_is_broken_or_newer_is_one_line(tmp_path: Path, content: str
     (sessions.folder / f"{session.id}.json").write_text(content)
     with pytest.raises(ShoptalkError, match=said):
         sessions.load()
+    sessions.release()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"role": "user"}, {"role": "user", "content": "x"}, {"role": "user", "content": [{}]}, {"content": []}, {}],
+)
+def test_a_message_that_is_none_is_a_broken_file(tmp_path: Path, message: dict[str, object]) -> None:
+    sessions = Sessions(tmp_path / "sessions")
+    session = kept(sessions, "How long?")
+    session.transcript["messages"] = [message]
+    sessions.save(session)
+    with pytest.raises(ShoptalkError, match="not a conversation that was saved whole"):
+        sessions.load()
+    sessions.release()
+
+
+def test_a_copy_of_a_file_goes_on_by_itself(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "sessions")
+    session = kept(sessions, "How long?")
+    copy = f"{session.id}-backup"
+    (sessions.folder / f"{copy}.json").write_bytes((sessions.folder / f"{session.id}.json").read_bytes())
+    again = sessions.load(copy)
+    again.exchanges.append(Exchange("And then?", ANSWER))
+    sessions.save(again)
+    assert [len(sessions.read(name).exchanges) for name in (session.id, copy)] == [1, 2]
     sessions.release()
 
 
