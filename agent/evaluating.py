@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.answer import Answer, Event, QueryDone, TurnDone
+from agent.answer import Answer, Event, QueryDone, TurnDone, Usage
 from agent.blocks import SentResult
 from agent.conversation import Agent
 from agent.interrupts import Stopped, stoppable
@@ -64,6 +64,7 @@ class Evaluation:
     prompt_version: str
     judged: tuple[Judged, ...]
     judge: str = ""
+    judge_usage: Usage = Usage()
     stopped: str = ""
 
     @property
@@ -105,7 +106,9 @@ class Evaluation:
             "stopped": self.stopped,
             "shortfalls": self.shortfalls,
             "measures": {name: asdict(mean) for name, mean in self.means.items()},
-            "judge": {"model": self.judge, "shares": self.opinions} if self.judge else None,
+            "judge": {"model": self.judge, "shares": self.opinions, "usage": asdict(self.judge_usage)}
+            if self.judge
+            else None,
             "answers": [one.to_dict() for one in self.judged],
         }
 
@@ -120,6 +123,12 @@ class Evaluation:
             interval = f"{_short(mean.low)} to {_short(mean.high)}"
             lines.append(f"{MEASURES[name]:{width}}{_short(mean.mean):>9}  {interval:^19}{mean.questions:>10}")
         lines += [f"{self.judge} says {name}: {share:.2f}" for name, share in self.opinions.items()]
+        if self.judge:
+            taken = self.judge_usage
+            lines.append(
+                f"{self.judge} took {taken.all_input_tokens:,} input and {taken.output_tokens:,} output tokens, "
+                "which are not among those above"
+            )
         lines += self.shortfalls
         lines += [f"{one.question.id}: {one.error}" for one in self.judged if one.error]
         return "\n".join(lines)
@@ -160,7 +169,8 @@ async def evaluate(
         progress("Questions", len(judged), len(questions))
         if stopped and all(one.answer is None for one in judged):
             raise KeyboardInterrupt if stopped == BY_CTRL_C else ShoptalkError(stopped)
-        return Evaluation(settings.model, agent.prompt_version, tuple(judged), judge.model if judge else "", stopped)
+        about = (judge.model, judge.usage) if judge else ("", Usage())
+        return Evaluation(settings.model, agent.prompt_version, tuple(judged), *about, stopped)
 
 
 async def _judge_one(agent: Agent, question: Question, watch: _Watch, judge: Judge | None) -> Judged:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
+from agent.answer import Usage
 from agent.draft import Draft
 from agent.faults import Patience, check_credentials
 from agent.transcript import Transcript
@@ -38,11 +39,15 @@ class Opinion(BaseModel):
 
 
 class Judge:
-    """A model that reads answers; ``tell`` hears of waits, as an agent's listener does."""
+    """A model that reads answers; ``tell`` hears of waits, as an agent's listener does.
+
+    ``usage`` is what all its opinions took.
+    """
 
     def __init__(self, client: AsyncAnthropic, model: str, tell: Listener) -> None:
         check_credentials(client)
         self.model = model
+        self.usage = Usage()
         self._client = client.with_options(max_retries=0)
         self._tell = tell
         self._patience = Patience()
@@ -70,6 +75,7 @@ class Judge:
             turn = await take_turn(self._client, request, draft, self._patience)
         except ShoptalkError as error:
             raise ShoptalkError(f"the judge: {error}") from error
+        self.usage += turn.usage
         if not draft.said:
             raise ShoptalkError(f"the judge {self.model} gave no opinion ({turn.stop_reason})")
         try:

@@ -155,6 +155,7 @@ def test_a_judge_gives_its_opinion_of_each_answer_and_its_waits_are_said(
     value = json.loads(run.out)
     assert run.code == 0 and run.err.startswith("Note: the judge: the API answered overloaded (529)")
     assert value["judge"]["shares"] == {"supported": 0, "responsive": 1, "declines": 0}
+    assert value["judge"]["usage"]["output_tokens"] == 20
     assert value["answers"][0]["opinion"]["reason"] == "11"
 
 
