@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 # Error types of the API that pass by themselves; in a stream they come with status 200.
 _PASSING = {"api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
+_BILLING = "check the plan and billing at https://console.anthropic.com"
 _PASSING_STATUS = {408, 409, 429}
 # The API has a status of its own for a large body (413), but none for too many tokens.
 _TOO_LONG = re.compile(r"prompt is too long|context (window|limit|length)|too many (input )?tokens", re.IGNORECASE)
@@ -158,11 +159,15 @@ def _status_fault(error: APIStatusError, model: str, secrets: tuple[str | None, 
     fix = {
         400: "check [agent] model and effort in shoptalk.toml",
         401: "check ANTHROPIC_API_KEY",
-        402: "check the plan and billing at https://console.anthropic.com",
+        402: _BILLING,
         403: f"this key may not use {model}; choose another with --model, or another key",
         404: f"choose a model other than {model} with --model or [agent] model, and check ANTHROPIC_BASE_URL if set",
         413: "the conversation is too large; begin a new one, or ask a shorter question",
     }.get(status, "see https://docs.anthropic.com/en/api/errors")
+    if status == 400 and "credit" in said.lower():
+        fix = _BILLING
+    elif status == 400 and said.startswith("tools"):
+        fix = "see what the MCP servers of [agent.servers] offer, and offer less of it with their tools"
     kind_of_error: type[ShoptalkError] = ShoptalkError
     if status == 413 or (status == 400 and _TOO_LONG.search(said)):
         kind_of_error = TooLong

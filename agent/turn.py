@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -107,9 +107,12 @@ async def _read_stream(client: AsyncAnthropic, request: Mapping[str, Any], reade
             elif event.type == "content_block_delta" and event.delta.type == "input_json_delta":
                 arguments[event.index] = arguments.get(event.index, "") + event.delta.partial_json
             elif event.type == "content_block_stop":
-                reader.block(_as_param(event.content_block))
+                with _readable():
+                    block = _as_param(event.content_block)
+                reader.block(block)
             elif event.type == "message_stop":
-                turn = _turn(event.message, arguments)
+                with _readable():
+                    turn = _turn(event.message, arguments)
                 await _read_out(events)
                 return turn
         kind = stream.response.headers.get("content-type", "").partition(";")[0]
@@ -129,9 +132,17 @@ async def _read_out(events: AsyncIterator[Any]) -> None:
 
 
 async def _next_event(events: AsyncIterator[Any]) -> Any:
-    """The next event, None at the end; what the SDK trips over in a bad stream becomes BrokenStream."""
+    """The next event, None at the end."""
+    with _readable():
+        event = await anext(events, None)
+    return event
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What the SDK, or we, trip over in a bad stream becomes BrokenStream."""
     try:
-        return await anext(events, None)
+        yield
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BrokenStream(f"an event cannot be read ({type(error).__name__}: {error})") from error
 
@@ -154,7 +165,9 @@ def _turn(message: Message, arguments: Mapping[int, str]) -> Turn:
 
 def _as_param(block: Any) -> dict[str, Any]:
     """A block as the API sent it, without what the SDK adds; arguments of a call that are no object it would refuse."""
-    param: dict[str, Any] = block.to_dict(mode="json", warnings=False)
+    sent = json.dumps(block.to_dict(mode="json", warnings=False), ensure_ascii=False)
+    # Half of a pair of surrogates can be sent to us, and not back.
+    param: dict[str, Any] = json.loads(sent.encode("utf-8", "replace"))
     if param["type"] == "tool_use" and not isinstance(param.get("input"), dict):
         param["input"] = {}
     return param

@@ -66,6 +66,22 @@ async def test_no_tool_runs_from_a_stream_that_ends_early_at_any_event(stage: St
     assert (answer.queries, answer.text, len(answer.notes)) == ((), "No.", len(script))
 
 
+async def test_a_block_that_cannot_be_read_is_a_broken_stream(stage: StageMaker) -> None:
+    nameless = Reply(
+        [{"type": "tool_use", "name": "search_corpus", "input": {"query": "leave"}}], "tool_use", cut_json=True
+    )
+    async with stage([nameless, ANSWER]) as on:
+        answer = await on.agent.ask("How long?")
+    assert answer.text == "Ten weeks, no more." and "an event cannot be read (KeyError" in answer.notes[0]
+
+
+async def test_half_of_a_pair_of_surrogates_spoils_no_later_question(stage: StageMaker) -> None:
+    async with stage([text("Ten \ud83d weeks."), ANSWER]) as on:
+        await on.agent.ask("How long?")
+        assert (await on.agent.ask("And then?")).text == "Ten weeks, no more."
+    assert on.api.requests[1]["messages"][1]["content"][0]["text"] == "Ten ? weeks."
+
+
 async def test_text_of_a_broken_stream_is_withdrawn(stage: StageMaker) -> None:
     async with stage([Fault("eof", reply=ANSWER, after=6), ANSWER]) as on:
         answer = await on.agent.ask("How long?")
@@ -102,6 +118,19 @@ async def test_a_refused_request_is_one_line_that_says_what_to_do(
         await on.agent.ask("How long?")
     message = str(caught.value)
     assert "req_test" in message and KEY not in message and "\n" not in message and "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        ("Your credit balance is too low to access the API", "check the plan and billing"),
+        ("tools.0.custom.name: String should match pattern", "see what the MCP servers"),
+    ],
+)
+async def test_a_request_that_is_refused_for_its_parts_names_them(stage: StageMaker, said: str, fix: str) -> None:
+    async with stage([Fault("status", 400, "invalid_request_error", message=said)]) as on:
+        with pytest.raises(ShoptalkError, match=fix):
+            await on.agent.ask("How long?")
 
 
 async def test_an_error_in_the_stream_that_does_not_pass_is_not_tried_again(stage: StageMaker) -> None:
