@@ -138,6 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
         if getattr(sys, stream) is None:
             # Closed by whoever started us, which means: to nowhere. No file may get its descriptor.
             setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal of Latin-1 shows what it has no sign for as \u30ad, as stderr does.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -96,7 +96,8 @@ class Calls:
             if not clock.expired():
                 raise
             outcome = Outcome.failure(f"{shown.tool} did not answer before the time limit.")
-        degraded, error = one_line(outcome.degraded), one_line(outcome.error)
+        degraded = one_line(outcome.degraded)
+        error = one_line(outcome.error) or ("it failed without a word" if outcome.error else "")
         sources = tuple(result.source for result in outcome.sent)
         self._record(Query(shown.tool, shown.text, outcome.hits, outcome.mode, degraded, error=error, sources=sources))
         return outcome

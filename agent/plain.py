@@ -8,16 +8,13 @@ from collections.abc import Iterable
 
 __all__ = ["PlainStream", "one_line", "plain", "plain_values"]
 
-# ECMA-48: CSI sequences; OSC, DCS, SOS, PM and APC strings with their end; two-character escapes.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
-    r"|\x1b[ -/]*[0-~]"
-)
+# ECMA-48: CSI sequences; OSC, DCS, SOS, PM and APC strings with their end; two-character escapes. Such a string ends
+# where another begins, as in terminals: else each of a thousand beginnings would be followed to the end of the text.
+_STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*"
+_CSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*"
+_ESCAPES = re.compile(rf"{_CSI}[@-~]|{_STRING}(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]")
 # The beginning of such a sequence at the end of a text that goes on.
-_CUT = re.compile(
-    r"(?:\x1b[ -/]*|(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*\x1b?)\Z"
-)
+_CUT = re.compile(rf"(?:\x1b[ -/]*|{_CSI}|{_STRING}\x1b?)\Z")
 _LONGEST_ESCAPE = 256
 # What is left of C0 (but for tab and line feed), DEL, C1, lone surrogates, and the marks that reorder
 # text on screen (Unicode TR36 3.2: bidirectional overrides hide what a line says).

@@ -31,6 +31,11 @@ def test_keys_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plain("it is sk-ant-0123456789, or other-secret", ["other-secret", None]) == "it is [key], or [key]"
 
 
+def test_a_string_ends_where_another_begins() -> None:
+    assert plain("\x9dab\x9dcd\x9ce\x1b]f\x90g\x9ch") == "abefh"
+    assert plain("\x9d" * 100_000) == ""
+
+
 def test_one_line_is_one_line() -> None:
     assert one_line(" a\n\tb\x1b[1m c ") == "a b c"
     assert one_line("word " * 100, 12) == "word word w…"
