@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +220,8 @@ def test_queries_are_read_from_standard_input_and_answered_line_by_line(
     assert ready("search", "-", "-k", "1", "--path", "none").err.count("Note") == 1
     monkeypatch.setattr("sys.stdin", None)  # as it is where whoever started us closed it
     assert ready("search", "-") == (0, "", "")
+    assert sys.stdin.read() == ""
+    sys.stdin.close()
 
 
 def test_a_path_is_found_as_shells_complete_it_and_one_that_is_not_there_is_told(ready: Run) -> None:
