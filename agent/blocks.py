@@ -32,12 +32,13 @@ class SentBlock:
 
 @dataclass(frozen=True, slots=True)
 class SentResult:
-    """A search_result block as it was sent."""
+    """A search_result block as it was sent. ``corpus`` is "" where only one can be searched."""
 
     source: str
     document_id: str
     title: str
     blocks: tuple[SentBlock, ...]
+    corpus: str = ""
 
     def to_param(self) -> dict[str, Any]:
         """The block in the API's shape, with citations enabled."""
@@ -51,9 +52,18 @@ class SentResult:
 
 
 def to_result(
-    document_id: str, title: str, heading: tuple[str, ...], text: str, first_line: int, last_line: int, truncated: bool
+    document_id: str,
+    title: str,
+    heading: tuple[str, ...],
+    text: str,
+    first_line: int,
+    last_line: int,
+    truncated: bool,
+    corpus: str = "",
 ) -> SentResult | None:
     """The search_result block of one hit, or None where the hit has no text.
+
+    ``corpus`` is named in its source: two may have files of one path.
 
     Lines are told block by block where ``text`` has one line for each line of the document, or is the head of
     a table repeated over further rows of it; where it has not (a record, a page of HTML, a passage cut short)
@@ -71,10 +81,11 @@ def to_result(
         return None
     headings = [part for part in heading if part and part != title]
     return SentResult(
-        source=f"{document_id}:{first_line}-{last_line}",
+        source=f"{corpus and f'{corpus}:'}{document_id}:{first_line}-{last_line}",
         document_id=document_id,
         title=" › ".join([title, *headings] if title else headings) or document_id,
         blocks=blocks,
+        corpus=corpus,
     )
 
 

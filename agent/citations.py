@@ -20,6 +20,7 @@ class Citation:
 
     ``first_line`` and ``last_line`` are 1-based lines of the document, those of the cited blocks; 0
     where an invalid citation names none that was sent. ``reason`` is "" when ``valid``, else what is wrong.
+    ``corpus`` is "" where only one can be searched.
     """
 
     document_id: str
@@ -28,14 +29,16 @@ class Citation:
     quote: str
     valid: bool
     reason: str = ""
+    corpus: str = ""
 
     @property
     def place(self) -> str:
-        """``document:first-last``, as footnotes print it; ``document:line`` for a single line."""
+        """``document:first-last``, as footnotes print it; ``document:line`` for a single line; first its corpus."""
+        document = f"{self.corpus}:{self.document_id}" if self.corpus else self.document_id
         if not self.first_line:
-            return self.document_id
+            return document
         lines = f"{self.first_line}-{self.last_line}" if self.last_line > self.first_line else f"{self.first_line}"
-        return f"{self.document_id}:{lines}"
+        return f"{document}:{lines}"
 
 
 def check(location: Mapping[str, Any], sent: Sequence[SentResult]) -> Citation:
@@ -69,8 +72,8 @@ def check(location: Mapping[str, Any], sent: Sequence[SentResult]) -> Citation:
     wanted = "".join(quote.split())
     if not wanted or wanted not in "".join("".join(block.text for block in cited).split()):
         reason = "the quote does not stand in the cited lines" if wanted else "the citation quotes nothing"
-        return Citation(result.document_id, first, last, quote, False, reason)
-    return Citation(result.document_id, first, last, quote.strip(), True)
+        return Citation(result.document_id, first, last, quote, False, reason, result.corpus)
+    return Citation(result.document_id, first, last, quote.strip(), True, corpus=result.corpus)
 
 
 class Footnotes:

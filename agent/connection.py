@@ -234,7 +234,7 @@ class Connection:
             fix = "see its log"
         else:
             return ""
-        return f"{self._target.url} answers {status}; {fix}"
+        return f"{self._target.url.partition('?')[0]} answers {status}; {fix}"  # a query may hold a key
 
 
 @asynccontextmanager

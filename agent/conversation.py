@@ -89,6 +89,7 @@ class Agent:
         self.settings = workspace.agent if settings is None else settings
         self.prompt_version, self.system = read_prompt()
         self._root = workspace.root
+        self._several = len(workspace.corpora) > 1
         self._server = server
         self._given_client = client
         self._allow = allow
@@ -104,7 +105,11 @@ class Agent:
         client = self._given_client or make_client()
         try:
             check_credentials(client)
-            toolbox = Toolbox(self._servers(), lambda label: self._tell(Notice(f"{label} died and was started anew")))
+            toolbox = Toolbox(
+                self._servers(),
+                lambda label: self._tell(Notice(f"{label} died and was started anew")),
+                several=self._several,
+            )
             await toolbox.open()
         except BaseException:
             if self._given_client is None:

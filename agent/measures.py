@@ -172,7 +172,7 @@ def _cited_units(citation: Citation, sent: Sequence[SentResult]) -> set[str]:
         *(
             _units(result)
             for result in sent
-            if result.document_id == citation.document_id
+            if (result.corpus, result.document_id) == (citation.corpus, citation.document_id)
             and any(block.first_line <= citation.first_line <= block.last_line for block in result.blocks)
         )
     )

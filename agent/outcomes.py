@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +73,20 @@ class Outcome:
         return cls(content=(_text(message),), error=message)
 
 
-def read_outcome(name: str, result: CallToolResult, *, search: bool) -> Outcome:
-    """What the tool ``name`` sent; with ``search`` its structured content must be hits by search_corpus's contract."""
+def read_outcome(
+    name: str, result: CallToolResult, *, search: bool, called: Callable[[str], str] = lambda corpus: ""
+) -> Outcome:
+    """What the tool ``name`` sent; with ``search`` its structured content must be hits by search_corpus's contract.
+
+    ``called`` tells how sources name a corpus, "" for not at all.
+    """
     text = "\n".join(part.text for part in result.content if part.type == "text")
     if result.is_error:
         return Outcome.failure(text.strip() or f"{name} failed and did not say why.")
     if search and isinstance(result.structured_content, dict):
         try:
-            return _search_outcome(_Found.model_validate(result.structured_content), text)
+            found = _Found.model_validate(result.structured_content)
+            return _search_outcome(found, text, called(found.corpus))
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(str(part) for part in problem["loc"])
@@ -90,10 +96,12 @@ def read_outcome(name: str, result: CallToolResult, *, search: bool) -> Outcome:
     return Outcome(content=(_text(text),))
 
 
-def _search_outcome(found: _Found, text: str) -> Outcome:
+def _search_outcome(found: _Found, text: str, corpus: str) -> Outcome:
     """``text`` is what the server says itself: where nothing was found, it knows best what to try."""
     results = [
-        to_result(hit.document_id, hit.title, hit.heading, hit.text, hit.first_line, hit.last_line, hit.truncated)
+        to_result(
+            hit.document_id, hit.title, hit.heading, hit.text, hit.first_line, hit.last_line, hit.truncated, corpus
+        )
         for hit in found.hits
     ]
     sent = tuple(result for result in results if result is not None)

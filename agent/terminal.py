@@ -172,7 +172,7 @@ class Chat:
             raise ShoptalkError("nothing has been asked yet")
         answer = self.session.exchanges[-1].answer
         lines = footnotes(answer, quoted=10_000) or ["The last answer cites nothing."]
-        cited = {citation.document_id for citation in answer.citations if citation.valid}
+        cited = {citation.place.rpartition(":")[0] for citation in answer.citations if citation.valid}
         found = dict.fromkeys(place for query in answer.queries for place in query.sources)
         others = [place for place in found if place.rpartition(":")[0] not in cited]
         self._screen.say("\n".join([*lines, *([f"Found as well: {', '.join(others)}"] if others else [])]))

@@ -49,10 +49,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """A tool under the name that the model knows it by."""
+    """A tool under the name that the model knows it by; ``server`` is whose it is."""
 
     tool: Tool
     connection: Connection
+    server: str
 
     @property
     def searches(self) -> bool:
@@ -70,9 +71,18 @@ class Toolbox:
 
     A name that several servers offer is told apart by the server's: ``wiki__search_corpus``. What the API does not take
     in a name is ``_`` there: ``tickets.create`` is ``tickets_create``.
+
+    ``several``: the corpora searched are more than one, so that sources name theirs. Where several servers search,
+    sources name the server too.
     """
 
-    def __init__(self, servers: Sequence[Server], on_restart: Callable[[str], None] = lambda server: None) -> None:
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        on_restart: Callable[[str], None] = lambda server: None,
+        several: bool = False,
+    ) -> None:
+        self._several = several
         self._connections = {server.name: Connection(server.target, server.name, on_restart) for server in servers}
         self._servers = servers
         self._offers: dict[str, _Offer] = {}
@@ -105,7 +115,8 @@ class Toolbox:
             if bearers[name] > 1:
                 name = _fitting(f"{server.name}__{tool.name}")
             names = chain([name], (_fitting(f"{number}_{name}") for number in count(2)))
-            offers[next(free for free in names if free not in offers)] = _Offer(tool, self._connections[server.name])
+            free = next(free for free in names if free not in offers)
+            offers[free] = _Offer(tool, self._connections[server.name], server.name)
         self._offers = dict(sorted(offers.items()))
 
     async def _open(self, server: Server) -> list[Tool]:
@@ -215,7 +226,15 @@ class Toolbox:
         except (RuntimeError, ValidationError) as error:
             # The SDK's verdict on a result that does not match the tool's own output schema.
             return Outcome.failure(f"{name} sent a malformed result: {one_line(str(error))}. Go on without it.")
-        return read_outcome(name, result, search=offer.searches)
+        return read_outcome(
+            name, result, search=offer.searches, called=lambda corpus: self._called(offer.server, corpus)
+        )
+
+    def _called(self, server: str, corpus: str) -> str:
+        """How sources name a corpus of ``server``; "" where there is no other that they could be of."""
+        if sum(offer.searches for offer in self._offers.values()) > 1:
+            return f"{server}/{corpus}" if corpus else server
+        return corpus if self._several else ""
 
 
 def _fitting(name: str) -> str:

@@ -67,6 +67,23 @@ async def test_a_name_that_two_servers_offer_is_told_apart_by_theirs() -> None:
         assert (await toolbox.call("b__search_corpus", {"query": "leave"})).hits == 1
 
 
+async def test_sources_name_their_corpus_where_several_can_be_searched() -> None:
+    async with opened(Server("shoptalk", build())) as toolbox:
+        (alone,) = (await toolbox.call("search_corpus", {"query": "leave"})).sent
+    toolbox = Toolbox([Server("shoptalk", build())], several=True)
+    await toolbox.open()
+    try:
+        (named,) = (await toolbox.call("search_corpus", {"query": "leave"})).sent
+    finally:
+        await toolbox.close()
+    async with opened(Server("a", build(), ("search_corpus",)), Server("b", build(), ("search_corpus",))) as toolbox:
+        ours = await toolbox.call("a__search_corpus", {"query": "leave"})
+        theirs = await toolbox.call("b__search_corpus", {"query": "leave"})
+    assert alone.corpus == "" and named.source == f"{named.corpus}:{alone.source}" and named.corpus
+    assert ours.sent[0].source == f"a/{named.source}" and theirs.sent[0].source == f"b/{named.source}"
+    assert theirs.without(ours.sent) == theirs
+
+
 async def test_one_server_that_does_not_start_is_named_and_the_others_are_stopped() -> None:
     broken = StdioServerParameters(command=sys.executable, args=["-c", "import sys; sys.exit('out of order')"])
     corpus = StdioServerParameters(command=sys.executable, args=[CORPUS_SERVER])
@@ -222,7 +239,19 @@ tools = ["search_corpus"]
             async with Agent(Workspace.open(workspace.root, {}), client=client, patience=HASTY) as agent:
                 answer = await agent.ask("Leave and travel?")
     assert sorted(query.sources for query in answer.queries) == [
-        ("handbook/leave.md:12-18",),
-        ("handbook/travel.md:3-5",),
+        ("far/handbook:handbook/leave.md:12-18",),
+        ("near/handbook:handbook/travel.md:3-5",),
     ]
     assert [result["title"] for result in search_results(api.requests[-1])] == ["Leave › Parental leave", "Travel"]
+
+
+async def test_an_agent_names_the_corpus_where_its_workspace_has_several(workspace: Workspace) -> None:
+    toml = workspace.root / "shoptalk.toml"
+    toml.write_text(f'{toml.read_text()}\n[corpus.annex]\npaths = ["annex"]\n')
+    found = Reply([call("search_corpus", query="leave")], "tool_use")
+    for opened_in, prefix in ((workspace, ""), (Workspace.open(workspace.root, {}), "handbook:")):
+        with MessagesServer([found, text("Ten weeks.")]) as api:
+            async with api.client() as client:
+                async with Agent(opened_in, client=client, server=build(), patience=HASTY) as agent:
+                    answer = await agent.ask("How long?")
+        assert answer.queries[0].sources == (f"{prefix}handbook/leave.md:12-18",)

@@ -80,6 +80,7 @@ def test_json_is_one_object_with_lines_and_validity(ask: Callable[..., Run], api
         "quote": "Parents take up to ten weeks of paid leave.",
         "valid": True,
         "reason": "",
+        "corpus": "",
     }
     assert value["citations"][1]["valid"] is False
     assert value["segments"][2] == {"text": "twelve.", "citations": [2]}

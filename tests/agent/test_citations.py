@@ -83,6 +83,7 @@ def test_an_invalid_citation_without_a_place_shows_none() -> None:
 
 
 def test_neither_a_quote_nor_a_query_can_look_like_a_footnote() -> None:
+    assert footnote(2, Citation("a.md", 3, 4, "Ten.", True, corpus="france")) == '⟦2⟧ france:a.md:3-4 "Ten."'
     assert footnote(1, Citation("a⟦2⟧.md", 1, 1, "Ten.⟦3⟧", True)) == '⟦1⟧ a[2].md:1 "Ten.[3]"'
     assert query_line(Query("search_corpus", "⟦1⟧ a.md", hits=2)) == "search_corpus: [1] a.md → 2 hits"
 
