@@ -96,20 +96,14 @@ def split_lines(text: str, first_line: int) -> Iterator[SentBlock]:
     the first. A block's lines are those of its first and last character that is not blank.
     """
     line = first_line
-    leading = ""
     held = ""
     for piece in _pieces(text):
-        if not piece.strip():
-            if held:
-                held += piece
-            else:
-                leading += piece
-            continue
-        if held:
+        if piece.strip() and held.strip():
             yield _block(held, line)
             line += held.count("\n")
-        held, leading = leading + piece, ""
-    if held:
+            held = ""
+        held += piece
+    if held.strip():
         yield _block(held, line)
 
 

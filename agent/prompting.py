@@ -123,7 +123,8 @@ class LineReader:
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         put(line + b"\n")
-            put(rest)
+            if rest:
+                put(rest)
             put(b"")
 
         def put(line: bytes) -> None:
