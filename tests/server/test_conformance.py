@@ -110,6 +110,9 @@ def inspect(target: list[str]) -> None:
 def test_the_typescript_clients_list_search_and_reindex_through_a_timeout(
     indexed: Workspace, client: str, transport: str
 ) -> None:
+    # So much that indexing all of it outlasts the half second that the client waits for.
+    sections = "".join(f"# Part {number}\n\n{'The gasket of the pump is worn. ' * 30}\n\n" for number in range(4000))
+    (indexed.root / "docs" / "pumps.md").write_text(sections, encoding="utf-8")
     if transport == "stdio":
         done = run("node", HERE / client, *served(indexed.root))
     else:
