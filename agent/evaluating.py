@@ -15,6 +15,7 @@ from agent.interrupts import Stopped, stoppable
 from agent.measures import MEASURES, Mean, mean_of, measure
 from agent.questions import Question
 from agent.transcript import Transcript
+from agent.wording import no_evidence
 from retrieval.errors import ShoptalkError
 
 if TYPE_CHECKING:
@@ -181,8 +182,8 @@ async def _judge_one(agent: Agent, question: Question, watch: _Watch, judge: Jud
     except ShoptalkError as error:
         return Judged(question, None, {}, error=str(error))
     measures = measure(question, answer, transcript.ever_sent, watch.found_by_turn)
-    if answer.queries and all(query.error for query in answer.queries):
-        return Judged(question, answer, measures, error=f"no search succeeded: {answer.queries[-1].error}")
+    if problem := no_evidence(answer):
+        return Judged(question, answer, measures, error=problem)
     try:
         opinion = await judge.opinion(question, answer) if judge else None
     except ShoptalkError as error:

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from agent.answer import Answer, Query
     from agent.citations import Citation
 
-__all__ = ["answer_text", "footnote", "footnotes", "marked", "marks", "no_answer", "query_line", "unmarked"]
+__all__ = [
+    "answer_text",
+    "footnote",
+    "footnotes",
+    "marked",
+    "marks",
+    "no_answer",
+    "no_evidence",
+    "query_line",
+    "unmarked",
+]
 
 _FENCE = re.compile(r"(\s*)(?:`{3,}|~{3,})")
 _ROW = re.compile(r"\s*\|.*[^\\]\|")
@@ -84,6 +94,11 @@ def no_answer(answer: Answer) -> str:
     """Why what came is none, "" if it is."""
     if not answer.text.strip():
         return f"no answer: {one_line(answer.notes[-1])}" if answer.notes else "no answer"
+    return no_evidence(answer)
+
+
+def no_evidence(answer: Answer) -> str:
+    """Why the answer rests on nothing, "" where a search succeeded or none was made."""
     if answer.queries and all(query.error for query in answer.queries):
         return f"no search succeeded, so the answer rests on nothing: {one_line(answer.queries[-1].error)}"
     return ""
