@@ -134,12 +134,10 @@ def command_line() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every failure is one line on stderr and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for stream in ("stdout", "stderr"):
+    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, stream) is None:
-            # Closed by whoever started us, which means: to nowhere. No file may get its descriptor.
-            setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))
-    if sys.stdin is None:
-        sys.stdin = Path(os.devnull).open(encoding="utf-8")
+            # Closed by whoever started us, which means: from and to nowhere. No file may get its descriptor.
+            setattr(sys, stream, Path(os.devnull).open(mode, encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal of Latin-1 shows what it has no sign for as \u30ad, as stderr does.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -171,14 +171,14 @@ async def _chat(
         screen(event)
 
     async with Agent(workspace, settings=settings, on_event=hear) as agent:
-        attended = sys.stdin is not None and sys.stdin.isatty()
+        attended = sys.stdin.isatty()
         editing = attended and can_move_cursor()
         reader: Reader = PromptReader(sessions.history_file, list(COMMANDS)) if editing else LineReader(attended)
         await Chat(agent, sessions, session, screen, turns).run(reader)
 
 
 def _read_question() -> str:
-    if sys.stdin is None or (stream := sys.stdin.buffer).isatty():
+    if (stream := sys.stdin.buffer).isatty():
         raise click.UsageError("Give a QUESTION, or pipe one in.")
     data = stream.read(_MOST_STDIN_BYTES + 1)
     if len(data) > _MOST_STDIN_BYTES:

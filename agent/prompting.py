@@ -113,12 +113,12 @@ class LineReader:
         self._lines: asyncio.Queue[str] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        descriptor = -1 if sys.stdin is None else sys.stdin.fileno()
+        descriptor = sys.stdin.fileno()
 
         def pump() -> None:
             # Not through sys.stdin: a thread that waits inside it keeps the interpreter from ending.
             rest = b""
-            with suppress(OSError):  # Closed by whoever gave it, or never open: that is its end.
+            with suppress(OSError):  # Closed by whoever gave it: that is its end.
                 while chunk := os.read(descriptor, 65536):
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:

@@ -71,10 +71,10 @@ class Catalog:
         values = (file.relative, file.size, file.modified_ns, file.changed_ns, digest)
         self._connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", values)
 
-    def put_times(self, files: Iterable[FileRow]) -> None:
-        """Give the files that are remembered the times of ``files``."""
-        times = ((file.modified_ns, file.changed_ns, file.path) for file in files)
-        self._connection.executemany("UPDATE files SET modified_ns = ?, changed_ns = ? WHERE path = ?", times)
+    def put_times(self, times: Mapping[str, tuple[int, int]]) -> None:
+        """Give the files that are remembered these times, of modification and of change, by path."""
+        rows = ((*both, path) for path, both in times.items())
+        self._connection.executemany("UPDATE files SET modified_ns = ?, changed_ns = ? WHERE path = ?", rows)
 
     def forget_file(self, relative: str) -> None:
         """Forget a file and what was skipped in it; its documents stay until they are removed."""

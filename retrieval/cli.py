@@ -152,9 +152,11 @@ def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, co
             told.add(message)
             invocation.note(f"Note: {message}")
 
-    if query == "-" and sys.stdin is not None and sys.stdin.isatty():
+    many = query == "-"
+    attended = many and sys.stdin.isatty()
+    if attended:
         invocation.note("One query a line; Ctrl-D ends it.")
-    for asked in _queries() if query == "-" else [query]:
+    for asked in _queries() if many else [query]:
         result = engine.search(asked, top_k=top_k, mode=mode, path_prefix=path_prefix)
         if path_prefix and not result.hits and (rows := engine.elsewhere(path_prefix, SHOWN_SOURCES)):
             known = ", ".join(row.path for row in rows)
@@ -163,18 +165,15 @@ def search(invocation: Invocation, query: str, top_k: int, mode: Mode | None, co
             note(result.degraded)
         if engine.info().stale:
             note(f"the index was built with {result.model}; `shoptalk index` builds it with the model in use")
-        if query == "-":
+        text = _hits_text(result)
+        if many:
             # On a terminal the query stands there already.
-            above = "" if sys.stdin.isatty() else f"{one_line(asked)}\n\n"
-            invocation.emit(asdict(result), f"{above}{_hits_text(result)}\n", line=True)
-        else:
-            invocation.emit(asdict(result), _hits_text(result))
+            text = f"{text}\n" if attended else f"{one_line(asked)}\n\n{text}\n"
+        invocation.emit(asdict(result), text, line=many)
 
 
 def _queries() -> Iterator[str]:
     """The lines of standard input that say something, as they come."""
-    if sys.stdin is None:
-        return
     for line in sys.stdin.buffer:
         if query := line.decode("utf-8-sig", "replace").strip():
             yield query

@@ -47,7 +47,7 @@ from retrieval.passages import cut_all
 from retrieval.pointer import current_name
 from retrieval.stores import Draft, Store, Written, indexed_elsewhere, open_store
 from retrieval.syncing import Digest, digest_or_nothing, same_files, sync, untouched
-from retrieval.times import keep_times, known_files
+from retrieval.times import keep_times, kept_times, known_files
 from retrieval.vector_writing import Blocks
 from retrieval.workspace import Workspace
 
@@ -341,7 +341,7 @@ def _as_before(plan: _Plan, generation: Generation) -> bool:
         return False  # the check of every byte, which comes next, will tell
     if paths != known.keys() or not same_files(known, plan.files, plan.digest):
         return False
-    keep_times(generation, {file.relative: (file.modified_ns, file.changed_ns) for file in plan.files})
+    keep_times(generation, known, {file.relative: (file.modified_ns, file.changed_ns) for file in plan.files})
     return True
 
 
@@ -351,14 +351,15 @@ def _write(plan: _Plan, folder: Path) -> tuple[Generation, IndexReport]:
         shutil.copyfile(plan.base.catalog_file, folder / CATALOG)
     with closing(Catalog(folder / CATALOG)) as catalog:
         if plan.base:
-            catalog.put_times(known_files(plan.base).values())
+            catalog.put_times(kept_times(plan.base))
         moved = _sync(catalog, plan)
         skipped = catalog.skipped()
         documents, passages = catalog.counts()
         require_documents(plan.workspace, plan.corpus, documents, _sorted([*plan.left_out, *skipped]))
         changes = catalog.compare(plan.live.catalog_file) if plan.live else (documents, 0, 0, 0)
         if plan.base and not moved and not any(changes[:3]) and _same_model(plan.base.manifest, plan.made_by):
-            keep_times(plan.base, {path: (file.modified_ns, file.changed_ns) for path, file in catalog.files().items()})
+            times = {path: (file.modified_ns, file.changed_ns) for path, file in catalog.files().items()}
+            keep_times(plan.base, known_files(plan.base), times)
             return plan.base, plan.report(plan.base, changes, skipped)
         written, embedded = _write_index(folder, catalog, plan)
     manifest = replace(

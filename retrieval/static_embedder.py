@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ class StaticEmbedder:
 
         self.reference = reference
         self.dimension = table.shape[1]
-        self.count_tokens = TokenizerFile(tokenizer)
+        self._file = tokenizer
         self._table = table
         self._prompts = prompts
         self._tokenizer: Any = Tokenizer.from_file(str(tokenizer))
@@ -102,6 +103,15 @@ class StaticEmbedder:
     def encode_documents(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """Return an array (len(texts), dimension), rows of length 1, in the order given; 0 without a known token."""
         return self._encode(texts, self._prompts.document, progress)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens of the embedder each text has, special tokens left out."""
+        return self._counter(texts)
+
+    @cached_property
+    def _counter(self) -> TokenizerFile:
+        """A tokenizer of its own, which cuts nothing off; a search needs none."""
+        return TokenizerFile(self._file)
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: Progress) -> NDArray[np.float32]:
         import numpy as np

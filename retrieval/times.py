@@ -16,7 +16,7 @@ from retrieval.catalog import CatalogReader, FileRow
 from retrieval.durable import replace_text
 from retrieval.generation import TEMPORARY, Generation
 
-__all__ = ["keep_times", "known_files"]
+__all__ = ["keep_times", "kept_times", "known_files"]
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +30,18 @@ def known_files(generation: Generation) -> dict[str, FileRow]:
         IndexingError: its catalogue is damaged.
     """
     known = CatalogReader(generation.catalog_file).files()
-    for path, (modified_ns, changed_ns) in _read(generation).items():
+    for path, (modified_ns, changed_ns) in kept_times(generation).items():
         if path in known:
             known[path] = replace(known[path], modified_ns=modified_ns, changed_ns=changed_ns)
     return known
 
 
-def keep_times(generation: Generation, times: Mapping[str, tuple[int, int]]) -> None:
+def keep_times(generation: Generation, known: Mapping[str, FileRow], times: Mapping[str, tuple[int, int]]) -> None:
     """Remember that files with these times, by path, are those of ``generation``, byte by byte.
 
-    The times are of modification and of change. The caller is the corpus's one writer.
-
-    Raises:
-        IndexingError: its catalogue is damaged.
+    The times are of modification and of change; ``known`` are its :func:`known_files`. The caller is the corpus's one
+    writer.
     """
-    known = known_files(generation)
     times = {path: new for path, new in times.items() if path in known}
     if all((known[path].modified_ns, known[path].changed_ns) == new for path, new in times.items()):
         return
@@ -56,7 +53,8 @@ def keep_times(generation: Generation, times: Mapping[str, tuple[int, int]]) -> 
         log.warning("%s cannot be written (%s); unchanged files are hashed again", index_dir / TIMES, error.strerror)
 
 
-def _read(generation: Generation) -> dict[str, tuple[int, int]]:
+def kept_times(generation: Generation) -> dict[str, tuple[int, int]]:
+    """The times of modification and of change, by path, that were kept of the files of ``generation``."""
     try:
         found = json.loads((generation.folder.parent / TIMES).read_bytes())
         if (found["generation"], found["created"]) != (generation.name, generation.manifest.created):

@@ -69,7 +69,7 @@ def serve(invocation: Invocation, address: tuple[str, int] | None, read_only: bo
 
 
 def _serve_stdio(invocation: Invocation, workspace: Workspace, read_only: bool) -> None:
-    if sys.stdin is None or os.devnull in (sys.stdin.name, sys.stdout.name):
+    if os.devnull in (sys.stdin.name, sys.stdout.name):
         raise ShoptalkError("serve speaks MCP on standard input and output, and one of them is closed")
     if sys.stdin.isatty():
         invocation.note("Serving MCP on stdin and stdout; a client is meant to start this. Ctrl-C ends it.")

@@ -48,6 +48,7 @@ _Mode = Literal["incremental", "full"]
 
 _STARTING = "starting"
 _ENDING = "ending"
+_CANCEL = ".cancel"
 _AGAIN: dict[_Mode, str] = {"incremental": ".again", "full": ".anew"}
 _KEPT_JOBS = 20
 _SKIPPED_SHOWN = 50
@@ -111,7 +112,7 @@ class Jobs:
 
         One that reads everything anew is not asked to do so twice, however often a client asks.
         """
-        folder.joinpath(job.job_id + _AGAIN["incremental" if job.mode == "full" else mode]).touch()
+        _mark(folder, job.job_id, _AGAIN["incremental" if job.mode == "full" else mode]).touch()
         latest = self._running(job.corpus, job.job_id)
         return latest if latest is not None and latest.stage != _ENDING else None
 
@@ -192,7 +193,7 @@ class Jobs:
         """Forget all but the latest jobs. Only who holds the lock may call this."""
         folder = self._folder(corpus)
         for job_id in self._ids(corpus)[: -(_KEPT_JOBS - 1)]:
-            for suffix in (".json", ".log", ".cancel", *_AGAIN.values()):
+            for suffix in (".json", ".log", _CANCEL, *_AGAIN.values()):
                 folder.joinpath(job_id + suffix).unlink(missing_ok=True)
         for unfinished in folder.glob("*.new"):
             unfinished.unlink(missing_ok=True)
@@ -257,9 +258,9 @@ def _here() -> str:
         return platform.node()
 
 
-def _mark(folder: Path, job_id: str) -> Path:
-    """The file that asks a job to stop."""
-    return folder / f"{job_id}.cancel"
+def _mark(folder: Path, job_id: str, suffix: str = _CANCEL) -> Path:
+    """The file that asks a job to stop, or to go on."""
+    return folder / f"{job_id}{suffix}"
 
 
 def _read_state(folder: Path, job_id: str) -> Job | None:
@@ -325,7 +326,7 @@ class _Work:
         asked: set[_Mode] = set()
         for mode, suffix in _AGAIN.items():
             with suppress(FileNotFoundError):
-                self._folder.joinpath(self._job.job_id + suffix).unlink()
+                _mark(self._folder, self._job.job_id, suffix).unlink()
                 asked.add(mode)
         return asked
 

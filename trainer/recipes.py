@@ -92,11 +92,12 @@ class Recipe:
 
     def _by_name(self, beside: Recipe) -> list[str]:
         """What differs of that which is seldom set, by the settings' names."""
-        changed = {name: getattr(self, name) for name in _SELDOM if getattr(self, name) != getattr(beside, name)}
-        told = {
-            name: " ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in changed.items()
-        }
-        return [f"{name} {value}" for name, value in told.items()]
+        told = []
+        for name in _SELDOM:
+            value = getattr(self, name)
+            if value != getattr(beside, name):
+                told.append(f"{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
+        return told
 
     def _parts(self, static: bool) -> dict[str, str]:
         rate = self.static_learning_rate if static else self.learning_rate
@@ -130,6 +131,7 @@ _SELDOM = (
     "teacher_temperature",
     "patience",
 )
+"""Of what ``Recipe._parts`` does not tell, that which makes another training."""
 
 AUTO = "auto"
 
